@@ -1,0 +1,122 @@
+"""Artifact: the files of a compiled model and the report beside them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgecc.errors import OutputError
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+REPORT_SUFFIX = ".report.json"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A compiled model on disk.
+
+    Attributes:
+        path: the file that the target's users know.
+        report: what `PATH.report.json` holds: signature, recipe, versions, passes, correspondence, notes.
+    """
+
+    path: Path
+    report: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def report_path(self) -> Path:
+        return report_path(self.path)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the file in bytes, external weights beside it included."""
+        data = self.path.with_name(self.path.name + ".data")
+        return self.path.stat().st_size + (data.stat().st_size if data.exists() else 0)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Artifact:
+        """An artifact on disk; one without a report (made by other tools) has an empty one."""
+        path = Path(path)
+        beside = report_path(path)
+        if not beside.is_file():
+            return cls(path)
+        try:
+            return cls(path, json.loads(beside.read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            return cls(path)
+
+
+def report_path(path: Path) -> Path:
+    return path.with_name(path.name + REPORT_SUFFIX)
+
+
+def check_writable(path: Path) -> None:
+    """Raise OutputError now rather than after minutes of work."""
+    folder = path.parent
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder", hint=f"name a file, such as {path / 'model'}")
+    if not folder.is_dir():
+        raise OutputError(f"folder {folder} does not exist", where=str(path), hint=f"mkdir -p {folder}")
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(f"cannot write {path}", why=error.strerror or str(error), hint="choose another -o OUT") from error
+
+
+def write_files(files: Mapping[Path, Buffer]) -> None:
+    """Write every file completely, or none: contents go to temporary files first and are renamed at the end.
+
+    Raises:
+        OutputError: the disk is full or the folder cannot be written; older files are whole and untouched.
+    """
+    pending: list[tuple[Path, Path]] = []
+    try:
+        for path, contents in files.items():
+            pending.append((_write_temporary(path, contents), path))
+        for temporary, path in pending:
+            os.replace(temporary, path)
+    except OSError as error:
+        place = str(next(iter(files), ""))
+        raise OutputError(f"cannot write {place}", why=error.strerror or str(error), hint="free space or choose another -o OUT") from error
+    finally:
+        for temporary, _ in pending:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def _write_temporary(path: Path, contents: Buffer) -> Path:
+    with _temporary_beside(path) as (temporary, descriptor):
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(contents)
+            stream.flush()
+            os.fsync(stream.fileno())
+        # mkstemp makes files that only the owner reads; an artifact is an ordinary file.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+    return temporary
+
+
+@contextlib.contextmanager
+def _temporary_beside(path: Path) -> Iterator[tuple[Path, int]]:
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    temporary = Path(name)
+    try:
+        yield temporary, descriptor
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def report_bytes(report: Mapping[str, Any]) -> bytes:
+    """The report as stored: stable key order, so that two runs write the same bytes."""
+    return (json.dumps(report, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()

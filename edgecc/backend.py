@@ -1,0 +1,118 @@
+"""Backend: the code that turns a model into files for a target."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from edgecc.errors import Unsupported
+from edgecc.target import Target
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from edgecc.model import Model
+    from edgecc.passes.base import Pass
+
+
+@dataclass(frozen=True)
+class TensorMatch:
+    """Which tensor of the artifact holds which tensor of the source.
+
+    Attributes:
+        source: name in the source model.
+        target: name in the artifact.
+        layout: permutation of the source's axes that gives the target's; None if they are the same.
+        scale, zero_point: of a quantized tensor, real = scale * (stored - zero_point).
+    """
+
+    source: str
+    target: str
+    layout: tuple[int, ...] | None = None
+    scale: float | None = None
+    zero_point: int | None = None
+
+
+@dataclass
+class Compiled:
+    """What a backend makes of a model.
+
+    Attributes:
+        files: suffix to contents; the first one is the artifact, others lie beside it.
+        correspondence: source tensor to target tensor.
+        notes: sentences for the report, such as what was composed or left out.
+        details: facts for the report (operator counts, layer list), JSON values only.
+    """
+
+    files: dict[str, Buffer]
+    correspondence: list[TensorMatch] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    details: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether something can be used here.
+
+    Attributes:
+        reason: why not; "" if it can.
+        hint: the command that mends it.
+    """
+
+    reason: str = ""
+    hint: str = ""
+
+    def __bool__(self) -> bool:
+        return not self.reason
+
+
+class Backend(ABC):
+    """Compiles a model for one kind of target.
+
+    Importing a backend's module must not import its SDK: import it inside the methods.
+
+    Class attributes:
+        target: the class of targets this backend compiles for; its name is the backend's name.
+    """
+
+    target: ClassVar[type[Target]]
+
+    @property
+    def name(self) -> str:
+        return self.target.name
+
+    def passes(self, target: Target) -> Sequence[Pass]:
+        """The backend's own legalization, run after the user's passes."""
+        del target
+        return ()
+
+    @abstractmethod
+    def find_unsupported(self, model: Model, target: Target) -> list[Unsupported]:
+        """Every node that cannot be compiled, with its reason; the model is not changed."""
+
+    @abstractmethod
+    def compile(self, model: Model, target: Target) -> Compiled:
+        """The artifact's files; called only when `find_unsupported` found nothing. The model is not changed."""
+
+    def can_compile(self) -> Availability:
+        """Whether the SDK that `compile` needs is installed."""
+        return Availability()
+
+    def can_run(self) -> Availability:
+        """Whether artifacts of this backend run on this machine."""
+        return Availability()
+
+    @abstractmethod
+    def versions(self) -> dict[str, str]:
+        """Package versions that decide what `compile` writes, for the provenance."""
+
+    @abstractmethod
+    def session_file(self) -> Path:
+        """The module with `Session`, which runs artifacts: see `edgecc.runner`."""
+
+    def session_options(self, threads: int, options: dict[str, object]) -> dict[str, object]:
+        """What `Session` is given, from the runner's thread count and the user's own options."""
+        return {"threads": threads, **options}

@@ -1,0 +1,28 @@
+"""The passes and importers that come with edgecc, registered like any other plugin's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgecc.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from edgecc.importers.base import Importer
+    from edgecc.passes.base import Pass
+
+
+@hookimpl
+def edgecc_importers() -> list[type[Importer]]:
+    from edgecc.importers.onnx import OnnxImporter
+
+    return [OnnxImporter]
+
+
+@hookimpl
+def edgecc_passes() -> list[type[Pass]]:
+    from edgecc.passes.convert_float16 import ConvertFloat16
+    from edgecc.passes.eliminate_identity import EliminateIdentity
+    from edgecc.passes.fold_batchnorm import FoldBatchNorm
+    from edgecc.passes.fuse_pad import FusePad
+
+    return [ConvertFloat16, EliminateIdentity, FoldBatchNorm, FusePad]

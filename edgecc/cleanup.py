@@ -1,0 +1,116 @@
+"""What the driver does after a pass that changed something: fold, drop, sort, infer shapes.
+
+Never an entry in a list of passes: every pass may count on it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING
+
+import onnx_graphsurgeon as gs
+
+from edgecc.folding import fold_constants
+from edgecc.serialization import subgraphs_of
+
+if TYPE_CHECKING:
+    from edgecc.model import Model
+
+#: Shape arithmetic resolves in rounds (a folded shape makes a Reshape static, which makes the next Shape static).
+_MAX_ROUNDS = 16
+
+
+def clean(model: Model) -> list[str]:
+    """Fold constants, drop what nothing uses, sort, infer shapes, until nothing changes.
+
+    Returns:
+        Notes about nodes that have constant inputs and could not be folded.
+    """
+    notes: list[str] = []
+    for _ in range(_MAX_ROUNDS):
+        drop_unused(model.graph)
+        sort(model.graph)
+        model.infer_shapes()
+        if not fold_constants(model, notes):
+            break
+    return list(dict.fromkeys(notes))
+
+
+def drop_unused(graph: gs.Graph) -> bool:
+    """Remove nodes that contribute to no output, subgraphs included; returns whether there were any."""
+    changed = False
+    for node in graph.nodes:
+        for subgraph in subgraphs_of(node):
+            changed |= drop_unused(subgraph)
+    needed: set[int] = set()
+    producers = {id(t): node for node in graph.nodes for t in node.outputs}
+    pending = [t for t in graph.outputs if id(t) in producers]
+    while pending:
+        node = producers[id(pending.pop())]
+        if id(node) in needed:
+            continue
+        needed.add(id(node))
+        pending += [t for t in reads(node) if id(t) in producers]
+    kept = [node for node in graph.nodes if id(node) in needed]
+    if len(kept) == len(graph.nodes):
+        return changed
+    _disconnect([node for node in graph.nodes if id(node) not in needed])
+    graph.nodes = kept
+    return True
+
+
+def reads(node: gs.Node) -> list[gs.Tensor]:
+    """What the node reads, tensors of the outer graph that its subgraphs read included."""
+    found = [t for t in node.inputs if not t.is_empty()]
+    for subgraph in subgraphs_of(node):
+        for inner in subgraph.nodes:
+            found += reads(inner)
+        found += list(subgraph.outputs)
+    return found
+
+
+def _disconnect(nodes: list[gs.Node]) -> None:
+    """Unlink the nodes from every tensor, in one sweep over each tensor's links."""
+    dead = {id(inner): inner for node in nodes for inner in _with_inner(node)}
+    touched = {id(t): t for node in dead.values() for t in (*node.inputs, *node.outputs)}
+    for tensor in touched.values():
+        for links in (tensor.inputs, tensor.outputs):
+            alive = [node for node in links if id(node) not in dead]
+            list.clear(links)
+            list.extend(links, alive)
+    for node in dead.values():
+        list.clear(node.inputs)
+        list.clear(node.outputs)
+
+
+def _with_inner(node: gs.Node) -> list[gs.Node]:
+    return [node, *(n for subgraph in subgraphs_of(node) for inner in subgraph.nodes for n in _with_inner(inner))]
+
+
+def sort(graph: gs.Graph) -> None:
+    """Topological order, keeping the present order wherever it is one already (Kahn's algorithm, 1962)."""
+    for node in graph.nodes:
+        for subgraph in subgraphs_of(node):
+            sort(subgraph)
+    position = {id(node): index for index, node in enumerate(graph.nodes)}
+    producers = {id(t): node for node in graph.nodes for t in node.outputs}
+    waiting_for = [0] * len(graph.nodes)
+    readers: dict[int, list[int]] = {}
+    for index, node in enumerate(graph.nodes):
+        sources = {position[id(producers[id(t)])] for t in reads(node) if id(t) in producers}
+        waiting_for[index] = len(sources)
+        for source in sources:
+            readers.setdefault(source, []).append(index)
+    ready = [index for index, count in enumerate(waiting_for) if count == 0]
+    heapq.heapify(ready)
+    order: list[gs.Node] = []
+    while ready:
+        index = heapq.heappop(ready)
+        order.append(graph.nodes[index])
+        for reader in readers.get(index, ()):
+            waiting_for[reader] -= 1
+            if waiting_for[reader] == 0:
+                heapq.heappush(ready, reader)
+    in_cycle = [node for index, node in enumerate(graph.nodes) if waiting_for[index] > 0]
+    # A cycle is left in place: verify() names it.
+    graph.nodes = order + in_cycle

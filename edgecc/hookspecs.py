@@ -1,0 +1,68 @@
+"""The hooks that a plugin can implement.
+
+A plugin is a module named by an entry point in the group `edgecc`; it implements hooks with `@hookimpl`:
+
+    from edgecc.hookspecs import hookimpl
+
+    @hookimpl
+    def edgecc_passes():
+        from my_plugin.remove_dropout import RemoveDropout
+        return [RemoveDropout]
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    import click
+
+    from edgecc.backend import Backend
+    from edgecc.importers.base import Importer
+    from edgecc.passes.base import Pass
+    from edgecc.passes.pipeline import Instrument
+
+GROUP = "edgecc"
+hookspec = pluggy.HookspecMarker(GROUP)
+hookimpl = pluggy.HookimplMarker(GROUP)
+
+
+@hookspec
+def edgecc_importers() -> list[type[Importer]]:
+    """Importers: which files they read, and how."""
+    raise AssertionError("a specification is never called")
+
+
+@hookspec
+def edgecc_passes() -> list[type[Pass]]:
+    """Passes, by class."""
+    raise AssertionError("a specification is never called")
+
+
+@hookspec
+def edgecc_backends() -> list[type[Backend]]:
+    """Backends; each brings its target."""
+    raise AssertionError("a specification is never called")
+
+
+@hookspec
+def edgecc_lowerings() -> list[object]:
+    """Lowering rules for backends that are tables of rules, such as `edgecc_tflite.lowerings.base.LoweringRule`.
+
+    A rule is an object with `backend` (the backend's name); the backend takes those that are its own.
+    """
+    raise AssertionError("a specification is never called")
+
+
+@hookspec
+def edgecc_instruments() -> list[type[Instrument]]:
+    """Classes whose objects watch passes run; made without arguments, once per compilation."""
+    raise AssertionError("a specification is never called")
+
+
+@hookspec
+def edgecc_commands() -> list[click.Command]:
+    """Commands added to `edgecc`."""
+    raise AssertionError("a specification is never called")

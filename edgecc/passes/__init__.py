@@ -1,0 +1,1 @@
+"""Passes: one file each. `base` is the contract, `pipeline` runs them."""

@@ -1,0 +1,149 @@
+"""The contract of a pass."""
+
+from __future__ import annotations
+
+import enum
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from edgecc.model import Model, Node
+    from edgecc.target import Target
+
+
+class Loss(enum.Enum):
+    """What a pass may do to the model's values."""
+
+    EXACT = "exact"  #: the same values
+    ROUNDING = "rounding"  #: the same up to floating point error
+    LOSSY = "lossy"  #: different values; needs a metric
+
+
+class Property(enum.Enum):
+    """A fact about a model that a pass can require or ensure; `holds` checks it."""
+
+    STATIC_SHAPES = "static-shapes"  #: no input has an open dimension
+    NO_BATCHNORM = "no-batchnorm"  #: no BatchNormalization follows a Conv, ConvTranspose or Gemm with constant weights
+    FLOAT16 = "float16"  #: some weights are float16
+
+    def holds(self, model: Model) -> bool:
+        from edgecc.passes.properties import CHECKS
+
+        return CHECKS[self](model)
+
+
+@dataclass(frozen=True)
+class Skip:
+    """A node that a pass could have changed and did not, with the reason."""
+
+    pass_name: str
+    node: str
+    op: str
+    reason: str
+
+
+@dataclass
+class PassContext:
+    """What a pass may use beside the model.
+
+    Attributes:
+        target: what the model is compiled for; None when a pass runs alone.
+        rng: seeded generator; the only source of randomness that a pass may use.
+        skips: nodes left alone, with reasons; filled through `skip`.
+    """
+
+    target: Target | None
+    rng: np.random.Generator
+    skips: list[Skip] = field(default_factory=list)
+    _pass_name: str = ""
+
+    def skip(self, node: Node, reason: str) -> None:
+        """Report a node that the pass could have changed and did not."""
+        entry = Skip(self._pass_name, node.name, node.op, reason)
+        if entry not in self.skips[-64:]:
+            self.skips.append(entry)
+
+    def within(self, name: str) -> PassContext:
+        """The same context, speaking for the pass of that name."""
+        return PassContext(self.target, self.rng, self.skips, name)
+
+
+class Pass(BaseModel, ABC):
+    """One transformation of a model; the fields of a subclass are its options.
+
+    A field gives validation, the option on the command line (`--pass NAME:key=value`), the key in a recipe, its line
+    in `edgecc passes NAME` and equality. Docstring: what the pass does to the graph, with Before and After as ONNX
+    text.
+
+    Class attributes:
+        name: on the command line and in recipes; the file and the class are the same word.
+        loss: what it may do to values.
+        requires: checked before it runs.
+        ensures: checked after it ran.
+        after: names of passes that must not be listed later than this one.
+        before: names of passes that must not be listed earlier than this one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False)
+
+    name: ClassVar[str]
+    loss: ClassVar[Loss] = Loss.EXACT
+    requires: ClassVar[tuple[Property, ...]] = ()
+    ensures: ClassVar[tuple[Property, ...]] = ()
+    after: ClassVar[tuple[str, ...]] = ()
+    before: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def run(self, model: Model, ctx: PassContext) -> bool:
+        """Transform the model in place; True if it changed."""
+
+    def spec(self) -> str:
+        """The pass as written on the command line: `name` or `name:key=value,...` with the options that differ."""
+        from edgecc.options import spec_of
+
+        return spec_of(self.name, self)
+
+
+class NodePass(Pass):
+    """A pass that looks at one node at a time: option `ignore` for free.
+
+    Attributes:
+        ignore: patterns of node names to leave alone; one that matches nothing is an error.
+    """
+
+    ignore: tuple[str, ...] = ()
+
+    def run(self, model: Model, ctx: PassContext) -> bool:
+        self._check_ignore(model)
+        changed = False
+        for node in self.candidates(model):
+            if node.outputs:
+                changed |= self.visit(node, model, ctx)
+        return changed
+
+    @abstractmethod
+    def candidates(self, model: Model) -> list[Node]:
+        """The nodes to visit: `model.nodes("Op", ignore=self.ignore)`."""
+
+    @abstractmethod
+    def visit(self, node: Node, model: Model, ctx: PassContext) -> bool:
+        """Handle one node; True if the model changed."""
+
+    def _check_ignore(self, model: Model) -> None:
+        import fnmatch
+
+        from edgecc.errors import OptionError
+
+        names = [name for node in model.nodes() for name in (node.name, *getattr(node, "origins", ()))]
+        for pattern in self.ignore:
+            if not fnmatch.filter(names, pattern):
+                raise OptionError(
+                    f"pattern {pattern!r} of option 'ignore' matches no node",
+                    where=f"pass {self.name}",
+                    hint="edgecc inspect SOURCE --nodes lists the node names",
+                )

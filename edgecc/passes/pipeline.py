@@ -1,0 +1,168 @@
+"""PassPipeline: runs passes in the written order and holds them to their contract."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from edgecc.errors import EdgeccError, PassContractError, PassOrderError, VerificationError
+from edgecc.passes.base import Loss, Pass, PassContext, Skip
+
+if TYPE_CHECKING:
+    from edgecc.model import Model
+    from edgecc.passes.verification import Verifier
+
+
+class Instrument(Protocol):
+    """Watches passes run (hook `edgecc_instruments`): timing, printing, dumping."""
+
+    def before_pass(self, step: Pass, model: Model) -> None: ...
+
+    def after_pass(self, step: Pass, model: Model, changed: bool, seconds: float) -> None: ...
+
+
+@dataclass(frozen=True)
+class PassRecord:
+    """What one pass did."""
+
+    spec: str
+    changed: bool
+    seconds: float
+    nodes_before: int
+    nodes_after: int
+
+
+@dataclass
+class PipelineResult:
+    """What a pipeline did: one record per pass, every skipped node, notes of the driver."""
+
+    records: list[PassRecord] = field(default_factory=list)
+    skips: list[Skip] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+class PassPipeline:
+    """An ordered list of passes.
+
+    Args:
+        passes: in the order in which they run.
+        instruments: called around each pass.
+        verifier: executes each EXACT or ROUNDING pass's model before and after it (`--verify`).
+    """
+
+    def __init__(
+        self, passes: Iterable[Pass], *, instruments: Sequence[Instrument] = (), verifier: Verifier | None = None
+    ) -> None:
+        self.passes = tuple(passes)
+        self.instruments = tuple(instruments)
+        self.verifier = verifier
+        check_order(self.passes)
+
+    def run(self, model: Model, ctx: PassContext) -> PipelineResult:
+        """Run every pass on the model, in place; cleanup and `model.verify()` after each that changed something.
+
+        Raises:
+            PassContractError: a pass left a broken graph, or did not ensure what it declares.
+            VerificationError: the verifier found a pass that changed values it must not change.
+        """
+        result = PipelineResult(skips=ctx.skips)
+        for step in self.passes:
+            result.records.append(self._run_one(step, model, ctx, result))
+        return result
+
+    def _run_one(self, step: Pass, model: Model, ctx: PassContext, result: PipelineResult) -> PassRecord:
+        for wanted in step.requires:
+            if not wanted.holds(model):
+                raise PassOrderError(
+                    f"pass {step.name!r} needs a model with {wanted.value}",
+                    hint=f"run a pass that ensures {wanted.value} first, or drop {step.name!r}",
+                )
+        before = model.clone() if self.verifier is not None and step.loss is not Loss.LOSSY else None
+        count = len(model.nodes())
+        for instrument in self.instruments:
+            instrument.before_pass(step, model)
+        start = time.perf_counter()
+        changed = _call(step, model, ctx.within(step.name))
+        if changed:
+            result.notes += model.cleanup()
+        seconds = time.perf_counter() - start
+        _check_result(step, model)
+        for instrument in self.instruments:
+            instrument.after_pass(step, model, changed, seconds)
+        if changed and before is not None and self.verifier is not None:
+            self.verifier.check(step, before, model)
+        return PassRecord(step.spec(), changed, seconds, count, len(model.nodes()))
+
+    def spec(self) -> list[str]:
+        return [step.spec() for step in self.passes]
+
+
+def _call(step: Pass, model: Model, ctx: PassContext) -> bool:
+    try:
+        changed = step.run(model, ctx)
+    except EdgeccError:
+        raise
+    except Exception as error:
+        raise PassContractError(
+            f"pass {step.name!r} raised {type(error).__name__}: {error}",
+            hint="this is a bug in the pass: report it to its author (edgecc plugins shows who owns it)",
+        ) from error
+    if not isinstance(changed, bool):
+        raise PassContractError(f"pass {step.name!r} returned {changed!r}", why="run() must return True or False")
+    return changed
+
+
+def _check_result(step: Pass, model: Model) -> None:
+    try:
+        model.verify()
+    except VerificationError as error:
+        raise PassContractError(f"pass {step.name!r} left a broken graph: {error.what}", where=error.where) from error
+    for promised in step.ensures:
+        if not promised.holds(model):
+            raise PassContractError(f"pass {step.name!r} does not ensure {promised.value} although it declares it")
+
+
+def check_order(passes: Sequence[Pass]) -> None:
+    """Raise PassOrderError, with an order that works, if `after`, `before`, `requires` or `ensures` are violated."""
+    wrong = [(first, second) for first, second in _constraints(passes) if first > second]
+    if not wrong:
+        return
+    first, second = wrong[0]
+    raise PassOrderError(
+        f"pass {passes[first].name!r} must run before {passes[second].name!r}",
+        where=" ".join(step.name for step in passes),
+        hint=_right_order(passes),
+    )
+
+
+def _constraints(passes: Sequence[Pass]) -> list[tuple[int, int]]:
+    """Pairs of positions (earlier, later) that the passes' declarations demand."""
+    positions: dict[str, list[int]] = {}
+    for index, step in enumerate(passes):
+        positions.setdefault(step.name, []).append(index)
+    pairs = []
+    for index, step in enumerate(passes):
+        pairs += [(other, index) for name in step.after for other in positions.get(name, ())]
+        pairs += [(index, other) for name in step.before for other in positions.get(name, ())]
+        for wanted in step.requires:
+            givers = [other for other, giver in enumerate(passes) if wanted in giver.ensures]
+            if givers and min(givers) > index:
+                pairs.append((min(givers), index))
+    return pairs
+
+
+def _right_order(passes: Sequence[Pass]) -> str:
+    # networkx is imported only here: a right order, the usual case, is found without it.
+    import networkx as nx
+
+    graph = nx.DiGraph()
+    graph.add_nodes_from(range(len(passes)))
+    graph.add_edges_from(_constraints(passes))
+    try:
+        order = list(nx.lexicographical_topological_sort(graph))
+    except nx.NetworkXUnfeasible:
+        cycle = [passes[edge[0]].name for edge in nx.find_cycle(graph)]
+        return f"no order can work: {' before '.join([*cycle, cycle[0]])}"
+    return "use this order: " + " ".join(f"--pass {passes[index].spec()}" for index in order)

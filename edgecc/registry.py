@@ -1,0 +1,210 @@
+"""Registry: everything that plugins bring, typed, built once.
+
+pluggy is seen by nothing but this module and `hookspecs`.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pluggy
+
+from edgecc import hookspecs
+from edgecc.errors import PluginError, UnknownNameError
+
+if TYPE_CHECKING:
+    import click
+
+    from edgecc.backend import Backend
+    from edgecc.importers.base import Importer
+    from edgecc.passes.base import Pass
+    from edgecc.passes.pipeline import Instrument
+
+T = TypeVar("T")
+
+#: First-party plugins and what installs them, for the hint when one is missing.
+_FIRST_PARTY = {
+    "tflite": "pip install edgecc-tflite",
+    "onnxruntime": "pip install edgecc-onnxruntime",
+    "tensorrt": "pip install edgecc-tensorrt",
+}
+#: Comma-separated names of the plugins to load; everything if unset. The quickest way to find a plugin that misbehaves.
+SELECT_VARIABLE = "EDGECC_PLUGINS"
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """One entry point.
+
+    Attributes:
+        name: of the entry point.
+        distribution, version: of the package that declares it.
+        module: what it names.
+        error: why it could not be loaded; "" if it was.
+        hooks: names of the hooks it implements.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    module: str
+    error: str = ""
+    hooks: tuple[str, ...] = ()
+
+
+@dataclass
+class Registry:
+    """Names to what plugins bring; `owners` says which plugin brought `kind name`."""
+
+    plugins: list[Plugin] = field(default_factory=list)
+    _implementations: dict[str, list[tuple[Plugin, Any]]] = field(default_factory=dict)
+
+    def add(self, plugin: Plugin, module: object) -> None:
+        """Register a plugin's module; a plugin that cannot be registered is kept with its error."""
+        manager = pluggy.PluginManager(hookspecs.GROUP)
+        manager.add_hookspecs(hookspecs)
+        try:
+            manager.register(module, plugin.name)
+            manager.check_pending()
+        except pluggy.PluginValidationError as error:
+            self.plugins.append(_failed(plugin, error))
+            return
+        hooks = []
+        for caller in manager.get_hookcallers(module) or ():
+            hooks.append(caller.name)
+            for implementation in caller.get_hookimpls():
+                self._implementations.setdefault(caller.name, []).append((plugin, implementation.function))
+        self.plugins.append(Plugin(plugin.name, plugin.distribution, plugin.version, plugin.module, "", tuple(sorted(hooks))))
+
+    def fail(self, plugin: Plugin, error: BaseException) -> None:
+        """Keep a plugin that could not be imported, with its reason."""
+        self.plugins.append(_failed(plugin, error))
+
+    @functools.cached_property
+    def importers(self) -> dict[str, type[Importer]]:
+        return self._collect("edgecc_importers", "importer", lambda cls: str(cls.name))
+
+    @functools.cached_property
+    def passes(self) -> dict[str, type[Pass]]:
+        return self._collect("edgecc_passes", "pass", lambda cls: str(cls.name))
+
+    @functools.cached_property
+    def backends(self) -> dict[str, Backend]:
+        classes = self._collect("edgecc_backends", "target", lambda cls: str(cls.target.name))
+        return {name: cls() for name, cls in classes.items()}
+
+    @functools.cached_property
+    def commands(self) -> dict[str, click.Command]:
+        return self._collect("edgecc_commands", "command", lambda command: str(command.name))
+
+    @functools.cached_property
+    def instruments(self) -> list[type[Instrument]]:
+        return [cls for _, cls in self._items("edgecc_instruments")]
+
+    def lowerings(self, backend: str) -> list[Any]:
+        """The rules that plugins add to the table of one backend."""
+        return [rule for _, rule in self._items("edgecc_lowerings") if getattr(rule, "backend", "") == backend]
+
+    def owner(self, kind: str, name: str) -> Plugin | None:
+        """The plugin that brought `kind` ("pass", "target", "importer", "command") of that name."""
+        getattr(self, {"pass": "passes", "target": "backends", "importer": "importers", "command": "commands"}[kind])
+        return self._owners.get((kind, name))
+
+    def pass_class(self, name: str) -> type[Pass]:
+        return self._get("pass", self.passes, name)
+
+    def backend(self, name: str) -> Backend:
+        return self._get("target", self.backends, name)
+
+    def backend_for_suffix(self, suffix: str) -> Backend:
+        """The backend whose target writes files of that suffix."""
+        for backend in self.backends.values():
+            if suffix in backend.target.suffixes:
+                return backend
+        known = [s for backend in self.backends.values() for s in backend.target.suffixes]
+        raise UnknownNameError("file suffix", suffix, known, hint="name the target: --target NAME (edgecc targets lists them)")
+
+    @functools.cached_property
+    def _owners(self) -> dict[tuple[str, str], Plugin]:
+        return {}
+
+    def _items(self, hook: str) -> Iterable[tuple[Plugin, Any]]:
+        for plugin, function in self._implementations.get(hook, ()):
+            try:
+                found = function()
+            except Exception as error:  # a plugin may raise anything; it must not end the program
+                self._mark_broken(plugin, error)
+                continue
+            yield from ((plugin, item) for item in found)
+
+    def _mark_broken(self, plugin: Plugin, error: Exception) -> None:
+        self.plugins = [p for p in self.plugins if p.name != plugin.name]
+        self.plugins.append(_failed(plugin, error))
+
+    def _collect(self, hook: str, kind: str, name_of: Any) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for plugin, item in self._items(hook):
+            name = name_of(item)
+            if name in found:
+                first = self._owners[kind, name]
+                raise PluginError(
+                    f"{kind} {name!r} is brought by two plugins: {first.distribution} and {plugin.distribution}",
+                    hint=f"uninstall one, or choose with {SELECT_VARIABLE}=... (edgecc plugins lists their names)",
+                )
+            self._owners[kind, name] = plugin
+            found[name] = item
+        return found
+
+    def _get(self, kind: str, found: dict[str, T], name: str) -> T:
+        if name in found:
+            return found[name]
+        broken = next((p for p in self.plugins if p.error and name in (p.name, p.distribution, p.distribution.removeprefix("edgecc-"))), None)
+        if broken is not None:
+            raise PluginError(
+                f"{kind} {name!r} is not there because plugin {broken.distribution or broken.name} is broken",
+                why=broken.error,
+                hint=f"pip install --force-reinstall {broken.distribution or broken.name}",
+            )
+        if kind == "target" and name in _FIRST_PARTY:
+            raise PluginError(f"target {name!r} is not installed", hint=_FIRST_PARTY[name])
+        raise UnknownNameError(kind, name, found)
+
+
+def _failed(plugin: Plugin, error: BaseException) -> Plugin:
+    reason = f"{type(error).__name__}: {error}"
+    return Plugin(plugin.name, plugin.distribution, plugin.version, plugin.module, reason, plugin.hooks)
+
+
+@functools.cache
+def default_registry() -> Registry:
+    """The registry of everything installed, built at first use."""
+    return load_registry(importlib.metadata.entry_points(group=hookspecs.GROUP))
+
+
+def load_registry(entry_points: Sequence[importlib.metadata.EntryPoint] | importlib.metadata.EntryPoints) -> Registry:
+    """Load entry points one by one; one that fails is kept with its reason and stops nothing else."""
+    registry = Registry()
+    selected = os.environ.get(SELECT_VARIABLE)
+    wanted = None if selected is None else {name.strip() for name in selected.split(",")}
+    for entry_point in sorted(entry_points, key=lambda e: (e.name != "builtin", e.name)):
+        distribution = entry_point.dist
+        plugin = Plugin(
+            entry_point.name,
+            distribution.name if distribution else "",
+            distribution.version if distribution else "",
+            entry_point.value,
+        )
+        if wanted is not None and plugin.name not in wanted and plugin.name != "builtin":
+            continue
+        try:
+            module = entry_point.load()
+        except Exception as error:  # whatever a broken plugin raises at import
+            registry.fail(plugin, error)
+            continue
+        registry.add(plugin, module)
+    return registry

@@ -1,0 +1,27 @@
+"""Target: a value that says what to compile for."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from edgecc.options import spec_of
+
+
+class Target(BaseModel):
+    """What to compile for. The fields of a subclass are its options (`--target NAME:key=value`).
+
+    Class attributes:
+        name: on the command line and in recipes.
+        suffixes: of the files this target's users know; the first one is the default.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]]
+
+    def spec(self) -> str:
+        """The target as written on the command line."""
+        return spec_of(self.name, self)

@@ -1,0 +1,226 @@
+"""The IR as the bytes of a `.tflite` file.
+
+The file has two parts. The head is an ordinary flatbuffer of tables, packed by the schema's object API. The tail holds
+the constants' bytes, each once and 16-byte aligned, copied straight from the numpy arrays: the flatbuffers builder
+knows no alignment beyond an element's own, copies twice, and stops at 2 GB. Offsets in a flatbuffer point forward, so a
+`Buffer` in the head may refer to a vector anywhere behind it; its offset is filled in when the tail's layout is known.
+A file that would pass 2 GB, where a flatbuffer ends, uses the schema's own way out: `Buffer.offset` and `Buffer.size`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from edgecc_tflite import runtimes, schema, versions
+from edgecc_tflite.constants import Constants, write_tail
+from edgecc_tflite.ir import Graph, Operator, Quantization, Tensor
+
+#: A flatbuffer's offsets are signed in places, so that no reader takes a longer one.
+FLATBUFFER_LIMIT = 2**31 - 1
+
+_SCHEMA_VERSION = 3
+_SIGNATURE = "serving_default"
+_NO_TENSOR = -1
+#: Older readers know the operator by a signed byte; the highest value tells them to look at the newer field.
+_LARGEST_OLD_CODE = 127
+
+
+def write(
+    graph: Graph,
+    *,
+    description: str = "edgecc",
+    metadata: Mapping[str, bytes] | None = None,
+    flatbuffer_limit: int = FLATBUFFER_LIMIT,
+) -> bytearray:
+    """Serialize a graph; the same graph gives the same bytes.
+
+    Args:
+        graph: what to write. It is not changed.
+        description: free text that viewers show.
+        metadata: entries beside `min_runtime_version`, which is always written.
+        flatbuffer_limit: above this many bytes the constants go behind the flatbuffer instead of into it.
+
+    Returns:
+        The file: the only copy of the constants made here.
+
+    Raises:
+        IllFormedGraphError: an operator, option or type that the schema does not have.
+    """
+    constants = Constants()
+    model = _model(graph, constants, description, metadata or {})
+    head = _pack(model)
+    if constants.end_of_tail(len(head)) > flatbuffer_limit:
+        constants.use_offsets()
+        head = _pack(model)
+    return write_tail(head, constants)
+
+
+def _model(graph: Graph, constants: Constants, description: str, metadata: Mapping[str, bytes]) -> Any:
+    """The whole file in the object API's classes."""
+    generated = schema.generated()
+    index = {tensor: number for number, tensor in enumerate(_tensors(graph))}
+    names = _unique_names(index)
+    codes = _OperatorCodes()
+
+    subgraph = generated.SubGraphT()
+    subgraph.name = graph.name
+    subgraph.tensors = [_tensor(tensor, names[tensor], constants) for tensor in index]
+    subgraph.inputs = [index[tensor] for tensor in graph.inputs]
+    subgraph.outputs = [index[tensor] for tensor in graph.outputs]
+    subgraph.operators = [_operator(operator, index, codes) for operator in graph.operators]
+
+    model = generated.ModelT()
+    model.version = _SCHEMA_VERSION
+    model.description = description
+    model.operatorCodes = codes.tables
+    model.subgraphs = [subgraph]
+    model.signatureDefs = [_signature(graph, index)]
+    oldest = {"min_runtime_version": codes.minimum_runtime().encode().ljust(16, b"\0")}
+    model.metadata = [_metadata(name, data, constants) for name, data in {**oldest, **metadata}.items()]
+    model.buffers = constants.buffers
+    return model
+
+
+def _pack(model: Any) -> bytearray:
+    import flatbuffers
+
+    builder = flatbuffers.Builder(1 << 16)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return builder.Output()  # type: ignore[no-any-return]
+
+
+def _tensors(graph: Graph) -> dict[Tensor, None]:
+    """Every tensor once: inputs, then in the order of the operators that name them."""
+    tensors = dict.fromkeys(graph.inputs)
+    for operator in graph.operators:
+        for tensor in (*operator.inputs, *operator.outputs):
+            if tensor is not None:
+                tensors[tensor] = None
+    tensors.update(dict.fromkeys(graph.outputs))
+    return tensors
+
+
+def _unique_names(tensors: Mapping[Tensor, int]) -> dict[Tensor, str]:
+    """A name for each tensor; those that stand for a source tensor keep theirs, helpers make way."""
+    names = {tensor: tensor.name for tensor in tensors if tensor.source}
+    taken = set(names.values())
+    counters: dict[str, int] = {}
+    for tensor in tensors:
+        if tensor in names:
+            continue
+        name = tensor.name
+        while name in taken:
+            counters[tensor.name] = counters.get(tensor.name, 0) + 1
+            name = f"{tensor.name}_{counters[tensor.name]}"
+        taken.add(name)
+        names[tensor] = name
+    return names
+
+
+def _tensor(tensor: Tensor, name: str, constants: Constants) -> Any:
+    table = schema.generated().TensorT()
+    table.name = name
+    table.type = schema.tensor_type(tensor.dtype)
+    table.shape = [1 if dim < 0 else dim for dim in tensor.shape]
+    if any(dim < 0 for dim in tensor.shape):
+        table.shapeSignature = list(tensor.shape)
+    table.hasRank = True
+    if tensor.data is not None:
+        table.buffer = constants.add(tensor.data)
+    if tensor.quantization is not None:
+        table.quantization = _quantization(tensor.quantization)
+    return table
+
+
+def _quantization(quantization: Quantization) -> Any:
+    table = schema.generated().QuantizationParametersT()
+    table.scale = np.atleast_1d(quantization.scale).astype(np.float32)
+    table.zeroPoint = np.atleast_1d(quantization.zero_point).astype(np.int64)
+    table.quantizedDimension = quantization.axis
+    return table
+
+
+def _operator(operator: Operator, index: Mapping[Tensor, int], codes: _OperatorCodes) -> Any:
+    table = schema.generated().OperatorT()
+    table.opcodeIndex = codes.index(operator)
+    table.inputs = [_NO_TENSOR if tensor is None else index[tensor] for tensor in operator.inputs]
+    table.outputs = [index[tensor] for tensor in operator.outputs]
+    _set_options(table, operator)
+    return table
+
+
+def _set_options(table: Any, operator: Operator) -> None:
+    """Give the operator its options table; the runtime wants it even where every field has its default."""
+    found = schema.options_table(operator.builtin)
+    known: frozenset[str] = frozenset()
+    if found is not None:
+        field, number, options_class, known = found
+    unknown = sorted(operator.options.keys() - known)
+    if unknown:
+        raise schema.IllFormedGraphError(
+            f"{operator.builtin} has no option {unknown[0]!r} in the TFLite schema",
+            where=f"the operator that writes {operator.outputs[0].name!r}, made from {', '.join(operator.origins)}",
+            why="its lowering set that option",
+            hint=f"it has: {', '.join(sorted(known)) or 'none'}",
+        )
+    if found is None:
+        return
+    options = options_class()
+    for name, value in operator.options.items():
+        setattr(options, name, value)
+    setattr(table, f"{field}Type", number)
+    setattr(table, field, options)
+
+
+def _signature(graph: Graph, index: Mapping[Tensor, int]) -> Any:
+    generated = schema.generated()
+
+    def entry(tensor: Tensor) -> Any:
+        table = generated.TensorMapT()
+        table.name = tensor.source or tensor.name
+        table.tensorIndex = index[tensor]
+        return table
+
+    signature = generated.SignatureDefT()
+    signature.signatureKey = _SIGNATURE
+    signature.inputs = [entry(tensor) for tensor in graph.inputs]
+    signature.outputs = [entry(tensor) for tensor in graph.outputs]
+    return signature
+
+
+def _metadata(name: str, data: bytes, constants: Constants) -> Any:
+    table = schema.generated().MetadataT()
+    table.name = name
+    table.buffer = constants.add(np.frombuffer(data, np.uint8))
+    return table
+
+
+class _OperatorCodes:
+    """The model's table of operator kinds: one entry for each builtin and version in use."""
+
+    def __init__(self) -> None:
+        self.tables: list[Any] = []
+        self._index: dict[tuple[str, int], int] = {}
+
+    def index(self, operator: Operator) -> int:
+        """Where an operator's kind stands in the table; entered if it is new."""
+        key = operator.builtin, versions.operator_version(operator)
+        known = self._index.get(key)
+        if known is not None:
+            return known
+        code = schema.builtin_code(operator.builtin)
+        table = schema.generated().OperatorCodeT()
+        table.builtinCode = code
+        table.deprecatedBuiltinCode = min(code, _LARGEST_OLD_CODE)
+        table.version = key[1]
+        self.tables.append(table)
+        self._index[key] = len(self._index)
+        return self._index[key]
+
+    def minimum_runtime(self) -> str:
+        """The oldest runtime that has every operator in use."""
+        needed = [runtimes.minimum_runtime(builtin, version) for builtin, version in self._index]
+        return max(needed, key=runtimes.as_numbers, default=runtimes.OLDEST_RUNTIME)
