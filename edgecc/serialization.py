@@ -145,7 +145,7 @@ def _export_constant(body: onnx.GraphProto, tensor: gs.Constant, detach: bool) -
         body.initializer.append(OnnxExporter.export_tensor_proto(tensor))
         return
     if detach and values.nbytes > INLINE_BYTES:
-        body.input.append(onnx.helper.make_tensorvalue_info(tensor.name, dtype_to_onnx(values.dtype), values.shape))
+        body.input.append(onnx.helper.make_tensor_value_info(tensor.name, dtype_to_onnx(values.dtype), values.shape))
         return
     stored = body.initializer.add(name=tensor.name, data_type=dtype_to_onnx(values.dtype), dims=values.shape)
     stored.raw_data = np.ascontiguousarray(values).astype(values.dtype.newbyteorder("<"), copy=False).tobytes()

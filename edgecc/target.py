@@ -22,6 +22,11 @@ class Target(BaseModel):
     name: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]]
 
+    def for_suffix(self, suffix: str) -> Target:
+        """This target for an output file of that suffix (one of `suffixes`); most targets write one kind only."""
+        del suffix
+        return self
+
     def spec(self) -> str:
         """The target as written on the command line."""
         return spec_of(self.name, self)

@@ -133,7 +133,8 @@ def _packed(data: np.ndarray, bits: int) -> np.ndarray:
     padded = np.zeros(-(-values.size // per_byte) * per_byte, np.uint8)
     padded[: values.size] = values
     shifts = np.arange(0, 8, bits, dtype=np.uint8)
-    return np.bitwise_or.reduce(padded.reshape(-1, per_byte) << shifts, axis=1)
+    packed: np.ndarray = np.bitwise_or.reduce(padded.reshape(-1, per_byte) << shifts, axis=1)
+    return packed
 
 
 def _stored_bytes(data: np.ndarray) -> int:

@@ -92,7 +92,7 @@ def builtin_code(builtin: str) -> int:
 @functools.cache
 def builtin_name(code: int) -> str:
     """The schema's name of a builtin operator."""
-    names = vars(generated().BuiltinOperator)
+    names: dict[str, Any] = dict(vars(generated().BuiltinOperator))
     return next(name for name, value in names.items() if value == code and name.isupper())
 
 
@@ -133,12 +133,10 @@ def numpy_dtype(number: int) -> np.dtype[Any]:
 
 
 def _dtype_named(name: str) -> np.dtype[Any]:
-    try:
-        return np.dtype(name)
-    except TypeError:
-        import ml_dtypes
+    import ml_dtypes
 
-        return np.dtype(getattr(ml_dtypes, name))
+    dtype: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name, name))
+    return dtype
 
 
 def _spelling(name: str) -> str:

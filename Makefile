@@ -1,0 +1,40 @@
+# Two commands make and prove everything: `make demo` and `make test`.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PLUGINS := plugins/edgecc-onnxruntime plugins/edgecc-tflite plugins/edgecc-tensorrt
+PROJECTS := pyproject.toml $(PLUGINS:%=%/pyproject.toml)
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test lint docs clean
+
+demo: $(VENV)/.installed  ## compile a trained model for all three targets, benchmark and compare
+	$(BIN)/python examples/digits/demo.py
+
+test: $(VENV)/.installed-test  ## run every test (PYTEST_ARGS=--slow for the long ones too)
+	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed-lint  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: $(VENV)/.installed  ## write the generated pages of docs/ again
+	$(BIN)/python docs/generate.py
+
+clean:
+	rm -rf $(VENV) demo-output .pytest_cache .mypy_cache .ruff_cache
+
+$(VENV)/.installed: $(PROJECTS)
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) -e . $(PLUGINS:%=-e %)
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(PIP) -e ".[test]"
+	touch $@
+
+$(VENV)/.installed-lint: $(VENV)/.installed-test
+	$(PIP) -e ".[lint]"
+	touch $@

@@ -1,0 +1,125 @@
+"""The Python API: the words of the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgecc.compiler import CompileResult, Progress, run_recipe
+from edgecc.errors import UnknownNameError
+from edgecc.recipe import Quantize, make_recipe
+from edgecc.registry import default_registry
+
+if TYPE_CHECKING:
+    import onnx
+
+    from edgecc.backend import Backend
+    from edgecc.model import Model
+    from edgecc.passes.base import Pass
+    from edgecc.runner import Runner
+    from edgecc.target import Target
+
+Source = "str | Path | onnx.ModelProto | Model"
+
+
+def compile(  # noqa: A001 - the public name is the field's word
+    source: str | Path | onnx.ModelProto | Model,
+    target: str | Target = "",
+    output: str | Path = "",
+    *,
+    passes: Iterable[str | Pass] = (),
+    quantize: Quantize | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    verify: bool = False,
+    seed: int = 0,
+    progress: Progress = lambda text: None,
+) -> CompileResult:
+    """Compile a model for a target and write the artifact with its report.
+
+    Args:
+        source: a file, an `onnx.ModelProto`, or a Model (not changed).
+        target: `"tflite"`, `"tflite:io_layout=nhwc"` or a Target; read from `output`'s suffix if empty.
+        output: where to write; named after the source if empty.
+        passes: run in this order before the backend's own; names with options or Pass objects.
+        quantize: precision preset.
+        shapes: static shapes for named inputs.
+        verify: execute the model before and after every pass that must keep its values.
+        seed: of the generator that passes may use.
+        progress: called with a sentence at each step.
+
+    Raises:
+        edgecc.errors.EdgeccError: see the tree in `edgecc.errors`.
+    """
+    model = None if isinstance(source, str | Path) else load(source, shapes)
+    name = str(source) if model is None else model.source or f"{model.graph.name or 'model'}.onnx"
+    recipe = make_recipe(
+        {
+            "source": name,
+            "target": _target_spec(target, output),
+            "output": str(output),
+            "passes": tuple(step if isinstance(step, str) else step.spec() for step in passes),
+            "quantize": quantize,
+            "shapes": {key: tuple(shape) for key, shape in (shapes or {}).items()},
+            "verify": verify,
+            "seed": seed,
+        }
+    )
+    return run_recipe(recipe, model=model, progress=progress)
+
+
+def load(source: str | Path | onnx.ModelProto | Model, shapes: Mapping[str, Sequence[int]] | None = None) -> Model:
+    """Import a model: from a file of any installed format, or from an `onnx.ModelProto`; a Model is returned as it is."""
+    from edgecc.importers.onnx import OnnxImporter
+    from edgecc.loading import load_model
+    from edgecc.model import Model
+
+    if isinstance(source, Model):
+        return source
+    if isinstance(source, str | Path):
+        return load_model(Path(source), default_registry(), shapes)
+    return OnnxImporter().from_proto(source, shapes=shapes or {})
+
+
+def runner(artifact: str | Path, *, target: str = "", threads: int = 1, options: Mapping[str, Any] | None = None) -> Runner:
+    """A runner for an artifact, to be entered: `with edgecc.runner("m.tflite") as r: r.infer({"x": x})`.
+
+    Args:
+        artifact: the compiled file.
+        target: name of the target; by the report beside the file or its suffix if empty.
+        threads: of the runtime.
+        options: the runtime's own, such as `{"provider": "CUDAExecutionProvider"}` for onnxruntime.
+    """
+    from edgecc.runner import Runner
+
+    path = Path(artifact)
+    return Runner(path, backend_of(path, target), threads=threads, options=dict(options or {}))
+
+
+def backend_of(artifact: Path, target: str = "") -> Backend:
+    """The backend that runs an artifact: by name, by the report beside it, or by its suffix."""
+    from edgecc.artifact import Artifact
+
+    registry = default_registry()
+    name = target or str(Artifact.open(artifact).report.get("target", ""))
+    return registry.backend(name) if name else registry.backend_for_suffix(artifact.suffix)
+
+
+def _target_spec(target: str | Target, output: str | Path) -> str:
+    if not isinstance(target, str):
+        return target.spec()
+    if target or not output:
+        return target
+    return target_for_output(Path(output))
+
+
+def target_for_output(output: Path) -> str:
+    """The target that an output's suffix means."""
+    suffix = output.suffix
+    if not suffix:
+        raise UnknownNameError("file suffix", suffix, _suffixes(), where=str(output), hint="name the target: --target NAME")
+    return default_registry().backend_for_suffix(suffix).name
+
+
+def _suffixes() -> list[str]:
+    return [suffix for backend in default_registry().backends.values() for suffix in backend.target.suffixes]

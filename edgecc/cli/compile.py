@@ -1,0 +1,89 @@
+"""`edgecc compile`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgecc.cli.options import json_option, parse_shapes, shape_option
+from edgecc.cli.output import format_bytes, log, print_json, print_table
+from edgecc.recipe import QUANTIZE_PASSES, make_recipe, read_recipe
+
+if TYPE_CHECKING:
+    from edgecc.compiler import CompileResult
+
+#: Reasons of skipped nodes printed before the rest is only counted; the report has all.
+_SKIPS_SHOWN = 5
+
+
+@click.command("compile")
+@click.argument("source", required=False)
+@click.option("-t", "--target", metavar="T[:key=value,...]", help="What to compile for; `edgecc targets` lists them.")
+@click.option("-o", "--output", metavar="OUT", help="Artifact to write; its report goes to OUT.report.json.")
+@click.option("--recipe", "recipe_file", metavar="R.toml", help="Read the request from a file; flags override its keys.")
+@click.option("--pass", "passes", multiple=True, metavar="NAME[:key=value,...]", help="Run a pass; repeatable, in order.")
+@click.option("--quantize", type=click.Choice(sorted(QUANTIZE_PASSES)), help="Precision preset.")
+@shape_option
+@click.option("--verify", is_flag=True, help="Execute the model before and after every pass that must keep its values.")
+@click.option("--seed", type=int, help="Of the random generator that passes may use.")
+@click.option("--print-recipe", is_flag=True, help="Print what the flags mean as TOML, and stop.")
+@json_option
+def command(
+    source: str | None,
+    target: str | None,
+    output: str | None,
+    recipe_file: str | None,
+    passes: tuple[str, ...],
+    quantize: str | None,
+    shapes: tuple[str, ...],
+    verify: bool,
+    seed: int | None,
+    print_recipe: bool,
+    as_json: bool,
+) -> None:
+    """Compile SOURCE for a target."""
+    values: dict[str, Any] = read_recipe(Path(recipe_file)) if recipe_file else {}
+    flags = {
+        "source": source,
+        "target": target,
+        "output": output,
+        "passes": passes,
+        "quantize": quantize,
+        "shapes": {**values.get("shapes", {}), **parse_shapes(shapes)},
+        "verify": verify,
+        "seed": seed,
+    }
+    values |= {key: value for key, value in flags.items() if value}
+    if not values.get("target") and values.get("output"):
+        from edgecc.api import target_for_output
+
+        values["target"] = target_for_output(Path(values["output"]))
+    recipe = make_recipe(values, where=recipe_file or "")
+    if print_recipe:
+        click.echo(recipe.to_toml(), nl=False)
+        return
+    from edgecc.compiler import run_recipe
+
+    print_result(run_recipe(recipe), as_json=as_json)
+
+
+def print_result(result: CompileResult, *, as_json: bool) -> None:
+    """What was written, what each pass did, what was left alone."""
+    if as_json:
+        print_json({"output": str(result.path), "report": result.artifact.report})
+        return
+    changed = [record for record in result.pipeline.records if record.changed]
+    if changed:
+        rows = [
+            [r.spec, f"{r.nodes_before}", f"{r.nodes_after}", f"{r.seconds * 1e3:.0f} ms"] for r in changed
+        ]
+        print_table(["pass", "nodes before", "after", "time"], rows, right=["nodes before", "after", "time"])
+    for skip in result.pipeline.skips[:_SKIPS_SHOWN]:
+        log(f"left alone by {skip.pass_name}: {skip.node} ({skip.op}): {skip.reason}")
+    if len(result.pipeline.skips) > _SKIPS_SHOWN:
+        log(f"... and {len(result.pipeline.skips) - _SKIPS_SHOWN} more in {result.artifact.report_path}")
+    for note in result.notes:
+        log(f"note: {note}")
+    click.echo(f"{result.path}  {format_bytes(result.artifact.nbytes)}  ({result.recipe.target})")

@@ -1,0 +1,27 @@
+"""`edgecc convert`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgecc.cli.options import json_option, parse_shapes, shape_option
+
+
+@click.command("convert")
+@click.argument("source")
+@click.argument("out")
+@click.option("-t", "--target", metavar="T[:key=value,...]", help="Read from OUT's suffix if not given.")
+@shape_option
+@json_option
+def command(source: str, out: str, target: str | None, shapes: tuple[str, ...], as_json: bool) -> None:
+    """Convert SOURCE to the format that OUT's suffix names, without compression."""
+    from edgecc.api import target_for_output
+    from edgecc.cli.compile import print_result
+    from edgecc.compiler import run_recipe
+    from edgecc.recipe import make_recipe
+
+    chosen = target or target_for_output(Path(out))
+    recipe = make_recipe({"source": source, "target": chosen, "output": out, "shapes": parse_shapes(shapes)})
+    print_result(run_recipe(recipe), as_json=as_json)

@@ -1,0 +1,74 @@
+"""`edgecc inspect`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgecc.cli.options import json_option, parse_shapes, shape_option
+from edgecc.cli.output import format_bytes, print_json, print_table
+
+if TYPE_CHECKING:
+    from edgecc.inspection import Inspection, Support
+    from edgecc.model import Model
+
+
+@click.command("inspect")
+@click.argument("source")
+@click.option("-t", "--target", metavar="T[:key=value,...]", help="Only this target; default is every installed one.")
+@click.option("--nodes", is_flag=True, help="List every node with its output shapes.")
+@shape_option
+@json_option
+def command(source: str, target: str | None, nodes: bool, shapes: tuple[str, ...], as_json: bool) -> None:
+    """Show what is in SOURCE, and which targets can take it and why not."""
+    from edgecc.compiler import resolve_target
+    from edgecc.inspection import find_support, inspect_model
+    from edgecc.loading import load_model
+    from edgecc.registry import default_registry
+
+    registry = default_registry()
+    chosen = [resolve_target(spec, registry) for spec in ([target] if target else sorted(registry.backends))]
+    model = load_model(Path(source), registry, parse_shapes(shapes))
+    facts = inspect_model(model)
+    support = [find_support(model, backend, value) for backend, value in chosen]
+    if as_json:
+        listed = {"nodes": [dict(zip(_NODE_COLUMNS, row, strict=True)) for row in _node_rows(model)]} if nodes else {}
+        print_json({**asdict(facts), "targets": [asdict(s) for s in support], **listed})
+        return
+    _print(facts, support)
+    if nodes:
+        print_table(_NODE_COLUMNS, _node_rows(model))
+
+
+_NODE_COLUMNS = ("node", "op", "outputs", "from")
+
+
+def _node_rows(model: Model) -> list[list[str]]:
+    from edgecc.model import origins
+
+    rows = []
+    for node in model.nodes():
+        shapes = " ".join(f"{t.name}{[*t.shape] if t.shape is not None else '?'}" for t in node.outputs)
+        rows.append([node.name, node.op, shapes, " ".join(origins(node))])
+    return rows
+
+
+def _print(facts: Inspection, support: list[Support]) -> None:
+    for kind, specs in (("input", facts.signature.inputs), ("output", facts.signature.outputs)):
+        for spec in specs:
+            click.echo(f"{kind:7} {spec}")
+    click.echo(f"{facts.parameters:,} parameters, {format_bytes(facts.parameter_bytes)}, {facts.macs:,} MACs\n")
+    print_table(["operator", "count"], [[op, str(count)] for op, count in facts.operators.items()], right=["count"])
+    click.echo()
+    for entry in support:
+        if entry.problem:
+            click.echo(f"{entry.target}: unknown: {entry.problem}")
+        elif entry.unsupported:
+            click.echo(f"{entry.target}: no, {len(entry.unsupported)} nodes cannot be compiled")
+            for node in entry.unsupported:
+                click.echo(f"  {node}")
+        else:
+            click.echo(f"{entry.target}: yes")

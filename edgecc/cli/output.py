@@ -1,0 +1,109 @@
+"""How commands print: tables and JSON to stdout, progress to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+#: Progress bars appear on work that lasts longer than this.
+_PATIENCE_SECONDS = 1.0
+
+
+def print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "", right: Sequence[str] = ()) -> None:
+    """A table on stdout.
+
+    Args:
+        columns: headings.
+        rows: one text per column.
+        title: printed above; nothing if empty.
+        right: columns whose texts are numbers, aligned to the right.
+    """
+    # A pipe has no width: do not let rich cut what a script reads.
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for name in columns:
+        table.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    console.print(table)
+
+
+def format_bytes(count: float | None) -> str:
+    """`93.1 kB`, powers of 1000; `-` for None."""
+    if count is None:
+        return "-"
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError("GB is the last unit")
+
+
+def format_seconds(seconds: float | None) -> str:
+    """`1.234 ms`, `56.7 us` or `2.31 s`; `-` for None."""
+    if seconds is None:
+        return "-"
+    if seconds < 1e-3:
+        return f"{seconds * 1e6:.1f} us"
+    if seconds < 1:
+        return f"{seconds * 1e3:.3f} ms"
+    return f"{seconds:.2f} s"
+
+
+class ProgressBar:
+    """A bar on stderr, shown only on a terminal and only once the work has lasted a second."""
+
+    def __init__(self, description: str) -> None:
+        self._description = description
+        self._start = time.monotonic()
+        self._bar: RichProgress | None = None
+        self._task: TaskID | None = None
+
+    def update(self, done: int, total: int, description: str = "") -> None:
+        if self._bar is None and (not sys.stderr.isatty() or time.monotonic() - self._start < _PATIENCE_SECONDS):
+            return
+        if self._bar is None:
+            from rich.console import Console
+            from rich.progress import Progress
+
+            self._bar = Progress(console=Console(stderr=True), transient=True)
+            self._bar.start()
+            self._task = self._bar.add_task(self._description, total=total)
+        if self._task is not None:
+            self._bar.update(self._task, completed=done, total=total, description=description or self._description)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+@contextmanager
+def progress_bar(description: str) -> Iterator[ProgressBar]:
+    bar = ProgressBar(description)
+    try:
+        yield bar
+    finally:
+        bar.close()
+
+
+def log(text: str) -> None:
+    """A line on stderr."""
+    click.echo(text, err=True)

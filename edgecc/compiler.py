@@ -1,0 +1,194 @@
+"""compile(): the short main that everything goes through."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgecc.artifact import Artifact, check_writable, report_bytes, report_path, write_files
+from edgecc.errors import OptionError, OutputError, PluginError, UnsupportedError
+from edgecc.loading import load_model
+from edgecc.options import build, parse_spec
+from edgecc.passes.base import Pass, PassContext
+from edgecc.passes.pipeline import PassPipeline, PipelineResult
+from edgecc.recipe import Recipe
+from edgecc.registry import Registry, default_registry
+
+if TYPE_CHECKING:
+    from edgecc.backend import Backend, Compiled
+    from edgecc.model import Model
+    from edgecc.target import Target
+
+#: Called with a sentence about the step that begins.
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class CompileResult:
+    """What `compile` made.
+
+    Attributes:
+        artifact: the files on disk, with the report.
+        recipe: what was asked for, with every default filled in.
+        model: the graph as the backend got it.
+        pipeline: what each pass did and left alone.
+        notes: sentences that the user should read.
+    """
+
+    artifact: Artifact
+    recipe: Recipe
+    model: Model
+    pipeline: PipelineResult
+    notes: tuple[str, ...]
+
+    @property
+    def path(self) -> Path:
+        return self.artifact.path
+
+
+def run_recipe(
+    recipe: Recipe,
+    *,
+    registry: Registry | None = None,
+    model: Model | None = None,
+    progress: Progress = lambda text: None,
+) -> CompileResult:
+    """Import, run the passes, check support, compile, write.
+
+    Args:
+        recipe: what to do.
+        registry: where names are looked up; everything installed if None.
+        model: a model in memory, used instead of reading `recipe.source`; it is not changed.
+        progress: called at each step.
+
+    Raises:
+        RequestError, UnsupportedError, VerificationError: see `edgecc.errors`.
+    """
+    registry = registry or default_registry()
+    backend, target = resolve_target(recipe.target, registry)
+    output = resolve_output(recipe, target)
+    target = target.for_suffix(output.suffix)
+    pipeline = build_pipeline(recipe, backend, target, registry, output)
+    available = backend.can_compile()
+    if not available:
+        raise PluginError(f"target {backend.name!r} cannot compile here", why=available.reason, hint=available.hint)
+    check_writable(output)
+
+    progress(f"reading {recipe.source}")
+    shapes = recipe.shapes
+    model = model.clone() if model is not None else load_model(Path(recipe.source), registry, shapes)
+    signature = model.signature
+    progress("running passes")
+    result = pipeline.run(model, _context(target, recipe.seed))
+    progress(f"compiling for {backend.name}")
+    unsupported = backend.find_unsupported(model, target)
+    if unsupported:
+        raise UnsupportedError(target.spec(), unsupported)
+    compiled = backend.compile(model, target)
+
+    recipe = recipe.model_copy(update={"output": str(output), "target": target.spec()})
+    report = {
+        **provenance(recipe, backend),
+        "signature": {"inputs": list(map(asdict, signature.inputs)), "outputs": list(map(asdict, signature.outputs))},
+        "passes": [{"pass": r.spec, "changed": r.changed, "nodes": r.nodes_after} for r in result.records],
+        "skipped": [asdict(skip) for skip in result.skips],
+        "notes": [*result.notes, *compiled.notes],
+        "correspondence": [asdict(match) for match in compiled.correspondence],
+        "details": compiled.details,
+    }
+    progress(f"writing {output}")
+    artifact = _write(output, compiled, report)
+    return CompileResult(artifact, recipe, model, result, tuple(report["notes"]))
+
+
+def resolve_target(spec: str, registry: Registry) -> tuple[Backend, Target]:
+    """The backend and the target value of `NAME:key=value,...`."""
+    name, options = parse_spec(spec)
+    backend = registry.backend(name)
+    return backend, build(backend.target, "target", name, options)
+
+
+def resolve_pass(spec: str, registry: Registry) -> Pass:
+    """The pass of `NAME:key=value,...`."""
+    name, options = parse_spec(spec)
+    return build(registry.pass_class(name), "pass", name, options)
+
+
+def resolve_output(recipe: Recipe, target: Target) -> Path:
+    """The output path: as asked for, or named after the source, never the source itself."""
+    source = Path(recipe.source)
+    if not recipe.output:
+        output = Path(f"{source.stem}{target.suffixes[0]}")
+        return output if not _same_file(output, source) else Path(f"{source.stem}.{target.name}{target.suffixes[0]}")
+    output = Path(recipe.output)
+    if output.suffix not in target.suffixes:
+        raise OptionError(
+            f"{target.name} does not write {output.suffix or 'files without a suffix'}",
+            where=str(output),
+            hint=f"-o {output.with_suffix(target.suffixes[0])}",
+        )
+    if _same_file(output, source):
+        raise OutputError(f"{output} is the source itself", hint="choose another -o OUT")
+    return output
+
+
+def build_pipeline(recipe: Recipe, backend: Backend, target: Target, registry: Registry, output: Path) -> PassPipeline:
+    """The user's passes in their order, then the backend's own that are not among them."""
+    passes = [resolve_pass(spec, registry) for spec in recipe.all_passes]
+    listed = {step.name for step in passes}
+    passes += [step for step in backend.passes(target) if step.name not in listed]
+    verifier = None
+    if recipe.verify:
+        from edgecc.passes.verification import Verifier
+
+        verifier = Verifier(seed=recipe.seed, save_to=output.parent)
+    return PassPipeline(passes, instruments=[cls() for cls in registry.instruments], verifier=verifier)
+
+
+def _context(target: Target | None, seed: int) -> PassContext:
+    import numpy as np
+
+    return PassContext(target, np.random.default_rng(seed))
+
+
+def provenance(recipe: Recipe, backend: Backend) -> dict[str, Any]:
+    """What is needed to build the artifact again: the recipe, versions, and the source's hash."""
+    source = Path(recipe.source)
+    return {
+        "recipe": recipe.model_dump(mode="json"),
+        "target": backend.name,
+        "versions": {**core_versions(), **backend.versions()},
+        "source_sha256": _sha256(source) if source.is_file() else "",
+    }
+
+
+def core_versions() -> dict[str, str]:
+    """Versions of the packages that take part in every compilation."""
+    return {name: importlib.metadata.version(name) for name in ("edgecc", "onnx", "onnx-graphsurgeon", "numpy")}
+
+
+def _write(output: Path, compiled: Compiled, report: Mapping[str, Any]) -> Artifact:
+    contents = list(compiled.files.items())
+    # Further files are named after the whole output: `m.engine.onnx` never meets a source called `m.onnx`.
+    files = {output if index == 0 else output.with_name(output.name + suffix): data for index, (suffix, data) in enumerate(contents)}
+    full = {**report, "files": {path.name: {"bytes": memoryview(data).nbytes} for path, data in files.items()}}
+    write_files({**files, report_path(output): report_bytes(full)})
+    return Artifact(output, full)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _same_file(first: Path, second: Path) -> bool:
+    return first.resolve() == second.resolve()
+
+
+def make_pipeline(specs: Sequence[str], registry: Registry) -> PassPipeline:
+    """A pipeline of passes by their specs, without a backend's own."""
+    return PassPipeline([resolve_pass(spec, registry) for spec in specs])

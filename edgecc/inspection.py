@@ -1,0 +1,101 @@
+"""What is in a model: operators, shapes, parameters, multiply-accumulates, bytes, and which targets can take it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgecc.errors import EdgeccError, Unsupported
+from edgecc.model import Constant, Model, Node, Signature
+from edgecc.passes.base import PassContext
+from edgecc.passes.pipeline import PassPipeline
+
+if TYPE_CHECKING:
+    from edgecc.backend import Backend
+    from edgecc.target import Target
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Facts about a model.
+
+    Attributes:
+        signature: inputs and outputs.
+        operators: how often each operator occurs.
+        parameters: number of values in constants.
+        parameter_bytes: their size.
+        macs: multiply-accumulates of convolutions and matrix products; an open dimension counts as 1.
+    """
+
+    signature: Signature
+    operators: dict[str, int]
+    parameters: int
+    parameter_bytes: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class Support:
+    """Whether a target can take a model.
+
+    Attributes:
+        target: its name.
+        unsupported: nodes it cannot take; empty if it takes the model.
+        problem: why this could not be found out, "" if it was.
+    """
+
+    target: str
+    unsupported: tuple[Unsupported, ...] = ()
+    problem: str = ""
+
+
+def inspect_model(model: Model) -> Inspection:
+    """Count what is in the model, subgraphs included."""
+    constants = [t for t in model.tensors() if isinstance(t, Constant)]
+    return Inspection(
+        signature=model.signature,
+        operators=dict(Counter(_qualified(node) for node in model.all_nodes()).most_common()),
+        parameters=model.parameter_count,
+        parameter_bytes=sum(int(np.prod(t.shape, dtype=np.int64)) * np.dtype(t.dtype).itemsize for t in constants),
+        macs=sum(macs(node) for node in model.all_nodes()),
+    )
+
+
+def find_support(model: Model, backend: Backend, target: Target) -> Support:
+    """Whether the backend takes the model after its own passes; the model is not changed."""
+    available = backend.can_compile()
+    if not available:
+        return Support(backend.name, problem=f"{available.reason}; {available.hint}")
+    legal = model.clone()
+    try:
+        PassPipeline(backend.passes(target)).run(legal, PassContext(target, np.random.default_rng(0)))
+        return Support(backend.name, tuple(backend.find_unsupported(legal, target)))
+    except EdgeccError as error:
+        return Support(backend.name, problem=str(error))
+
+
+def macs(node: Node) -> int:
+    """Multiply-accumulates of one node; 0 for operators other than convolutions and matrix products."""
+    if node.op == "Conv":
+        return _size(node.outputs[0].shape) * _size((node.inputs[1].shape or [0])[1:])
+    if node.op == "ConvTranspose":
+        return _size(node.inputs[0].shape) * _size((node.inputs[1].shape or [0])[1:])
+    if node.op in ("MatMul", "Gemm"):
+        shape = node.inputs[0].shape or [0]
+        inner = shape[0] if node.attrs.get("transA", 0) else shape[-1]
+        return _size(node.outputs[0].shape) * _size([inner])
+    return 0
+
+
+def _size(shape: Sequence[int | str] | None) -> int:
+    if shape is None:
+        return 0
+    return int(np.prod([d if isinstance(d, int) else 1 for d in shape], dtype=np.int64))
+
+
+def _qualified(node: Node) -> str:
+    return f"{node.domain}.{node.op}" if node.domain else str(node.op)

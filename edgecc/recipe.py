@@ -1,0 +1,103 @@
+"""Recipe: what the command line, a TOML file and Python arguments all become."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from edgecc.errors import RecipeError, UnknownNameError
+
+Quantize = Literal["float16"]
+
+#: What `--quantize` stands for: names of passes, in order.
+QUANTIZE_PASSES: dict[str, tuple[str, ...]] = {"float16": ("convert-float16",)}
+
+
+class Recipe(BaseModel):
+    """Everything that decides what is compiled, as plain values.
+
+    Attributes:
+        source: path of the model.
+        target: `NAME` or `NAME:key=value,...`.
+        output: path of the artifact; derived from source and target if empty.
+        passes: `NAME` or `NAME:key=value,...`, in the order in which they run, before the backend's own.
+        quantize: precision of weights and activations; stands for passes appended to `passes`.
+        shapes: static shapes for named inputs.
+        verify: execute the model before and after every pass that must keep its values.
+        seed: of the only random generator that passes may use.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str
+    target: str
+    output: str = ""
+    passes: tuple[str, ...] = ()
+    quantize: Quantize | None = None
+    shapes: dict[str, tuple[int, ...]] = {}
+    verify: bool = False
+    seed: int = 0
+
+    @property
+    def all_passes(self) -> tuple[str, ...]:
+        """`passes` and those that `quantize` stands for."""
+        return (*self.passes, *(QUANTIZE_PASSES[self.quantize] if self.quantize else ()))
+
+    def to_toml(self) -> str:
+        """The recipe as a TOML file that builds an equal recipe."""
+        lines, tables = [], []
+        for key, value in self.model_dump(mode="json", exclude_defaults=True).items():
+            if isinstance(value, dict):
+                tables += [f"\n[{key}]", *(f"{_quote(name)} = {json.dumps(item)}" for name, item in value.items())]
+            else:
+                lines.append(f"{key} = {_quote(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
+        return "\n".join([*lines, *tables]) + "\n"
+
+
+def make_recipe(values: Mapping[str, Any], *, where: str = "") -> Recipe:
+    """Validate; unknown keys get a near-miss suggestion."""
+    for key in values:
+        if key not in Recipe.model_fields:
+            raise UnknownNameError("recipe key", key, Recipe.model_fields, where=where)
+    for key in ("source", "target"):
+        if not values.get(key):
+            raise RecipeError(f"no {key} is given", where=where, hint=_MISSING[key])
+    try:
+        return Recipe.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise RecipeError(f"{key}: {first['msg']}", where=where, why=f"got {first.get('input')!r}") from error
+
+
+_MISSING = {
+    "source": "name the model: edgecc compile MODEL.onnx --target tflite",
+    "target": "add --target NAME (edgecc targets lists them), or an output with a known suffix: -o model.tflite",
+}
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The keys of a TOML recipe; paths in it are relative to the recipe's folder."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RecipeError(f"recipe {path} does not exist", hint="check the path given to --recipe") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RecipeError(f"recipe {path} cannot be read", why=str(error)) from error
+    for key in values:
+        if key not in Recipe.model_fields:
+            raise UnknownNameError("recipe key", key, Recipe.model_fields, where=str(path))
+    for key in ("source", "output"):
+        if isinstance(values.get(key), str):
+            values[key] = str(path.parent / values[key])
+    return values
+
+
+def _quote(text: str) -> str:
+    """A TOML basic string; JSON's escapes are a subset of TOML's."""
+    return json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,161 @@
+"""Sliding windows: what convolutions and pools have in common.
+
+A 1-D operator is a 2-D one over an axis of size 1: `Windows` describes every operator in two spatial dimensions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edgecc_tflite.enums import Padding
+from edgecc_tflite.ir import Shape
+from edgecc_tflite.lowerings.constraints import OPEN_DIMENSION
+
+if TYPE_CHECKING:
+    from edgecc_tflite.ir import Tensor
+    from edgecc_tflite.lowerings.context import Lowering
+    from edgecc_tflite.lowerings.node_view import NodeView
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Where the windows of an operator lie, height first.
+
+    Attributes:
+        size: the input's height and width, -1 if open.
+        kernel, strides, dilations: of the window.
+        begin, end: padding in front of and behind the input, as far as windows reach it: `end` includes what
+            ceil_mode adds and leaves out what no window touches.
+        out: number of windows; -1 if open.
+    """
+
+    size: Pair
+    kernel: Pair
+    strides: Pair
+    dilations: Pair
+    begin: Pair
+    end: Pair
+    out: Pair
+
+    @property
+    def span(self) -> Pair:
+        """Size of a window with its holes."""
+        height, width = ((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations, strict=True))
+        return height, width
+
+    @property
+    def is_padded(self) -> bool:
+        return any(self.begin) or any(self.end)
+
+    @property
+    def padding(self) -> Padding | None:
+        """What TFLite calls this padding, None if it has no word for it."""
+        if all(_is_same(self, axis) for axis in (0, 1)):
+            return Padding.SAME
+        return None if self.is_padded else Padding.VALID
+
+
+def _is_same(windows: Windows, axis: int) -> bool:
+    """Whether SAME pads this axis as asked: as many windows as strides fit, the odd element behind."""
+    size, stride, span = windows.size[axis], windows.strides[axis], windows.span[axis]
+    if size < 0:
+        return span == 1 and stride == 1
+    count = -(-size // stride)
+    total = max((count - 1) * stride + span - size, 0)
+    asked = windows.begin[axis], windows.end[axis]
+    return windows.out[axis] == count and asked == (total // 2, total - total // 2)
+
+
+def windows_of(node: NodeView, kernel: tuple[int, ...]) -> Windows:
+    """The windows of a convolution or pool node."""
+    spatial = len(kernel)
+    shape = node.shape()
+    assert shape is not None
+    strides = node.ints("strides", (1,) * spatial)
+    dilations = node.ints("dilations", (1,) * spatial)
+    ceil_mode = bool(node.integer("ceil_mode", 0))
+    axes = [
+        _axis(node, axis, shape[2 + axis], kernel[axis], strides[axis], dilations[axis], ceil_mode)
+        for axis in range(spatial)
+    ]
+    if spatial == 1:
+        axes = [(1, 1, 1, 1, 0, 0, 1), *axes]
+    columns = [(row[0], row[1]) for row in zip(*axes, strict=True)]
+    return Windows(*columns)
+
+
+def _axis(
+    node: NodeView, axis: int, size: int, kernel: int, stride: int, dilation: int, ceil_mode: bool
+) -> tuple[int, int, int, int, int, int, int]:
+    begin, end = _pads(node, axis, size, stride, (kernel - 1) * dilation + 1)
+    if size < 0:
+        return size, kernel, stride, dilation, begin, end, -1
+    span = (kernel - 1) * dilation + 1
+    room = size + begin + end - span
+    count = room // stride + 1
+    if ceil_mode and room % stride and count * stride < size + begin:
+        # A last window that starts inside the input or its left padding is kept, and reaches beyond.
+        count += 1
+    # What no window reaches needs no padding.
+    end = max((count - 1) * stride + span - size - begin, 0)
+    return size, kernel, stride, dilation, begin, end, count
+
+
+def _pads(node: NodeView, axis: int, size: int, stride: int, span: int) -> Pair:
+    auto = node.text("auto_pad", "NOTSET")
+    if auto == "VALID":
+        return 0, 0
+    if auto in {"SAME_UPPER", "SAME_LOWER"}:
+        total = max((-(-size // stride) - 1) * stride + span - size, 0)
+        less, more = total // 2, total - total // 2
+        return (less, more) if auto == "SAME_UPPER" else (more, less)
+    pads = node.ints("pads")
+    if not pads:
+        return 0, 0
+    return pads[axis], pads[axis + len(pads) // 2]
+
+
+def same_pads_need_sizes(node: NodeView) -> str | None:
+    """`auto_pad` can only be resolved for a known size."""
+    shape = node.shape()
+    auto = node.text("auto_pad", "NOTSET")
+    if shape is None or all(d >= 0 for d in shape[2:]) or not auto.startswith("SAME"):
+        return None
+    if all(stride == 1 for stride in node.ints("strides", (1,))):
+        return None
+    return f"auto_pad={auto} over an {OPEN_DIMENSION} with strides"
+
+
+def no_negative_pads(node: NodeView) -> str | None:
+    return "negative pads" if any(p < 0 for p in node.ints("pads")) else None
+
+
+def as_2d(c: Lowering, x: Tensor) -> Tensor:
+    """Insert a height of 1 into a 1-D operator's input."""
+    return x if x.rank == 4 else c.reshape(x, (x.shape[0], x.shape[1], 1, x.shape[2]))
+
+
+def from_2d(c: Lowering, x: Tensor, out: Tensor) -> None:
+    """Transpose a channels-last result to channels-first and drop the height that `as_2d` put in."""
+    if out.rank == 4:
+        c.to_first(x, out)
+        return
+    wide = c.to_first(x)
+    c.reshape(wide, (wide.shape[0], wide.shape[1], wide.shape[3]), out)
+
+
+def pad(c: Lowering, x: Tensor, begin: Pair, end: Pair, value: float = 0.0) -> Tensor:
+    """Pad height and width of a channels-last tensor."""
+    if not any(begin) and not any(end):
+        return x
+    amounts = [(0, 0), (begin[0], end[0]), (begin[1], end[1]), (0, 0)]
+    shape: Shape = tuple(d if d < 0 else d + sum(amount) for d, amount in zip(x.shape, amounts, strict=True))
+    paddings = c.ints([a for amount in amounts for a in amount], "paddings")
+    assert paddings.data is not None
+    table = c.constant(paddings.data.reshape(4, 2), "paddings")
+    if value == 0.0:
+        return c.emit("PAD", [x, table], shape=shape)
+    return c.emit("PADV2", [x, table, c.scalar(value, x.dtype)], shape=shape)

@@ -1,0 +1,253 @@
+"""Rules of quantized graphs. The runtime checks few of them: a model that breaks the others loads and is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgecc_tflite.ir import Graph, Operator, Quantization, Tensor
+from edgecc_tflite.rules.violation import Violation, violation
+
+#: Types that mean something only with a scale when an operator computes with them.
+_QUANTIZED = frozenset({"int8", "uint8", "int16", "int4", "int2"})
+
+#: Operators that copy or compare stored values as they are: their outputs have the scale of their inputs.
+_SAME_SCALE = frozenset(
+    {
+        *("AVERAGE_POOL_2D", "MAX_POOL_2D", "CONCATENATION", "MAXIMUM", "MINIMUM", "REDUCE_MAX", "REDUCE_MIN"),
+        *("RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS", "PACK", "UNPACK", "SPLIT", "SPLIT_V", "TILE"),
+        *("SLICE", "STRIDED_SLICE", "GATHER", "GATHER_ND", "REVERSE_V2", "BROADCAST_TO", "TOPK_V2"),
+        *("PAD", "PADV2", "MIRROR_PAD", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "DYNAMIC_UPDATE_SLICE"),
+        *("SPACE_TO_DEPTH", "DEPTH_TO_SPACE", "SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND", "SELECT", "SELECT_V2"),
+    }
+)
+
+#: Operators that compute with real values, so that their quantized tensors need a scale.
+_ARITHMETIC = frozenset(
+    {
+        *("ADD", "SUB", "MUL", "DIV", "SQUARED_DIFFERENCE", "MEAN", "SUM", "PRELU", "LEAKY_RELU"),
+        *("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "BATCH_MATMUL"),
+        *("SOFTMAX", "LOG_SOFTMAX", "LOGISTIC", "TANH", "HARD_SWISH", "GELU", "ELU", "L2_NORMALIZATION"),
+        *("AVERAGE_POOL_2D", "RESIZE_BILINEAR", "QUANTIZE", "DEQUANTIZE", "EXP", "LOG", "SQRT", "RSQRT"),
+    }
+)
+
+#: The scale and zero point that an operator's kernel writes whatever the tensor says.
+_FIXED: dict[tuple[str, str], tuple[float, int]] = {
+    ("SOFTMAX", "int8"): (1 / 256, -128),
+    ("SOFTMAX", "uint8"): (1 / 256, 0),
+    ("SOFTMAX", "int16"): (1 / 32768, 0),
+    ("LOGISTIC", "int8"): (1 / 256, -128),
+    ("LOGISTIC", "uint8"): (1 / 256, 0),
+    ("LOGISTIC", "int16"): (1 / 32768, 0),
+    # TANH on 8 bits takes any scale and computes it right (LiteRT 2.3).
+    ("TANH", "int16"): (1 / 32768, 0),
+    ("LOG_SOFTMAX", "int8"): (16 / 256, 127),
+    ("L2_NORMALIZATION", "int8"): (1 / 128, 0),
+}
+
+
+@dataclass(frozen=True)
+class _Weighted:
+    """Where an operator has its data, weights and bias, and the axis of the weights that may have scales."""
+
+    data: int
+    weights: int
+    bias: int
+    axis: int
+
+
+_WEIGHTED = {
+    "CONV_2D": _Weighted(data=0, weights=1, bias=2, axis=0),
+    "DEPTHWISE_CONV_2D": _Weighted(data=0, weights=1, bias=2, axis=3),
+    "FULLY_CONNECTED": _Weighted(data=0, weights=1, bias=2, axis=0),
+    "TRANSPOSE_CONV": _Weighted(data=2, weights=1, bias=3, axis=0),
+}
+
+#: A bias scale is the product of two float32 scales and may be rounded once more.
+_BIAS_SCALE_TOLERANCE = 1e-6
+
+
+def scale_values(graph: Graph) -> Iterator[Violation]:
+    """Scales are finite and positive, zero points can be stored, and there is one of each per slice."""
+    for tensor in _quantized_tensors(graph):
+        quantization, problem = tensor.quantization, ""
+        assert quantization is not None
+        scale, zero_point = np.ravel(quantization.scale), np.ravel(quantization.zero_point)
+        if scale.size != zero_point.size:
+            problem = f"has {scale.size} scales and {zero_point.size} zero points"
+        elif not np.all(np.isfinite(scale) & (scale > 0)):
+            problem = "has a scale that is not a positive number"
+        elif scale.size > 1 and not _one_per_slice(quantization, tensor):
+            problem = f"has {scale.size} scales along axis {quantization.axis} of shape {list(tensor.shape)}"
+        elif tensor.dtype.name in ("int8", "uint8", "int16") and not _storable(zero_point, tensor):
+            problem = f"has zero point {_first_unstorable(zero_point, tensor)}, which is no {tensor.dtype.name}"
+        elif tensor.dtype.name == "int16" and np.any(zero_point != 0):
+            problem = "is int16 with a zero point; the kernels take 0"
+        if problem:
+            yield Violation("scale-values", problem, tensor.name)
+
+
+def scales_present(graph: Graph) -> Iterator[Violation]:
+    """An operator that computes with small integers knows what they stand for."""
+    for operator in graph.operators:
+        if operator.builtin not in _ARITHMETIC or not _has_scales(operator):
+            continue
+        for tensor in (*operator.inputs, *operator.outputs):
+            if tensor is not None and tensor.dtype.name in _QUANTIZED and tensor.quantization is None:
+                yield violation("scales-present", operator, f"{tensor.name!r} has no scale", tensor.name)
+
+
+def same_scale(graph: Graph) -> Iterator[Violation]:
+    """Operators that move stored values do not rescale them."""
+    for operator in graph.operators:
+        if operator.builtin not in _SAME_SCALE:
+            continue
+        tensors = [t for t in (*operator.inputs, *operator.outputs) if t is not None and t.quantization is not None]
+        for tensor in tensors[1:]:
+            if not _equal(tensors[0], tensor):
+                message = f"does not rescale: {_text(tensors[0])} and {_text(tensor)} must be the same"
+                yield violation("same-scale", operator, message, tensor.name)
+
+
+def fixed_scale(graph: Graph) -> Iterator[Violation]:
+    """Operators with a known range write it at a fixed scale."""
+    for operator in graph.operators:
+        output = operator.outputs[0]
+        fixed = _FIXED.get((operator.builtin, output.dtype.name))
+        if fixed is None or output.quantization is None:
+            continue
+        scale, zero_point = _scalar(output)
+        if not np.isclose(scale, fixed[0], rtol=1e-6, atol=0) or zero_point != fixed[1]:
+            message = f"writes {output.dtype.name} at scale {fixed[0]:g}, zero point {fixed[1]}, not {_text(output)}"
+            yield violation("fixed-scale", operator, message, output.name)
+
+
+def weight_axis(graph: Graph) -> Iterator[Violation]:
+    """Scales per channel stand along the axis that the kernel reads."""
+    for operator, places in _weighted(graph):
+        weights = _input(operator, places.weights)
+        if weights is None or weights.quantization is None or np.size(weights.quantization.scale) == 1:
+            continue
+        if weights.quantization.axis != places.axis:
+            message = f"reads scales along axis {places.axis}, not {weights.quantization.axis}, of {weights.name!r}"
+            yield violation("weight-axis", operator, message, weights.name)
+
+
+def weight_zero_point(graph: Graph) -> Iterator[Violation]:
+    """Signed weights are symmetric."""
+    for operator, places in _weighted(graph):
+        weights = _input(operator, places.weights)
+        if weights is None or weights.quantization is None or weights.dtype.kind == "u":
+            continue
+        if np.any(weights.quantization.zero_point != 0):
+            message = f"takes signed weights around 0; {weights.name!r} has another zero point"
+            yield violation("weight-zero-point", operator, message, weights.name)
+
+
+def data_per_tensor(graph: Graph) -> Iterator[Violation]:
+    """Only weights and what QUANTIZE and DEQUANTIZE convert may have a scale per channel."""
+    for operator in graph.operators:
+        if operator.builtin in ("QUANTIZE", "DEQUANTIZE"):
+            continue
+        computed = [tensor for tensor in (*operator.inputs, *operator.outputs) if tensor and not tensor.is_constant]
+        for tensor in computed:
+            if tensor.quantization is not None and np.size(tensor.quantization.scale) > 1:
+                message = f"takes data with one scale; {tensor.name!r} has {np.size(tensor.quantization.scale)}"
+                yield violation("data-per-tensor", operator, message, tensor.name)
+
+
+def bias_scale(graph: Graph) -> Iterator[Violation]:
+    """The kernel adds the stored bias to the products as it is, whatever scale it says."""
+    for operator, places in _weighted(graph):
+        data, weights = _input(operator, places.data), _input(operator, places.weights)
+        bias = _input(operator, places.bias)
+        if bias is None or data is None or weights is None:
+            continue
+        if data.quantization is None or weights.quantization is None:
+            continue
+        expected = np.ravel(data.quantization.scale) * np.ravel(weights.quantization.scale)
+        if bias.dtype.name not in (("int32", "int64") if data.dtype.name == "int16" else ("int32",)):
+            yield violation("bias-scale", operator, f"takes an integer bias, not {bias.dtype.name}", bias.name)
+        elif bias.quantization is None:
+            yield violation("bias-scale", operator, f"bias {bias.name!r} has no scale", bias.name)
+        elif np.any(bias.quantization.zero_point != 0):
+            yield violation("bias-scale", operator, f"bias {bias.name!r} must have zero point 0", bias.name)
+        elif not _close(np.ravel(bias.quantization.scale), expected):
+            message = f"bias {bias.name!r} must have the scale of the data times that of the weights"
+            yield violation("bias-scale", operator, message, bias.name)
+
+
+def int16_scales(graph: Graph) -> Iterator[Violation]:
+    """ADD and SUB of int16 take any scale only when told so; by default they want powers of two."""
+    for operator in graph.operators:
+        if operator.builtin not in ("ADD", "SUB") or operator.outputs[0].dtype.name != "int16":
+            continue
+        if _has_scales(operator) and operator.options.get("potScaleInt16", True):
+            yield violation("int16-scales", operator, "needs the option potScaleInt16=False")
+
+
+def _quantized_tensors(graph: Graph) -> dict[Tensor, None]:
+    tensors = dict.fromkeys((*graph.inputs, *graph.outputs))
+    for operator in graph.operators:
+        tensors.update(dict.fromkeys(t for t in (*operator.inputs, *operator.outputs) if t is not None))
+    return {tensor: None for tensor in tensors if tensor.quantization is not None}
+
+
+def _has_scales(operator: Operator) -> bool:
+    """Whether any of the operator's tensors is quantized; plain integers are integers."""
+    if operator.builtin in ("QUANTIZE", "DEQUANTIZE"):
+        return True
+    return any(t is not None and t.quantization is not None for t in (*operator.inputs, *operator.outputs))
+
+
+def _weighted(graph: Graph) -> Iterator[tuple[Operator, _Weighted]]:
+    for operator in graph.operators:
+        places = _WEIGHTED.get(operator.builtin)
+        if places is not None:
+            yield operator, places
+
+
+def _input(operator: Operator, position: int) -> Tensor | None:
+    return operator.inputs[position] if position < len(operator.inputs) else None
+
+
+def _one_per_slice(quantization: Quantization, tensor: Tensor) -> bool:
+    axis = quantization.axis
+    return 0 <= axis < tensor.rank and tensor.shape[axis] == np.size(quantization.scale)
+
+
+def _storable(zero_point: np.ndarray, tensor: Tensor) -> bool:
+    limits = np.iinfo(tensor.dtype)
+    return bool(np.all((limits.min <= zero_point) & (zero_point <= limits.max)))
+
+
+def _first_unstorable(zero_point: np.ndarray, tensor: Tensor) -> int:
+    limits = np.iinfo(tensor.dtype)
+    return int(next(value for value in zero_point if not limits.min <= value <= limits.max))
+
+
+def _scalar(tensor: Tensor) -> tuple[float, int]:
+    assert tensor.quantization is not None
+    return float(np.ravel(tensor.quantization.scale)[0]), int(np.ravel(tensor.quantization.zero_point)[0])
+
+
+def _equal(left: Tensor, right: Tensor) -> bool:
+    """Same scales and zero points, value by value. The axis may differ: a TRANSPOSE of weights moves it."""
+    assert left.quantization is not None and right.quantization is not None
+    return np.array_equal(np.ravel(left.quantization.scale), np.ravel(right.quantization.scale)) and np.array_equal(
+        np.ravel(left.quantization.zero_point), np.ravel(right.quantization.zero_point)
+    )
+
+
+def _close(found: np.ndarray, expected: np.ndarray) -> bool:
+    if found.size not in (1, expected.size):
+        return False
+    return bool(np.allclose(found, expected, rtol=_BIAS_SCALE_TOLERANCE, atol=0))
+
+
+def _text(tensor: Tensor) -> str:
+    scale, zero_point = _scalar(tensor)
+    return f"{tensor.name!r} ({scale:g}, {zero_point})"
