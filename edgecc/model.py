@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import onnx
@@ -17,38 +17,16 @@ from onnx_graphsurgeon.logger import G_LOGGER
 from edgecc import serialization
 from edgecc.errors import InvalidModelError
 from edgecc.opset import INTERNAL_OPSET
+from edgecc.signature import Signature as Signature
+from edgecc.signature import TensorSpec as TensorSpec
 
-Node = gs.Node
-Tensor = gs.Tensor
-Variable = gs.Variable
-Constant = gs.Constant
+Node: TypeAlias = gs.Node
+Tensor: TypeAlias = gs.Tensor
+Variable: TypeAlias = gs.Variable
+Constant: TypeAlias = gs.Constant
 
 # Its warnings speak to users of graphsurgeon (duplicate names, unknown dtypes); edgecc's own checks cover them.
 G_LOGGER.severity = G_LOGGER.CRITICAL
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """Name, numpy dtype name and shape of a model's input or output; a string is a dimension left open."""
-
-    name: str
-    dtype: str
-    shape: tuple[int | str, ...]
-
-    @property
-    def is_static(self) -> bool:
-        return all(isinstance(d, int) for d in self.shape)
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.dtype}[{', '.join(str(d) for d in self.shape)}]"
-
-
-@dataclass(frozen=True)
-class Signature:
-    """What a model takes and gives, in order."""
-
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
 
 
 def origins(node: Node) -> tuple[str, ...]:
@@ -284,15 +262,20 @@ class Model:
     # ---------------------------------------------------------------------------------------------- in and out
 
     @classmethod
-    def from_proto(cls, proto: onnx.ModelProto) -> Model:
-        """Wrap a proto that is in the internal opset already; `edgecc.load` brings any ONNX file there."""
+    def from_proto(cls, proto: onnx.ModelProto, weights: Mapping[str, np.ndarray] | None = None) -> Model:
+        """Wrap a proto that is in the internal opset already; `edgecc.load` brings any ONNX file there.
+
+        Args:
+            proto: the model.
+            weights: of a detached proto (see `edgecc.serialization`): values of the inputs that stand for them.
+        """
         opsets = {o.domain: o.version for o in proto.opset_import}
         if opsets.get("", INTERNAL_OPSET) != INTERNAL_OPSET:
             raise InvalidModelError(
                 f"opset {opsets['']} is not the internal opset {INTERNAL_OPSET}", hint="load it with edgecc.load(...)"
             )
         metadata = {p.key: p.value for p in proto.metadata_props}
-        return cls(serialization.graph_from_proto(proto), metadata)
+        return cls(serialization.graph_from_proto(proto, weights), metadata)
 
     @classmethod
     def from_text(cls, text: str) -> Model:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -88,10 +90,35 @@ def _format(value: Any) -> str:
 def describe(cls: type[BaseModel]) -> list[tuple[str, str, str, str]]:
     """Name, type, default and description of every option, for listings and docs."""
     rows = []
+    documented = _documented_fields(cls)
     for name, info in cls.model_fields.items():
         annotation = info.annotation
         kind = getattr(annotation, "__name__", None) if not getattr(annotation, "__args__", None) else None
         text = kind or str(annotation).replace("typing.", "")
         default = "required" if info.is_required() else json.dumps(info.get_default(call_default_factory=True), default=str)
-        rows.append((name, text, default, info.description or ""))
+        rows.append((name, text, default, info.description or documented.get(name, "")))
     return rows
+
+
+def doc_of(cls: type) -> str:
+    """The docstring without its `Attributes:` section, which `describe` shows."""
+    return "\n\n".join(part for part in _paragraphs(cls) if not part.startswith(_ATTRIBUTES))
+
+
+_ATTRIBUTES = "Attributes:\n"
+
+
+def _documented_fields(cls: type) -> dict[str, str]:
+    """Field to its sentence in the `Attributes:` section of the class's docstring, or of a base's."""
+    found: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        for part in _paragraphs(base):
+            if part.startswith(_ATTRIBUTES):
+                text = inspect.cleandoc("\n" + part.removeprefix(_ATTRIBUTES))
+                items = (item.replace("\n", " ").split(": ", 1) for item in re.split(r"\n(?=\w)", text))
+                found |= {item[0]: re.sub(r" +", " ", item[1]).rstrip(".") for item in items if len(item) == 2}
+    return found
+
+
+def _paragraphs(cls: type) -> list[str]:
+    return re.split(r"\n{2,}", inspect.cleandoc(cls.__doc__ or ""))

@@ -172,7 +172,10 @@ class Registry:
             )
         if kind == "target" and name in _FIRST_PARTY:
             raise PluginError(f"target {name!r} is not installed", hint=_FIRST_PARTY[name])
-        raise UnknownNameError(kind, name, found)
+        unknown = UnknownNameError(kind, name, found)
+        # It may be what a plugin would have brought, had it loaded.
+        unknown.why = "; ".join(f"plugin {p.name} is broken: {p.error}" for p in self.plugins if p.error)
+        raise unknown
 
 
 def _failed(plugin: Plugin, error: BaseException) -> Plugin:

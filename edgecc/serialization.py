@@ -7,7 +7,7 @@ size and free of protobuf's 2 GB limit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import cast
 
 import numpy as np
@@ -26,7 +26,8 @@ _KEEP_ENCODED = frozenset(
     for name in ("STRING", "INT4", "UINT4", "FLOAT4E2M1", "INT2", "UINT2")
     if hasattr(onnx.TensorProto, name)
 )
-_METADATA_ORIGINS = "edgecc.origins"
+#: Key of a node's metadata that holds the names of the source nodes it came from, one per line.
+METADATA_ORIGINS = "edgecc.origins"
 
 
 def tensors_of(graph: gs.Graph) -> Iterator[gs.Tensor]:
@@ -52,22 +53,35 @@ def subgraphs_of(node: gs.Node) -> list[gs.Graph]:
     return [value for value in node.attrs.values() if isinstance(value, gs.Graph)]
 
 
-def graph_from_proto(proto: onnx.ModelProto) -> gs.Graph:
+def graph_from_proto(proto: onnx.ModelProto, weights: Mapping[str, np.ndarray] | None = None) -> gs.Graph:
     """Import a proto whose external data is already in memory; weights become numpy arrays.
 
     Graphsurgeon alone would keep the whole proto alive behind lazy values, holding the weights twice once they are
     read.
+
+    Args:
+        proto: the model.
+        weights: of a detached proto: values of the inputs that stand for them.
     """
     graph = gs.import_onnx(proto)
+    if weights:
+        _attach(graph, weights)
     opsets = list(proto.opset_import)
     graph.import_domains = opsets
     for part in graphs_of(graph):
         for tensor in tensors_of(part):
             _normalize_tensor(tensor)
     for node, source in _zip_nodes(graph, proto.graph):
-        recorded = {p.key: p.value for p in source.metadata_props}.get(_METADATA_ORIGINS)
+        recorded = {p.key: p.value for p in source.metadata_props}.get(METADATA_ORIGINS)
         node.origins = tuple(recorded.split("\n")) if recorded else (source.name,) if source.name else ()
     return graph
+
+
+def _attach(graph: gs.Graph, weights: Mapping[str, np.ndarray]) -> None:
+    for tensor in graph.inputs:
+        if tensor.name in weights:
+            tensor.to_constant(weights[tensor.name])
+    graph.inputs = [tensor for tensor in graph.inputs if tensor.name not in weights]
 
 
 def graphs_of(graph: gs.Graph) -> Iterator[gs.Graph]:
@@ -116,7 +130,7 @@ def graph_to_proto(graph: gs.Graph, metadata: dict[str, str], *, detach: bool = 
         exported = OnnxExporter.export_node(node)
         origins = getattr(node, "origins", ())
         if origins and origins != (node.name,):
-            exported.metadata_props.add(key=_METADATA_ORIGINS, value="\n".join(origins))
+            exported.metadata_props.add(key=METADATA_ORIGINS, value="\n".join(origins))
         body.node.append(exported)
     for tensor in tensors_of(graph):
         if isinstance(tensor, gs.Constant):

@@ -46,18 +46,28 @@ class ProtocolError(RuntimeError):
 
 
 def write_frame(stream: BinaryIO, header: dict[str, Any], arrays: dict[str, np.ndarray] | None = None) -> None:
-    """Send a header and named arrays."""
-    arrays = arrays or {}
-    text = json.dumps({**header, "arrays": list(arrays)}).encode()
-    stream.write(_MAGIC + _LENGTH.pack(len(text)) + text)
-    for values in arrays.values():
-        if values.dtype == object:  # strings, in some runtimes
-            values = values.astype(str)
-        buffer = io.BytesIO()
-        np.lib.format.write_array(buffer, values, allow_pickle=False)
-        stream.write(_LENGTH.pack(buffer.tell()))
-        stream.write(buffer.getbuffer())
+    """Send a header and named arrays; nothing is sent when one of them cannot be."""
+    chunks = _encode(header, arrays or {})
+    for chunk in chunks:
+        stream.write(chunk)
     stream.flush()
+
+
+def _encode(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> list[bytes | memoryview]:
+    text = json.dumps({**header, "arrays": list(arrays)}, default=_plain).encode()
+    chunks: list[bytes | memoryview] = [_MAGIC, _LENGTH.pack(len(text)), text]
+    for values in arrays.values():
+        buffer = io.BytesIO()
+        # Strings are objects in some runtimes.
+        plain = values.astype(str) if values.dtype == object else values
+        np.lib.format.write_array(buffer, plain, allow_pickle=False)
+        chunks += [_LENGTH.pack(buffer.tell()), buffer.getbuffer()]
+    return chunks
+
+
+def _plain(value: Any) -> Any:
+    """What numpy scalars and arrays in a session's info are as JSON."""
+    return value.tolist() if isinstance(value, (np.generic, np.ndarray)) else str(value)
 
 
 def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
@@ -194,11 +204,12 @@ def serve(worker: Worker, requests: BinaryIO, answers: BinaryIO) -> None:
         if frame is None or frame[0]["request"] == "quit":
             return
         try:
-            header, arrays = worker.answer(*frame)
+            write_frame(answers, *worker.answer(*frame))
+        except BrokenPipeError:
+            return
         except (Exception, SystemExit) as error:
             text = str(error) or type(error).__name__
-            header, arrays = {"error": type(error).__name__, "text": text, "traceback": traceback.format_exc()}, {}
-        write_frame(answers, header, arrays)
+            write_frame(answers, {"error": type(error).__name__, "text": text, "traceback": traceback.format_exc()})
 
 
 def _take_streams() -> tuple[BinaryIO, BinaryIO]:

@@ -15,7 +15,7 @@ from edgecc.cli.output import print_json, print_table
 @json_option
 def command(name: str | None, as_json: bool) -> None:
     """List passes, or show one with its options."""
-    from edgecc.options import describe
+    from edgecc.options import describe, doc_of
     from edgecc.registry import default_registry
 
     registry = default_registry()
@@ -25,7 +25,7 @@ def command(name: str | None, as_json: bool) -> None:
         if as_json:
             print_json({"name": name, "loss": cls.loss.value, "doc": inspect.getdoc(cls), "schema": cls.model_json_schema()})
             return
-        click.echo(f"{name} ({cls.loss.value})\n\n{inspect.getdoc(cls)}\n")
+        click.echo(f"{name} ({cls.loss.value})\n\n{doc_of(cls)}\n")
         print_table(["option", "type", "default", "what"], options)
         return
     rows = []

@@ -15,7 +15,7 @@ from edgecc.cli.output import print_json, print_table
 @json_option
 def command(name: str | None, as_json: bool) -> None:
     """List targets and whether they can be compiled and run here, or show one with its options."""
-    from edgecc.options import describe
+    from edgecc.options import describe, doc_of
     from edgecc.registry import default_registry
 
     registry = default_registry()
@@ -24,7 +24,7 @@ def command(name: str | None, as_json: bool) -> None:
         if as_json:
             print_json({"name": name, "doc": inspect.getdoc(target), "schema": target.model_json_schema()})
             return
-        click.echo(f"{name} ({' '.join(target.suffixes)})\n\n{inspect.getdoc(target)}\n")
+        click.echo(f"{name} ({' '.join(target.suffixes)})\n\n{doc_of(target)}\n")
         print_table(["option", "type", "default", "what"], describe(target))
         return
     rows = []

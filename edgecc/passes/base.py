@@ -102,6 +102,10 @@ class Pass(BaseModel, ABC):
     def run(self, model: Model, ctx: PassContext) -> bool:
         """Transform the model in place; True if it changed."""
 
+    def promises(self) -> tuple[Property, ...]:
+        """What this pass, with these options, ensures: `ensures`, unless an option takes it back."""
+        return self.ensures
+
     def spec(self) -> str:
         """The pass as written on the command line: `name` or `name:key=value,...` with the options that differ."""
         from edgecc.options import spec_of
@@ -117,6 +121,10 @@ class NodePass(Pass):
     """
 
     ignore: tuple[str, ...] = ()
+
+    def promises(self) -> tuple[Property, ...]:
+        # What the user excludes by name may well lack the property.
+        return () if self.ignore else self.ensures
 
     def run(self, model: Model, ctx: PassContext) -> bool:
         self._check_ignore(model)
@@ -135,15 +143,20 @@ class NodePass(Pass):
         """Handle one node; True if the model changed."""
 
     def _check_ignore(self, model: Model) -> None:
-        import fnmatch
+        check_ignore(self, self.ignore, model)
 
-        from edgecc.errors import OptionError
 
-        names = [name for node in model.nodes() for name in (node.name, *getattr(node, "origins", ()))]
-        for pattern in self.ignore:
-            if not fnmatch.filter(names, pattern):
-                raise OptionError(
-                    f"pattern {pattern!r} of option 'ignore' matches no node",
-                    where=f"pass {self.name}",
-                    hint="edgecc inspect SOURCE --nodes lists the node names",
-                )
+def check_ignore(step: Pass, patterns: tuple[str, ...], model: Model) -> None:
+    """Raise OptionError for a pattern of option `ignore` that matches no node: it would silently do nothing."""
+    import fnmatch
+
+    from edgecc.errors import OptionError
+
+    names = [name for node in model.nodes() for name in (node.name, *getattr(node, "origins", ()))]
+    for pattern in patterns:
+        if not fnmatch.filter(names, pattern):
+            raise OptionError(
+                f"pattern {pattern!r} of option 'ignore' matches no node",
+                where=f"pass {step.name}",
+                hint="edgecc inspect SOURCE --nodes lists the node names",
+            )

@@ -119,7 +119,7 @@ def _check_result(step: Pass, model: Model) -> None:
         model.verify()
     except VerificationError as error:
         raise PassContractError(f"pass {step.name!r} left a broken graph: {error.what}", where=error.where) from error
-    for promised in step.ensures:
+    for promised in step.promises():
         if not promised.holds(model):
             raise PassContractError(f"pass {step.name!r} does not ensure {promised.value} although it declares it")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edgecc_tflite.schema import PACKED_BITS
+from edgecc_tflite.schema import PACKED_BITS, type_name
 
 #: The schema asks for 16 bytes (`force_align`): kernels load constants with aligned vector instructions.
 ALIGNMENT = 16
@@ -79,8 +79,8 @@ class _Buffer:
         #: Where `_DATA`, or `_OFFSET` and `_SIZE`, stand, counted from the head's end.
         self.fields: dict[int, int] = {}
 
-    def Pack(self, builder: Any) -> int:  # noqa: N802 - the object API calls it so
-        """Write the table with its references still open."""
+    def Pack(self, builder: Any) -> int:
+        """Write the table with its references still open. The object API calls it by this name."""
         self.fields = {}
         builder.StartObject(3)
         if self.data is not None and self.by_offset:
@@ -119,7 +119,7 @@ def write_tail(head: bytearray, constants: Constants) -> bytearray:
 
 def _copy_into(target: np.ndarray, data: np.ndarray) -> None:
     """Store an array little-endian and in row-major order, without a copy in between."""
-    bits = PACKED_BITS.get(data.dtype.name)
+    bits = PACKED_BITS.get(type_name(data.dtype))
     if bits is not None:
         target[:] = _packed(data, bits)
         return
@@ -138,14 +138,14 @@ def _packed(data: np.ndarray, bits: int) -> np.ndarray:
 
 
 def _stored_bytes(data: np.ndarray) -> int:
-    bits = PACKED_BITS.get(data.dtype.name)
+    bits = PACKED_BITS.get(type_name(data.dtype))
     return data.nbytes if bits is None else -(-data.size * bits // 8)
 
 
 def _likeness(data: np.ndarray) -> tuple[Any, ...]:
     """Equal for equal constants and cheap; constants that only look alike are compared in full."""
     sample = data.flat[:1024].tobytes() + data.flat[-256:].tobytes()
-    return data.dtype.name, data.shape, zlib.crc32(sample)
+    return type_name(data.dtype), data.shape, zlib.crc32(sample)
 
 
 def _same_bytes(left: np.ndarray | None, right: np.ndarray) -> bool:

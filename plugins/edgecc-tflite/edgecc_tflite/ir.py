@@ -41,6 +41,8 @@ class Tensor:
     quantization: Quantization | None = None
     #: Name of the ONNX tensor that this one holds, for the artifact's correspondence; "" for helpers.
     source: str = ""
+    #: Which of the source tensor's axes lies at each place; None for the source's own order.
+    layout: tuple[int, ...] | None = None
 
     @property
     def rank(self) -> int:

@@ -117,8 +117,9 @@ def _extent(buffer: Any) -> tuple[int | None, int]:
         return buffer.Offset(), buffer.Size()
     if buffer.DataIsNone():
         return None, 0
-    field = buffer._tab.Offset(4)  # noqa: SLF001 - the generated accessors copy; only the table knows the place
-    return buffer._tab.Vector(field), buffer.DataLength()  # noqa: SLF001
+    # The generated accessors copy the bytes; only the table knows where they are.
+    data_field = buffer._tab.Offset(4)
+    return buffer._tab.Vector(data_field), buffer.DataLength()
 
 
 def _signature(signature: Any) -> tuple[str, tuple[dict[str, int], dict[str, int]]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -96,22 +97,40 @@ def builtin_name(code: int) -> str:
     return next(name for name, value in names.items() if value == code and name.isupper())
 
 
-@functools.cache
-def options_table(builtin: str) -> tuple[str, int, type[Any], frozenset[str]] | None:
-    """Where a builtin's options go; None if it has none.
+@dataclass(frozen=True)
+class OptionsTable:
+    """Where a builtin's options go.
 
-    Returns:
-        "builtinOptions" or "builtinOptions2"; the number in that union; the object API's class; its attributes.
+    Attributes:
+        second_union: they belong to `BuiltinOptions2`, not to `BuiltinOptions`.
+        number: their number in that union.
+        table: the object API's class.
+        attributes: names of its fields.
     """
+
+    second_union: bool
+    number: int
+    table: type[Any]
+    attributes: frozenset[str]
+
+
+@functools.cache
+def options_table(builtin: str) -> OptionsTable | None:
+    """Where a builtin's options go; None if it has none."""
     wanted = _spelling(_TABLE_OF.get(builtin, builtin))
     schema = generated()
-    for field, union in (("builtinOptions", schema.BuiltinOptions), ("builtinOptions2", schema.BuiltinOptions2)):
+    for second_union, union in enumerate((schema.BuiltinOptions, schema.BuiltinOptions2)):
         for name, number in vars(union).items():
             if isinstance(number, int) and number and _spelling(name) == wanted:
                 table = getattr(schema, f"{name}T")
-                attributes = frozenset(inspect.signature(table).parameters)
-                return field, number, table, attributes
+                return OptionsTable(bool(second_union), number, table, frozenset(inspect.signature(table).parameters))
     return None
+
+
+@functools.cache
+def type_name(dtype: np.dtype[Any]) -> str:
+    """`dtype.name`, which numpy puts together anew each time it is asked."""
+    return dtype.name
 
 
 @functools.cache

@@ -9,7 +9,7 @@ A file that would pass 2 GB, where a flatbuffer ends, uses the schema's own way 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy as np
 from edgecc_tflite import runtimes, schema, versions
 from edgecc_tflite.constants import Constants, write_tail
 from edgecc_tflite.ir import Graph, Operator, Quantization, Tensor
+from edgecc_tflite.tables import OperatorTable, TensorTable, Written
 
 #: A flatbuffer's offsets are signed in places, so that no reader takes a longer one.
 FLATBUFFER_LIMIT = 2**31 - 1
@@ -63,22 +64,22 @@ def _model(graph: Graph, constants: Constants, description: str, metadata: Mappi
     generated = schema.generated()
     index = {tensor: number for number, tensor in enumerate(_tensors(graph))}
     names = _unique_names(index)
-    codes = _OperatorCodes()
+    shared = _Shared()
 
     subgraph = generated.SubGraphT()
     subgraph.name = graph.name
-    subgraph.tensors = [_tensor(tensor, names[tensor], constants) for tensor in index]
+    subgraph.tensors = [_tensor(tensor, names[tensor], constants, shared) for tensor in index]
     subgraph.inputs = [index[tensor] for tensor in graph.inputs]
     subgraph.outputs = [index[tensor] for tensor in graph.outputs]
-    subgraph.operators = [_operator(operator, index, codes) for operator in graph.operators]
+    subgraph.operators = [_operator(operator, index, shared) for operator in graph.operators]
 
     model = generated.ModelT()
     model.version = _SCHEMA_VERSION
     model.description = description
-    model.operatorCodes = codes.tables
+    model.operatorCodes = shared.codes
     model.subgraphs = [subgraph]
     model.signatureDefs = [_signature(graph, index)]
-    oldest = {"min_runtime_version": codes.minimum_runtime().encode().ljust(16, b"\0")}
+    oldest = {"min_runtime_version": shared.minimum_runtime().encode().ljust(16, b"\0")}
     model.metadata = [_metadata(name, data, constants) for name, data in {**oldest, **metadata}.items()]
     model.buffers = constants.buffers
     return model
@@ -120,59 +121,29 @@ def _unique_names(tensors: Mapping[Tensor, int]) -> dict[Tensor, str]:
     return names
 
 
-def _tensor(tensor: Tensor, name: str, constants: Constants) -> Any:
-    table = schema.generated().TensorT()
-    table.name = name
-    table.type = schema.tensor_type(tensor.dtype)
-    table.shape = [1 if dim < 0 else dim for dim in tensor.shape]
-    if any(dim < 0 for dim in tensor.shape):
-        table.shapeSignature = list(tensor.shape)
-    table.hasRank = True
-    if tensor.data is not None:
-        table.buffer = constants.add(tensor.data)
-    if tensor.quantization is not None:
-        table.quantization = _quantization(tensor.quantization)
-    return table
+def _tensor(tensor: Tensor, name: str, constants: Constants, shared: _Shared) -> TensorTable:
+    return TensorTable(
+        written=shared.written,
+        name=name,
+        type=schema.tensor_type(tensor.dtype),
+        shape=tuple(1 if dim < 0 else dim for dim in tensor.shape),
+        signature=tensor.shape if any(dim < 0 for dim in tensor.shape) else None,
+        buffer=0 if tensor.data is None else constants.add(tensor.data),
+        quantization=None if tensor.quantization is None else shared.quantization(tensor.quantization),
+    )
 
 
-def _quantization(quantization: Quantization) -> Any:
-    table = schema.generated().QuantizationParametersT()
-    table.scale = np.atleast_1d(quantization.scale).astype(np.float32)
-    table.zeroPoint = np.atleast_1d(quantization.zero_point).astype(np.int64)
-    table.quantizedDimension = quantization.axis
-    return table
-
-
-def _operator(operator: Operator, index: Mapping[Tensor, int], codes: _OperatorCodes) -> Any:
-    table = schema.generated().OperatorT()
-    table.opcodeIndex = codes.index(operator)
-    table.inputs = [_NO_TENSOR if tensor is None else index[tensor] for tensor in operator.inputs]
-    table.outputs = [index[tensor] for tensor in operator.outputs]
-    _set_options(table, operator)
-    return table
-
-
-def _set_options(table: Any, operator: Operator) -> None:
-    """Give the operator its options table; the runtime wants it even where every field has its default."""
-    found = schema.options_table(operator.builtin)
-    known: frozenset[str] = frozenset()
-    if found is not None:
-        field, number, options_class, known = found
-    unknown = sorted(operator.options.keys() - known)
-    if unknown:
-        raise schema.IllFormedGraphError(
-            f"{operator.builtin} has no option {unknown[0]!r} in the TFLite schema",
-            where=f"the operator that writes {operator.outputs[0].name!r}, made from {', '.join(operator.origins)}",
-            why="its lowering set that option",
-            hint=f"it has: {', '.join(sorted(known)) or 'none'}",
-        )
-    if found is None:
-        return
-    options = options_class()
-    for name, value in operator.options.items():
-        setattr(options, name, value)
-    setattr(table, f"{field}Type", number)
-    setattr(table, field, options)
+def _operator(operator: Operator, index: Mapping[Tensor, int], shared: _Shared) -> OperatorTable:
+    second_union, number, options = shared.options(operator)
+    return OperatorTable(
+        written=shared.written,
+        code=shared.code(operator),
+        inputs=[_NO_TENSOR if tensor is None else index[tensor] for tensor in operator.inputs],
+        outputs=[index[tensor] for tensor in operator.outputs],
+        options_type=number,
+        options=options,
+        second_union=second_union,
+    )
 
 
 def _signature(graph: Graph, index: Mapping[Tensor, int]) -> Any:
@@ -198,17 +169,25 @@ def _metadata(name: str, data: bytes, constants: Constants) -> Any:
     return table
 
 
-class _OperatorCodes:
-    """The model's table of operator kinds: one entry for each builtin and version in use."""
+class _Shared:
+    """The tables that many operators and tensors have in common.
+
+    Attributes:
+        codes: the model's table of operator kinds: one entry for each builtin and version in use.
+        written: what the builder already holds.
+    """
 
     def __init__(self) -> None:
-        self.tables: list[Any] = []
-        self._index: dict[tuple[str, int], int] = {}
+        self.codes: list[Any] = []
+        self.written = Written()
+        self._codes: dict[tuple[str, int], int] = {}
+        self._options: dict[Hashable, tuple[bool, int, Any]] = {}
+        self._quantizations: dict[tuple[bytes, bytes, int], Any] = {}
 
-    def index(self, operator: Operator) -> int:
-        """Where an operator's kind stands in the table; entered if it is new."""
+    def code(self, operator: Operator) -> int:
+        """Where an operator's kind stands in `codes`; entered if it is new."""
         key = operator.builtin, versions.operator_version(operator)
-        known = self._index.get(key)
+        known = self._codes.get(key)
         if known is not None:
             return known
         code = schema.builtin_code(operator.builtin)
@@ -216,11 +195,54 @@ class _OperatorCodes:
         table.builtinCode = code
         table.deprecatedBuiltinCode = min(code, _LARGEST_OLD_CODE)
         table.version = key[1]
-        self.tables.append(table)
-        self._index[key] = len(self._index)
-        return self._index[key]
+        self.codes.append(table)
+        self._codes[key] = len(self._codes)
+        return self._codes[key]
+
+    def options(self, operator: Operator) -> tuple[bool, int, Any]:
+        """Whether the options go to the second union, their number in it, and their table; None for none."""
+        values = (tuple(value) if isinstance(value, list) else value for value in operator.options.values())
+        key = operator.builtin, *operator.options, *values
+        try:
+            known = self._options.get(key)
+        except TypeError:  # an array among the values: rare, and not worth comparing
+            return _options(operator)
+        if known is None:
+            known = self._options[key] = _options(operator)
+        return known
+
+    def quantization(self, quantization: Quantization) -> Any:
+        """The table of a quantization."""
+        scale = np.atleast_1d(quantization.scale).astype("<f4")
+        zero_point = np.atleast_1d(quantization.zero_point).astype("<i8")
+        key = scale.tobytes(), zero_point.tobytes(), quantization.axis
+        if key not in self._quantizations:
+            table = schema.generated().QuantizationParametersT()
+            table.scale, table.zeroPoint, table.quantizedDimension = scale, zero_point, quantization.axis
+            self._quantizations[key] = table
+        return self._quantizations[key]
 
     def minimum_runtime(self) -> str:
         """The oldest runtime that has every operator in use."""
-        needed = [runtimes.minimum_runtime(builtin, version) for builtin, version in self._index]
+        needed = [runtimes.minimum_runtime(builtin, version) for builtin, version in self._codes]
         return max(needed, key=runtimes.as_numbers, default=runtimes.OLDEST_RUNTIME)
+
+
+def _options(operator: Operator) -> tuple[bool, int, Any]:
+    """An operator's options table; the runtime wants it even where every field has its default."""
+    found = schema.options_table(operator.builtin)
+    known: frozenset[str] = frozenset() if found is None else found.attributes
+    unknown = sorted(operator.options.keys() - known)
+    if unknown:
+        raise schema.IllFormedGraphError(
+            f"{operator.builtin} has no option {unknown[0]!r} in the TFLite schema",
+            where=f"the operator that writes {operator.outputs[0].name!r}, made from {', '.join(operator.origins)}",
+            why="its lowering set that option",
+            hint=f"it has: {', '.join(sorted(known)) or 'none'}",
+        )
+    if found is None:
+        return False, 0, None
+    table = found.table()
+    for name, value in operator.options.items():
+        setattr(table, name, value)
+    return found.second_union, found.number, table

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +29,8 @@ class GraphBuilder:
         self.graph = Graph(name)
         self.producer: dict[Tensor, Operator] = {}
         self.reader_count: dict[Tensor, int] = {}
+        #: Tensors that hold more than one source tensor.
+        self.aliased: set[Tensor] = set()
         self._tensors: dict[str, Tensor] = {}
         self._constants: dict[tuple[str, Shape, bytes], Tensor] = {}
 
@@ -44,6 +46,11 @@ class GraphBuilder:
             made = Tensor(source.name, shape_of(source) or (), np.dtype(source.dtype), source=source.name)
         self._tensors[source.name] = made
         return made
+
+    def alias(self, source: SourceTensor, tensor: Tensor) -> None:
+        """Let a source tensor be held by the IR tensor of another one."""
+        self._tensors[source.name] = tensor
+        self.aliased.add(tensor)
 
     def constant(self, values: np.ndarray, hint: str) -> Tensor:
         """A constant; small equal ones are one tensor."""
@@ -71,7 +78,7 @@ class Lowering:
         builder: the graph so far.
     """
 
-    def __init__(self, builder: GraphBuilder, node: NodeView, origins: tuple[str, ...], readers: dict[str, int]) -> None:
+    def __init__(self, builder: GraphBuilder, node: NodeView, origins: tuple[str, ...], readers: Mapping[str, int]) -> None:
         self.builder = builder
         self.node = node
         self._origins = origins
@@ -216,8 +223,15 @@ class Lowering:
         return self.emit("CAST", [x], out, dtype=wanted)
 
     def copy(self, x: Tensor, out: Tensor) -> None:
-        """Give the output the input's values; layout.cleanup removes it where no copy is needed."""
-        self.emit("RESHAPE", [x, self.ints(out.shape, "shape")], out)
+        """The output has the input's values: no operator."""
+        source = next(t for t in self.node.outputs if t is not None and t.name == out.source)
+        self.builder.alias(source, x)
+
+    def define(self, index: int, values: np.ndarray) -> None:
+        """The output is known now."""
+        source = self.node.outputs[index]
+        assert source is not None
+        self.builder.alias(source, self.constant(values, "value"))
 
     # -------------------------------------------------------------------------------------------------------- fusion
 
@@ -230,6 +244,8 @@ class Lowering:
         if self._readers.get(source.name, 0) != 1:
             return False
         x = self.builder.tensor(source)
+        if x in self.builder.aliased:
+            return False
         last = self.builder.producer.get(x)
         operator = last
         while operator is not None and operator.builtin in _TRANSPARENT:

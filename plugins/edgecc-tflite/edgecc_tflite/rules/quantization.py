@@ -9,6 +9,7 @@ import numpy as np
 
 from edgecc_tflite.ir import Graph, Operator, Quantization, Tensor
 from edgecc_tflite.rules.violation import Violation, violation
+from edgecc_tflite.schema import type_name
 
 #: Types that mean something only with a scale when an operator computes with them.
 _QUANTIZED = frozenset({"int8", "uint8", "int16", "int4", "int2"})
@@ -82,9 +83,9 @@ def scale_values(graph: Graph) -> Iterator[Violation]:
             problem = "has a scale that is not a positive number"
         elif scale.size > 1 and not _one_per_slice(quantization, tensor):
             problem = f"has {scale.size} scales along axis {quantization.axis} of shape {list(tensor.shape)}"
-        elif tensor.dtype.name in ("int8", "uint8", "int16") and not _storable(zero_point, tensor):
-            problem = f"has zero point {_first_unstorable(zero_point, tensor)}, which is no {tensor.dtype.name}"
-        elif tensor.dtype.name == "int16" and np.any(zero_point != 0):
+        elif type_name(tensor.dtype) in ("int8", "uint8", "int16") and not _storable(zero_point, tensor):
+            problem = f"has zero point {_first_unstorable(zero_point, tensor)}, which is no {type_name(tensor.dtype)}"
+        elif type_name(tensor.dtype) == "int16" and np.any(zero_point != 0):
             problem = "is int16 with a zero point; the kernels take 0"
         if problem:
             yield Violation("scale-values", problem, tensor.name)
@@ -96,7 +97,7 @@ def scales_present(graph: Graph) -> Iterator[Violation]:
         if operator.builtin not in _ARITHMETIC or not _has_scales(operator):
             continue
         for tensor in (*operator.inputs, *operator.outputs):
-            if tensor is not None and tensor.dtype.name in _QUANTIZED and tensor.quantization is None:
+            if tensor is not None and type_name(tensor.dtype) in _QUANTIZED and tensor.quantization is None:
                 yield violation("scales-present", operator, f"{tensor.name!r} has no scale", tensor.name)
 
 
@@ -116,12 +117,14 @@ def fixed_scale(graph: Graph) -> Iterator[Violation]:
     """Operators with a known range write it at a fixed scale."""
     for operator in graph.operators:
         output = operator.outputs[0]
-        fixed = _FIXED.get((operator.builtin, output.dtype.name))
+        fixed = _FIXED.get((operator.builtin, type_name(output.dtype)))
         if fixed is None or output.quantization is None:
             continue
         scale, zero_point = _scalar(output)
         if not np.isclose(scale, fixed[0], rtol=1e-6, atol=0) or zero_point != fixed[1]:
-            message = f"writes {output.dtype.name} at scale {fixed[0]:g}, zero point {fixed[1]}, not {_text(output)}"
+            message = (
+                f"writes {type_name(output.dtype)} at scale {fixed[0]:g}, zero point {fixed[1]}, not {_text(output)}"
+            )
             yield violation("fixed-scale", operator, message, output.name)
 
 
@@ -169,8 +172,8 @@ def bias_scale(graph: Graph) -> Iterator[Violation]:
         if data.quantization is None or weights.quantization is None:
             continue
         expected = np.ravel(data.quantization.scale) * np.ravel(weights.quantization.scale)
-        if bias.dtype.name not in (("int32", "int64") if data.dtype.name == "int16" else ("int32",)):
-            yield violation("bias-scale", operator, f"takes an integer bias, not {bias.dtype.name}", bias.name)
+        if type_name(bias.dtype) not in (("int32", "int64") if type_name(data.dtype) == "int16" else ("int32",)):
+            yield violation("bias-scale", operator, f"takes an integer bias, not {type_name(bias.dtype)}", bias.name)
         elif bias.quantization is None:
             yield violation("bias-scale", operator, f"bias {bias.name!r} has no scale", bias.name)
         elif np.any(bias.quantization.zero_point != 0):
@@ -183,7 +186,7 @@ def bias_scale(graph: Graph) -> Iterator[Violation]:
 def int16_scales(graph: Graph) -> Iterator[Violation]:
     """ADD and SUB of int16 take any scale only when told so; by default they want powers of two."""
     for operator in graph.operators:
-        if operator.builtin not in ("ADD", "SUB") or operator.outputs[0].dtype.name != "int16":
+        if operator.builtin not in ("ADD", "SUB") or type_name(operator.outputs[0].dtype) != "int16":
             continue
         if _has_scales(operator) and operator.options.get("potScaleInt16", True):
             yield violation("int16-scales", operator, "needs the option potScaleInt16=False")
@@ -236,10 +239,11 @@ def _scalar(tensor: Tensor) -> tuple[float, int]:
 
 def _equal(left: Tensor, right: Tensor) -> bool:
     """Same scales and zero points, value by value. The axis may differ: a TRANSPOSE of weights moves it."""
-    assert left.quantization is not None and right.quantization is not None
-    return np.array_equal(np.ravel(left.quantization.scale), np.ravel(right.quantization.scale)) and np.array_equal(
-        np.ravel(left.quantization.zero_point), np.ravel(right.quantization.zero_point)
-    )
+    first, second = left.quantization, right.quantization
+    assert first is not None
+    assert second is not None
+    same_scales = np.array_equal(np.ravel(first.scale), np.ravel(second.scale))
+    return same_scales and np.array_equal(np.ravel(first.zero_point), np.ravel(second.zero_point))
 
 
 def _close(found: np.ndarray, expected: np.ndarray) -> bool:

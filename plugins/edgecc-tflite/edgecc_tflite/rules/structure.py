@@ -40,6 +40,7 @@ _RANKS = {
     "SOFTMAX": _UP_TO_SIX,
     "SPACE_TO_BATCH_ND": (3, 4),
     "SPACE_TO_DEPTH": _IMAGE,
+    "SPLIT": _UP_TO_SIX,
     "SUM": _UP_TO_SIX,
 }
 
@@ -158,7 +159,7 @@ def types(graph: Graph) -> Iterator[Violation]:
     """Data of one operator has one type, indices are integers."""
     for operator in graph.operators:
         positions = range(len(operator.inputs)) if operator.builtin in _ALL_ALIKE else _ALIKE.get(operator.builtin, ())
-        alike = [tensor for tensor in _at(operator, positions)]
+        alike = _at(operator, positions)
         if alike and operator.builtin not in _COMPARISONS:
             alike += operator.outputs
         if len({tensor.dtype for tensor in alike}) > 1:

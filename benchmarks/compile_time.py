@@ -1,0 +1,127 @@
+"""Time and memory of compiling, against the import of what compiling is built on.
+
+python -m benchmarks.compile_time [process|warm|chains|memory ...]
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+from rich.table import Table
+
+import edgecc
+from benchmarks.measuring import edgecc_command, in_turns, machine, peak_memory, python, seconds, show, show_times
+from tests.zoo.architectures import mobilenet_v2
+from tests.zoo.builder import GraphBuilder
+
+TARGETS = {"tflite": ".tflite", "onnxruntime": ".onnx", "tensorrt": ".engine"}
+PEER = "import onnx, onnx_graphsurgeon, onnxruntime, ai_edge_litert.schema_py_generated"
+MIB = 1 << 20
+
+
+def process(folder: Path) -> None:
+    """`edgecc compile` of MobileNetV2 as a user waits for it."""
+    source = save(folder, mobilenet_v2(width=1.0, size=224, classes=1000))
+    commands = {PEER: python(PEER)}
+    for target, suffix in TARGETS.items():
+        output = str(folder / f"out{suffix}")
+        commands[f"edgecc compile --target {target}"] = edgecc_command(
+            "compile", source, "--target", target, "-o", output
+        )
+    goals = {"edgecc compile --target tflite": 2.0}
+    title = f"MobileNetV2, {Path(source).stat().st_size / 1e6:.1f} MB ({machine()})"
+    show_times(title, in_turns(commands, rounds=9), PEER, goals)
+
+
+def warm(folder: Path) -> None:
+    """The same inside a process that has compiled before."""
+    source = save(folder, mobilenet_v2(width=1.0, size=224, classes=1000))
+    table = Table("target", "first", "median of 9 more", "goal", title=f"MobileNetV2 in one process ({machine()})")
+    for target, suffix in TARGETS.items():
+        output = folder / f"out{suffix}"
+        first, *more = (compile_seconds(source, target, output) for _ in range(10))
+        goal = "under 0.400 s" if target == "tflite" else ""
+        table.add_row(target, f"{first:.3f} s", f"{statistics.median(more):.3f} s", goal)
+    show(table)
+
+
+def elementwise_chain(nodes: int) -> onnx.ModelProto:
+    g = GraphBuilder(1, 8, 4, 4)
+    x, bias = g.input, g.constant(0.1)
+    for _ in range(nodes // 2):
+        x = g.op("Tanh", g.op("Add", x, bias))
+    return g.model(x)
+
+
+def convolution_chain(nodes: int) -> onnx.ModelProto:
+    g = GraphBuilder(1, 8, 4, 4)
+    x = g.input
+    for _ in range(nodes // 4):
+        x = g.op("Add", x, g.conv_bn(x, 8, 1))
+        g.power[x] = 1.0
+    return g.model(x)
+
+
+def chains(folder: Path) -> None:
+    """Time per node must not grow with the number of nodes."""
+    makers: dict[str, Callable[[int], onnx.ModelProto]] = {
+        "Add, Tanh": elementwise_chain,
+        "Conv, BatchNormalization, Relu, Add": convolution_chain,
+    }
+    edgecc.compile(save(folder, elementwise_chain(8)), target="tflite", output=folder / "out.tflite")
+    table = Table(
+        "chain of", "nodes", "target", "seconds", "per node", "against 1k nodes", title=f"Chains ({machine()})"
+    )
+    for name, make in makers.items():
+        sources = {nodes: save(folder, make(nodes), f"{nodes}") for nodes in (1000, 4000, 16000)}
+        for target in ("tflite", "onnxruntime"):
+            per_node: list[float] = []
+            for nodes, source in sources.items():
+                output = folder / f"out{TARGETS[target]}"
+                taken = min(compile_seconds(source, target, output) for _ in range(3))
+                per_node.append(taken / nodes)
+                ratio = f"{per_node[-1] / per_node[0]:.2f}"
+                table.add_row(name, str(nodes), target, f"{taken:.3f}", f"{per_node[-1] * 1e6:.0f} us", ratio)
+    show(table)
+
+
+def memory(folder: Path) -> None:
+    """Peak of the whole process against four times the model's bytes and 250 MB."""
+    table = Table("model", "MB", "target", "peak MiB", "bound MiB", "of bound", title=f"Peak memory ({machine()})")
+    for width in (1.0, 2.0, 4.0):
+        source = save(folder, mobilenet_v2(width=width, size=64, classes=1000), f"{width}")
+        nbytes = Path(source).stat().st_size
+        for target, suffix in TARGETS.items():
+            peak = peak_memory("compile", source, "--target", target, "-o", str(folder / f"out{suffix}"))
+            bound = 4 * nbytes + 250e6
+            row = (f"{nbytes / 1e6:.0f}", target, f"{peak / MIB:.0f}", f"{bound / MIB:.0f}", f"{peak / bound:.2f}")
+            table.add_row(f"MobileNetV2 {width:g}x", *row)
+    show(table)
+
+
+def compile_seconds(source: str, target: str, output: Path) -> float:
+    return seconds(lambda: edgecc.compile(source, target=target, output=output))
+
+
+def save(folder: Path, model: onnx.ModelProto, name: str = "model") -> str:
+    path = folder / f"{name}.onnx"
+    onnx.save(model, path)
+    return str(path)
+
+
+PARTS = {"process": process, "warm": warm, "chains": chains, "memory": memory}
+
+
+def main() -> None:
+    for name in sys.argv[1:] or PARTS:
+        with tempfile.TemporaryDirectory() as folder:
+            PARTS[name](Path(folder))
+
+
+if __name__ == "__main__":
+    main()

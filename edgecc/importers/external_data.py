@@ -1,0 +1,112 @@
+"""Weights in files beside the model. A model file is untrusted: it may read nothing outside of its own folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from edgecc.errors import InvalidModelError
+
+_WHOLE = "copy the model together with all files that belong to it"
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The folder that external data of one model may lie in; None if the model has none."""
+
+    path: Path | None
+
+    def read(self, tensor: onnx.TensorProto) -> np.ndarray:
+        """The values of a tensor whose data is in a file.
+
+        Raises:
+            InvalidModelError: the file is missing, lies outside of the folder, or is too short.
+        """
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        where = f"tensor {tensor.name!r}"
+        file = self._file(entries.get("location", ""), where)
+        offset, length = (_number(entries.get(key), key, where) for key in ("offset", "length"))
+        available = file.stat().st_size - (offset or 0)
+        wanted = _nbytes(tensor, where)
+        if length is None:
+            length = wanted
+        if length != wanted:
+            raise InvalidModelError(
+                f"{file} should hold {length} bytes for a tensor of {wanted} bytes", where=where, hint=_WHOLE
+            )
+        if length > available:
+            raise InvalidModelError(
+                f"{file} is too short",
+                where=where,
+                why=f"it ends {length - available} bytes before the tensor does",
+                hint=_WHOLE,
+            )
+        return _read(file, offset or 0, length, tensor)
+
+    def _file(self, location: str, where: str) -> Path:
+        if self.path is None:
+            raise InvalidModelError(
+                f"the weights are in file {location!r}, and it is not known where that is",
+                where=where,
+                hint="load the model by its path, or give base_dir",
+            )
+        if not location:
+            raise InvalidModelError("external data without a location", where=where)
+        if Path(location).is_absolute() or ".." in Path(location.replace("\\", "/")).parts or "\0" in location:
+            raise _outside(location, where)
+        file = self.path / location
+        if not file.resolve().is_relative_to(self.path.resolve()):
+            raise _outside(location, where)
+        if not file.is_file():
+            raise InvalidModelError(f"the model's weights file {file} is missing", where=where, hint=_WHOLE)
+        return file
+
+
+def _outside(location: str, where: str) -> InvalidModelError:
+    return InvalidModelError(
+        f"external data {location!r} lies outside of the model's folder",
+        where=where,
+        why="a model may read nothing outside of its own folder",
+        hint="move the file beside the model and save it with a relative location",
+    )
+
+
+def _number(text: str | None, key: str, where: str) -> int | None:
+    if text is None:
+        return None
+    if not text.isdecimal():
+        raise InvalidModelError(f"external data has {key} {text!r}, which is no count of bytes", where=where)
+    return int(text)
+
+
+def _nbytes(tensor: onnx.TensorProto, where: str) -> int:
+    if tensor.data_type in (onnx.TensorProto.STRING, onnx.TensorProto.UNDEFINED):
+        raise InvalidModelError("strings cannot be external data", where=where)
+    count = 1
+    for dim in tensor.dims:
+        count *= dim
+    return (count * bits_of(tensor.data_type) + 7) // 8
+
+
+def bits_of(data_type: int) -> int:
+    """Bits of one stored element: packed types have fewer than eight."""
+    name = onnx.TensorProto.DataType.Name(data_type)
+    for bits, packed in ((4, ("INT4", "UINT4", "FLOAT4E2M1")), (2, ("INT2", "UINT2")), (6, ("FLOAT6E2M3", "FLOAT6E3M2"))):
+        if name in packed:
+            return bits
+    return 8 * int(np.dtype(onnx.helper.tensor_dtype_to_np_dtype(data_type)).itemsize)
+
+
+def _read(file: Path, offset: int, length: int, tensor: onnx.TensorProto) -> np.ndarray:
+    try:
+        stored = np.fromfile(file, np.uint8, length, offset=offset)
+    except OSError as error:
+        raise InvalidModelError(f"cannot read {file}", why=error.strerror or str(error)) from error
+    if bits_of(tensor.data_type) < 8:
+        packed = onnx.TensorProto(data_type=tensor.data_type, dims=tensor.dims, raw_data=stored.tobytes())
+        return onnx.numpy_helper.to_array(packed)
+    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
+    return stored.view(dtype.newbyteorder("<")).astype(dtype, copy=False).reshape(tuple(tensor.dims))

@@ -1,0 +1,93 @@
+"""Telling what a file is by its first bytes, for messages that name it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file that is taken for an ONNX model now and then.
+
+    Attributes:
+        what: it is, with its article.
+        hint: what to do instead.
+    """
+
+    what: str
+    hint: str
+
+
+_EXPORT = "export it to ONNX first"
+#: Offset and bytes that identify the kind.
+_MAGIC: tuple[tuple[int, bytes, Kind], ...] = (
+    (4, b"TFL3", Kind("a TFLite model", "name it with its suffix .tflite")),
+    (4, b"ORTM", Kind("a model in ONNX Runtime's own format", "use the .onnx file it was made from")),
+    (0, b"\x89HDF\r\n\x1a\n", Kind("an HDF5 file, such as a Keras .h5 model", _EXPORT)),
+    (0, b"PK\x03\x04", Kind("a zip archive, such as a PyTorch .pt or Keras .keras file", _EXPORT + ", or unzip it")),
+    (0, b"\x80\x02", Kind("a pickle, such as an old PyTorch checkpoint", _EXPORT)),
+    (0, b"\x1f\x8b", Kind("a gzip archive", "unpack it first")),
+    (0, b"GGUF", Kind("a GGUF file", _EXPORT)),
+    (0, b"\x93NUMPY", Kind("a numpy array", "name an .onnx file")),
+    (0, b"version https://git-lfs", Kind("a Git LFS pointer, not the model itself", "run: git lfs pull")),
+    (0, b"<!DOCTYPE", Kind("an HTML page", "the download went wrong: fetch the file itself")),
+    (0, b"<html", Kind("an HTML page", "the download went wrong: fetch the file itself")),
+    (0, b"ftrt", Kind("a TensorRT engine", "use the ONNX model it was built from")),
+)
+
+
+def kind_of(head: bytes) -> Kind | None:
+    """What else than ONNX the file is; None if nothing is recognised."""
+    return next((kind for offset, magic, kind in _MAGIC if head[offset : offset + len(magic)] == magic), None)
+
+
+#: Fields of ModelProto: number to wire type (0 varint, 2 length-delimited).
+_FIELDS = {1: 0, 2: 2, 3: 2, 4: 2, 5: 0, 6: 2, 7: 2, 8: 2, 14: 2, 20: 2, 25: 2, 26: 2}
+
+
+def is_onnx(head: bytes) -> bool:
+    """Whether the first bytes can be those of a ModelProto: known fields with the right wire types."""
+    fields = list(_fields(head, len(head)))
+    return bool(fields) and fields[0][0] == 1 and all(_FIELDS.get(number) == wire for number, wire, _ in fields)
+
+
+def missing_bytes(contents: _Bytes) -> int:
+    """How many bytes a cut-off ModelProto lacks at least: 0 if none, -1 if the contents are no ModelProto."""
+    end, size = 0, len(contents)
+    for number, wire, end in _fields(contents, size):
+        if _FIELDS.get(number) != wire:
+            return -1
+    return max(0, end - size) if end else -1
+
+
+class _Bytes(Protocol):
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> int: ...
+
+
+def _fields(contents: _Bytes, size: int) -> Iterator[tuple[int, int, int]]:
+    """Number, wire type and end of each field of a message, as far as the contents go."""
+    position = 0
+    while position < size:
+        tag, position = _varint(contents, position, size)
+        number, wire = tag >> 3, tag & 7
+        value, position = _varint(contents, position, size)
+        if wire == 2:
+            position += value
+        yield number, wire, position
+        if wire not in (0, 2):
+            return
+
+
+def _varint(contents: _Bytes, position: int, size: int) -> tuple[int, int]:
+    value = shift = 0
+    while position < size and shift < 64:
+        byte = contents[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            break
+        shift += 7
+    return value, position

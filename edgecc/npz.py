@@ -1,0 +1,54 @@
+"""Reading `.npz` files without holding them in memory, and without pickle."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an `.npz` file; those stored without compression (`np.savez`) are mapped into memory, not read.
+
+    Raises:
+        zipfile.BadZipFile, OSError, ValueError, EOFError: it is not a whole `.npz` file of plain numbers.
+    """
+    with zipfile.ZipFile(path) as archive:
+        members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
+        return {info.filename.removesuffix(".npy"): _read_member(path, archive, info) for info in members}
+
+
+def _read_member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    with archive.open(info) as stream:
+        shape, fortran, dtype = _read_header(stream)
+        offset = _data_offset(path, info) + stream.tell()
+    if dtype.hasobject:
+        raise ValueError(
+            f"array {info.filename} holds Python objects, which edgecc never unpickles: save plain numbers"
+        )
+    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    # memmap refuses empty arrays.
+    if info.compress_type != zipfile.ZIP_STORED or size == 0:
+        with archive.open(info) as stream:
+            values: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
+            return values
+    if offset + size > path.stat().st_size:
+        raise EOFError(f"array {info.filename} is cut off")
+    return np.memmap(path, dtype, "r", offset, shape, "F" if fortran else "C")
+
+
+def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = np.lib.format.read_magic(stream)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(stream)
+    return np.lib.format.read_array_header_2_0(stream)
+
+
+def _data_offset(path: Path, info: zipfile.ZipInfo) -> int:
+    """Where the bytes of a stored member begin; its local header may be longer than the one in the directory."""
+    with path.open("rb") as stream:
+        stream.seek(info.header_offset)
+        header = stream.read(30)
+    return info.header_offset + 30 + int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")

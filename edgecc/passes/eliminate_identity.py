@@ -1,0 +1,201 @@
+"""Pass eliminate-identity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgecc.passes.base import Loss, NodePass, PassContext
+
+if TYPE_CHECKING:
+    from edgecc.model import Model, Node, Tensor
+
+#: A Slice that ends here ends at the end, however long the axis is (the greatest int32).
+_TO_THE_END = np.iinfo(np.int32).max
+
+
+class EliminateIdentity(NodePass):
+    """Remove nodes whose output is their input.
+
+    Before: c = Identity(x)   d = Dropout(c)   e = Transpose<perm = [0, 1]>(d)   y = Relu(e)
+    After:  y = Relu(x)
+
+    Beside Identity: Dropout at inference; Cast to the type it has; Transpose, Reshape, Flatten, Squeeze, Unsqueeze,
+    Expand, Tile, Pad and Slice that change nothing; Concat, Split, Sum, Max, Min and Mean of one tensor;
+    multiplication and division by one, subtraction of zero. Nodes of subgraphs are left alone.
+
+    A node stays, with a reason in the report, where two names of the model's signature hang on it: an input passed
+    straight to an output, or one value that is two outputs.
+
+    Attributes:
+        ignore: patterns of node names to leave alone.
+    """
+
+    name = "eliminate-identity"
+    loss = Loss.EXACT
+
+    def candidates(self, model: Model) -> list[Node]:
+        return model.nodes(*_CHECKS, ignore=self.ignore)
+
+    def visit(self, node: Node, model: Model, ctx: PassContext) -> bool:
+        if not _CHECKS[node.op](node):
+            return False
+        if not _can_bypass(node, model):
+            ctx.skip(node, f"{node.inputs[0].name!r} and {node.outputs[0].name!r} must both keep their names")
+            return False
+        if not _drop_mask(node, model):
+            ctx.skip(node, f"its mask {node.outputs[1].name!r} is read")
+            return False
+        return model.bypass(node)
+
+
+def _can_bypass(node: Node, model: Model) -> bool:
+    source, result = node.inputs[0], node.outputs[0]
+    return not model.is_output(result) or (model.producer(source) is not None and not model.is_output(source))
+
+
+def _drop_mask(node: Node, model: Model) -> bool:
+    """Let readers of a Dropout's mask read ones; False if that is not possible."""
+    if len(node.outputs) < 2 or node.outputs[1].is_empty():
+        return True
+    mask = node.outputs[1]
+    if model.is_output(mask):
+        return False
+    if not model.consumers(mask):
+        return True
+    if not _is_static(mask):
+        return False
+    return model.redirect(mask, model.constant(mask.name, np.ones(mask.shape, np.bool_)))
+
+
+# ---------------------------------------------------------------------------------------------- one check per operator
+
+
+def _always(node: Node) -> bool:
+    return bool(node.outputs)
+
+
+def _is_inference(node: Node) -> bool:
+    """Dropout does nothing unless its third input says that the model is being trained."""
+    if len(node.inputs) < 3 or node.inputs[2].is_empty():
+        return True
+    training = _constant(node, 2)
+    return training is not None and not training.any()
+
+
+def _keeps_type(node: Node) -> bool:
+    source, result = node.inputs[0].dtype, node.outputs[0].dtype
+    return source is not None and result is not None and np.dtype(source) == np.dtype(result)
+
+
+def _keeps_order(node: Node) -> bool:
+    """A permutation that moves no axis, or only axes of size one past each other."""
+    perm, shape = node.attrs.get("perm"), node.inputs[0].shape
+    if perm is not None and list(perm) == list(range(len(perm))):
+        return True
+    if shape is None:
+        return False
+    perm = list(range(len(shape)))[::-1] if perm is None else list(perm)
+    moved = [axis for axis in perm if shape[axis] != 1]
+    return moved == sorted(moved) and [shape[axis] for axis in perm] == list(shape)
+
+
+def _keeps_shape(node: Node) -> bool:
+    """Shapes with the same numbers and symbols."""
+    source, result = node.inputs[0].shape, node.outputs[0].shape
+    return source is not None and result is not None and all(source) and list(source) == list(result)
+
+
+def _reshapes_to_same(node: Node) -> bool:
+    """The same shape; one open dimension follows from the others, since the number of elements stays."""
+    source, result = node.inputs[0].shape, node.outputs[0].shape
+    if source is None or result is None or len(source) != len(result) or not all(source):
+        return False
+    different = [wanted for dim, wanted in zip(source, result, strict=True) if dim != wanted]
+    return not different or (len(different) == 1 and isinstance(different[0], str))
+
+
+def _repeats_once(node: Node) -> bool:
+    repeats = _constant(node, 1)
+    return repeats is not None and bool((repeats == 1).all())
+
+
+def _pads_nothing(node: Node) -> bool:
+    pads = _constant(node, 1)
+    return pads is not None and not pads.any()
+
+
+def _takes_all(node: Node) -> bool:
+    steps = _constant(node, 4) if _has(node, 4) else np.ones(1, np.int64)
+    if steps is None or (steps != 1).any():
+        return False
+    if _keeps_shape(node):
+        return True
+    starts, ends = _constant(node, 1), _constant(node, 2)
+    return starts is not None and ends is not None and not starts.any() and bool((ends >= _TO_THE_END).all())
+
+
+def _has_one_input(node: Node) -> bool:
+    return len(node.inputs) == 1
+
+
+def _has_one_output(node: Node) -> bool:
+    return len(node.outputs) == 1
+
+
+def _by_one(node: Node) -> bool:
+    return _has_neutral(node, 1)
+
+
+def _by_zero(node: Node) -> bool:
+    return _has_neutral(node, 0)
+
+
+def _has_neutral(node: Node, neutral: int) -> bool:
+    """Whether the second input is a constant of that value, and does not broadcast the first one."""
+    values = _constant(node, 1)
+    if values is None or not (values == neutral).all() or np.signbit(values.astype(np.float64)).any():
+        return False
+    return _keeps_shape(node) and _keeps_type(node)
+
+
+_CHECKS: dict[str, Callable[[Node], bool]] = {
+    "Identity": _always,
+    "Dropout": _is_inference,
+    "Cast": _keeps_type,
+    "CastLike": _keeps_type,
+    "Transpose": _keeps_order,
+    "Reshape": _reshapes_to_same,
+    "Flatten": _reshapes_to_same,
+    "Squeeze": _reshapes_to_same,
+    "Unsqueeze": _reshapes_to_same,
+    "Expand": _keeps_shape,
+    "Tile": _repeats_once,
+    "Pad": _pads_nothing,
+    "Slice": _takes_all,
+    "Concat": _has_one_input,
+    "Split": _has_one_output,
+    "Sum": _has_one_input,
+    "Max": _has_one_input,
+    "Min": _has_one_input,
+    "Mean": _has_one_input,
+    "Mul": _by_one,
+    "Div": _by_one,
+    "Sub": _by_zero,
+}
+
+
+def _has(node: Node, index: int) -> bool:
+    return len(node.inputs) > index and not node.inputs[index].is_empty()
+
+
+def _constant(node: Node, index: int) -> np.ndarray | None:
+    from edgecc.model import value_of
+
+    return value_of(node.inputs[index]) if _has(node, index) else None
+
+
+def _is_static(tensor: Tensor) -> bool:
+    return tensor.shape is not None and all(isinstance(dim, int) for dim in tensor.shape)

@@ -1,0 +1,1 @@
+"""Which tensors are float16 and which stay float32, and the Casts between them."""

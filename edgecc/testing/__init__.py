@@ -1,0 +1,11 @@
+"""What authors of passes and backends test with.
+
+`check_pass` and `assert_skipped` hold a pass to its contract; `BackendConformance` is a class of pytest tests that a
+backend's own tests subclass; `models` has small named models; `strategies` makes random ones for Hypothesis.
+"""
+
+from __future__ import annotations
+
+from edgecc.testing.checks import assert_skipped, check_pass
+
+__all__ = ["assert_skipped", "check_pass"]

@@ -1,0 +1,77 @@
+"""Compiles a model for ONNX Runtime."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from edgecc.backend import Availability, Backend, Compiled, TensorMatch
+from edgecc_onnxruntime.target import OnnxRuntimeTarget
+
+if TYPE_CHECKING:
+    from edgecc.errors import Unsupported
+    from edgecc.model import Model
+    from edgecc.passes.base import Pass
+    from edgecc.target import Target
+
+_INSTALL = "pip install onnxruntime"
+
+
+class OnnxRuntimeBackend(Backend):
+    """Writes `.onnx` and `.ort` files."""
+
+    target: ClassVar[type[Target]] = OnnxRuntimeTarget
+
+    def passes(self, target: Target) -> Sequence[Pass]:
+        """What makes a graph smaller for every runtime, so that older ONNX Runtimes profit too."""
+        del target
+        from edgecc.passes.eliminate_identity import EliminateIdentity
+        from edgecc.passes.fold_batchnorm import FoldBatchNorm
+        from edgecc.passes.fuse_pad import FusePad
+
+        return (EliminateIdentity(), FoldBatchNorm(), FusePad())
+
+    def find_unsupported(self, model: Model, target: Target) -> list[Unsupported]:
+        """Nodes without a kernel, and nodes that the wanted operator set does not have."""
+        from edgecc_onnxruntime.support import find_unsupported
+
+        return find_unsupported(model, cast(OnnxRuntimeTarget, target))
+
+    def compile(self, model: Model, target: Target) -> Compiled:
+        """The file's bytes; weights past protobuf's limit are a file of their own beside it."""
+        from edgecc_onnxruntime.writer import opset_for, ort_bytes, write
+
+        options = cast(OnnxRuntimeTarget, target)
+        opset = opset_for(model, options)
+        details: dict[str, object] = {
+            "opset": opset,
+            "operators": dict(sorted(Counter(node.op for node in model.all_nodes()).items())),
+        }
+        matches = [TensorMatch(name, name) for name in self._kept_names(model, options)]
+        if options.format == "ort":
+            return Compiled({".ort": ort_bytes(model, opset, options.optimize or "extended")}, matches, [], details)
+        return Compiled(write(model, opset, options.optimize or "none"), matches, [], details)
+
+    def _kept_names(self, model: Model, options: OnnxRuntimeTarget) -> list[str]:
+        """Tensors that the file has under their own name: ONNX Runtime's optimizations keep those of the boundary only."""
+        if options.format == "onnx" and options.optimize in (None, "none"):
+            return [t.name for t in model.tensors() if t.inputs or any(t is i for i in model.inputs)]
+        return [t.name for t in (*model.inputs, *model.outputs)]
+
+    def can_compile(self) -> Availability:
+        return self.can_run()
+
+    def can_run(self) -> Availability:
+        if importlib.util.find_spec("onnxruntime") is None:
+            return Availability("onnxruntime is not installed", _INSTALL)
+        return Availability()
+
+    def versions(self) -> dict[str, str]:
+        return {name: importlib.metadata.version(name) for name in ("edgecc-onnxruntime", "onnxruntime")}
+
+    def session_file(self) -> Path:
+        return Path(__file__).with_name("session.py")

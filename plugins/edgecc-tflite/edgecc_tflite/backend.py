@@ -1,0 +1,91 @@
+"""The TFLite backend: support check, lowering, layout, verification, writing."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from edgecc.backend import Availability, Backend, Compiled, TensorMatch
+from edgecc.errors import Unsupported, VerificationError
+from edgecc.target import Target
+from edgecc_tflite.target import TFLiteTarget
+
+if TYPE_CHECKING:
+    from edgecc.model import Model
+    from edgecc.passes.base import Pass
+    from edgecc_tflite.ir import Graph
+    from edgecc_tflite.lowerings.base import RuleTable
+
+
+class TFLiteBackend(Backend):
+    """Writes `.tflite` files directly: no TensorFlow, no other converter."""
+
+    target: ClassVar[type[Target]] = TFLiteTarget
+
+    def passes(self, target: Target) -> Sequence[Pass]:
+        from edgecc.passes.eliminate_identity import EliminateIdentity
+        from edgecc.passes.fold_batchnorm import FoldBatchNorm
+        from edgecc.passes.fuse_pad import FusePad
+
+        return (EliminateIdentity(), FoldBatchNorm(), FusePad())
+
+    def find_unsupported(self, model: Model, target: Target) -> list[Unsupported]:
+        from edgecc_tflite.lower import find_unsupported
+
+        return find_unsupported(model, _rules())
+
+    def compile(self, model: Model, target: Target) -> Compiled:
+        from edgecc_tflite import layout, verify, writer
+        from edgecc_tflite.lower import lower
+
+        options = cast(TFLiteTarget, target)
+        graph = lower(model, _rules())
+        layout.solve(graph, io_layout=options.io_layout)
+        violations = verify.verify(graph)
+        if violations:
+            raise VerificationError(
+                "the TFLite graph breaks rules that the runtime does not check; nothing was written",
+                where="\n         ".join(str(violation) for violation in violations),
+                hint="this is a bug in a lowering rule: report it with the model",
+            )
+        contents = writer.write(graph, description=model.graph.name or "edgecc")
+        return Compiled({".tflite": contents}, _correspondence(graph), details=_details(graph))
+
+    def can_compile(self) -> Availability:
+        return _installed(("ai_edge_litert",))
+
+    def can_run(self) -> Availability:
+        return _installed(("ai_edge_litert", "tflite_runtime"))
+
+    def versions(self) -> dict[str, str]:
+        return {name: importlib.metadata.version(name) for name in ("edgecc-tflite", "ai-edge-litert", "flatbuffers")}
+
+    def session_file(self) -> Path:
+        return Path(__file__).with_name("session.py")
+
+
+def _rules() -> RuleTable:
+    from edgecc.registry import default_registry
+    from edgecc_tflite.lowerings import builtin_rules
+
+    return builtin_rules().extended(default_registry().lowerings("tflite"))
+
+
+def _installed(modules: tuple[str, ...]) -> Availability:
+    if any(importlib.util.find_spec(module) for module in modules):
+        return Availability()
+    return Availability("no TFLite runtime is installed", "pip install ai-edge-litert")
+
+
+def _correspondence(graph: Graph) -> list[TensorMatch]:
+    tensors = dict.fromkeys(t for operator in graph.operators for t in operator.outputs if t.source)
+    return [TensorMatch(tensor.source, tensor.name) for tensor in tensors]
+
+
+def _details(graph: Graph) -> dict[str, object]:
+    counts = Counter(operator.builtin for operator in graph.operators)
+    return {"operators": dict(sorted(counts.items())), "operator_count": len(graph.operators)}

@@ -1,0 +1,10 @@
+"""Channels-last as one problem over the graph: `solve` chooses the memory order of every tensor.
+
+`problem` states it, `behaviours` say what each operator allows, `min_cut` solves it, `apply` carries it out.
+"""
+
+from __future__ import annotations
+
+from edgecc_tflite.layout.solve import solve
+
+__all__ = ["solve"]

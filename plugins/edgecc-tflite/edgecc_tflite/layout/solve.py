@@ -1,0 +1,56 @@
+"""The layout of a whole graph: which proposals to try, and what the solution does to the graph."""
+
+from __future__ import annotations
+
+from edgecc_tflite.ir import Graph, Operator, Tensor
+from edgecc_tflite.layout.apply import apply
+from edgecc_tflite.layout.behaviours import BARRIER, behaviour_of
+from edgecc_tflite.layout.cleanup import drop_unused, merge_reshapes, unflatten
+from edgecc_tflite.layout.problem import SINK, SOURCE, Cut, Problem, Proposal
+
+KEEP, NHWC = "keep", "nhwc"
+
+
+def solve(graph: Graph, io_layout: str = KEEP) -> Graph:
+    """Choose memory orders for all tensors and put TRANSPOSE only where they change.
+
+    Args:
+        graph: as `lower` made it; its operators and tensors are changed.
+        io_layout: "keep" leaves the model's inputs and outputs as the source has them; "nhwc" lets those of rank 4 be
+            channels-last where the operators behind them are.
+    """
+    drop_unused(graph)
+    if io_layout == KEEP and not any(op.builtin == "TRANSPOSE" for op in graph.operators):
+        merge_reshapes(graph)
+        return graph
+    unflatten(graph)
+    problem = Problem.of(graph)
+    # Channels-last spreads from the convolutions.
+    rigid = [op for op in problem.operators if behaviour_of(op.builtin) is BARRIER and op.builtin not in (SOURCE, SINK)]
+    _improve(problem, Proposal.spreading(problem, rigid, io_layout == NHWC, only=_is_wide))
+    if _transposes_left(problem):
+        # What the model's own transposes do away from convolutions: try to do them later, then to do them earlier.
+        for end in (SOURCE, SINK):
+            ends = [op for op in problem.operators if op.builtin == end]
+            _improve(problem, Proposal.spreading(problem, ends, io_layout == NHWC))
+    apply(graph, problem)
+    drop_unused(graph)
+    merge_reshapes(graph)
+    return graph
+
+
+def _is_wide(tensor: Tensor) -> bool:
+    return tensor.rank > 2
+
+
+def _improve(problem: Problem, proposal: Proposal) -> None:
+    taking: list[Operator] = Cut(problem, proposal).taking()
+    for op in taking:
+        problem.config[op] = proposal.config[op]
+
+
+def _transposes_left(problem: Problem) -> bool:
+    """Whether any TRANSPOSE of the lowering still moves bytes; an upper bound that is cheap."""
+    from edgecc_tflite.layout.problem import cost_of
+
+    return cost_of(problem) > 0

@@ -1,0 +1,211 @@
+"""Operators that change a tensor's shape or type, or speak about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgecc_tflite.enums import TensorType
+from edgecc_tflite.ir import Shape, Tensor
+from edgecc_tflite.lowerings.base import LoweringRule
+from edgecc_tflite.lowerings.constraints import ANY_TYPE, NUMERIC, known_rank, typed
+
+if TYPE_CHECKING:
+    from edgecc_tflite.lowerings.context import Lowering
+    from edgecc_tflite.lowerings.node_view import NodeView
+
+_INT32 = np.dtype(np.int32)
+
+
+def _reshape(c: Lowering) -> None:
+    x, out = c.x(), c.out()
+    if out.shape.count(-1) <= 1:
+        c.reshape(x, out.shape, out)
+        return
+    target = c.node.value(1)
+    shape = c.cast(c.x(1), np.int32) if target is None else _with_copied_dims(c, x, target)
+    c.emit("RESHAPE", [x, shape], out)
+
+
+def _with_copied_dims(c: Lowering, x: Tensor, target: np.ndarray) -> Tensor:
+    """A target shape whose zeros mean "as the input has it"."""
+    if np.all(target != 0) or c.node.integer("allowzero", 0):
+        return c.ints(target, "shape")
+    sizes = sizes_of(c, x)
+    parts = [_size(c, sizes, axis) if dim == 0 else c.ints([int(dim)], "dim") for axis, dim in enumerate(target)]
+    return c.emit("CONCATENATION", parts, shape=(len(parts),), dtype=_INT32, axis=0)
+
+
+def sizes_of(c: Lowering, x: Tensor) -> Tensor:
+    """The dimensions of x at run time."""
+    return c.emit("SHAPE", [x], shape=(x.rank,), dtype=_INT32, outType=TensorType.INT32)
+
+
+def _size(c: Lowering, sizes: Tensor, axis: int) -> Tensor:
+    return c.emit("GATHER", [sizes, c.ints([axis], "axis")], shape=(1,), dtype=_INT32, axis=0)
+
+
+def _to_out_shape(c: Lowering) -> None:
+    """Flatten, Squeeze, Unsqueeze: the inferred shape says it all, unless several dimensions are open."""
+    c.reshape(c.x(), c.out().shape, c.out())
+
+
+def _transpose(c: Lowering) -> None:
+    perm = c.node.ints("perm", range(c.x().rank)[::-1])
+    c.transpose(c.x(), perm, c.out())
+
+
+def _concat(c: Lowering) -> None:
+    if len(c.inputs) == 1:
+        c.copy(c.x(), c.out())
+        return
+    c.emit("CONCATENATION", c.inputs, c.out(), axis=c.node.axis(0), fusedActivationFunction=0)
+
+
+def _split(c: Lowering) -> None:
+    x, axis = c.x(), c.node.axis(0)
+    outs = [c.out(i) for i in range(len(c.node.outputs))]
+    sizes = [out.shape[axis] for out in outs]
+    if len(outs) == 1:
+        c.copy(x, outs[0])
+    elif len(set(sizes)) == 1:
+        c.emit_many("SPLIT", [c.ints(axis, "axis"), x], outs, numSplits=len(outs))
+    else:
+        c.emit_many("SPLIT_V", [x, c.ints(sizes, "sizes"), c.ints(axis, "axis")], outs, numSplits=len(outs))
+
+
+def _split_sizes(node: NodeView) -> str | None:
+    axis = node.axis(0)
+    shapes = [node.out_shape(i) for i in range(len(node.outputs))]
+    if all(shape is not None and shape[axis] >= 0 for shape in shapes):
+        return None
+    return "the sizes of the parts are not known"
+
+
+def _expand(c: Lowering) -> None:
+    x, out = c.x(), c.out()
+    if x.shape == out.shape and -1 not in out.shape:
+        c.copy(x, out)
+        return
+    if -1 not in out.shape:
+        x = c.same_rank([x, out])[0]
+        c.emit("BROADCAST_TO", [x, c.ints(out.shape, "shape")], out)
+        return
+    target = c.cast(c.x(1), np.int32)
+    shape = c.emit("BROADCAST_ARGS", [sizes_of(c, x), target], shape=(out.rank,), dtype=_INT32)
+    c.emit("BROADCAST_TO", [x, shape], out)
+
+
+def _tile(c: Lowering) -> None:
+    repeats = c.node.value(1)
+    counts = c.x(1) if repeats is None else c.ints(repeats, "multiples")
+    c.emit("TILE", [c.x(), counts], c.out())
+
+
+def _cast(c: Lowering) -> None:
+    x, out = c.x(), c.out()
+    if x.dtype == out.dtype:
+        c.copy(x, out)
+        return
+    c.emit("CAST", [x], out)
+
+
+def _castable(node: NodeView) -> str | None:
+    tensor = node.outputs[0]
+    name = np.dtype(tensor.dtype).name if tensor is not None else ""
+    return None if name in ANY_TYPE | {"float64"} else f"to {name}, which the TFLite kernel does not know"
+
+
+def _shape(c: Lowering) -> None:
+    """What is known now becomes a constant."""
+    x = c.x()
+    start, end, _ = slice(c.node.integer("start", 0), c.node.attribute("end")).indices(x.rank)
+    dims = x.shape[start : max(start, end)]
+    if -1 not in dims:
+        c.define(0, np.array(dims, np.int64))
+        return
+    whole = c.out() if len(dims) == x.rank else None
+    sizes = c.emit("SHAPE", [x], whole, shape=(x.rank,), dtype=np.dtype(np.int64), outType=TensorType.INT64)
+    if whole is None:
+        c.emit("SLICE", [sizes, c.ints([start], "begin"), c.ints([len(dims)], "size")], c.out())
+
+
+def _size_of(c: Lowering) -> None:
+    x = c.x()
+    if -1 not in x.shape:
+        c.define(0, np.array(np.prod(x.shape, dtype=np.int64), np.int64))
+        return
+    sizes = c.emit("SHAPE", [x], shape=(x.rank,), dtype=np.dtype(np.int64), outType=TensorType.INT64)
+    c.emit("REDUCE_PROD", [sizes, c.ints([0], "axes")], c.out(), keepDims=False)
+
+
+def _constant_of_shape(c: Lowering) -> None:
+    value = c.node.attribute("value")
+    filler = np.zeros((), np.float32) if value is None else np.asarray(getattr(value, "values", value)).reshape(())
+    dims = c.node.value(0)
+    if dims is not None:
+        c.define(0, np.broadcast_to(filler, tuple(int(d) for d in dims)))
+        return
+    c.emit("FILL", [c.x(), c.constant(filler, "value")], c.out())
+
+
+def _range(c: Lowering) -> None:
+    c.emit("RANGE", [c.x(0), c.x(1), c.x(2)], c.out())
+
+
+def _identity(c: Lowering) -> None:
+    c.copy(c.x(), c.out())
+
+
+def _mask_unused(node: NodeView) -> str | None:
+    if node.has_output(1) and (node.outputs[1].outputs if node.outputs[1] is not None else False):
+        return "its mask output is used; it only exists in training"
+    training = node.value(2)
+    return "training_mode is set; export the model for inference" if training is not None and training.any() else None
+
+
+def _depth_to_space(c: Lowering) -> None:
+    """TFLite splits channels into (row, column, depth), as DCR does; CRD has depth first."""
+    x, block = c.to_last(c.x()), c.node.integer("blocksize", 1)
+    if c.node.text("mode", "DCR") == "CRD":
+        order = np.arange(x.shape[3], dtype=np.int32).reshape(-1, block * block).T.reshape(-1)
+        x = c.emit("GATHER", [x, c.constant(order, "order")], axis=3)
+    shape = (x.shape[0], *_scaled(x.shape[1:3], block), x.shape[3] // block**2)
+    c.to_first(c.emit("DEPTH_TO_SPACE", [x], shape=shape, blockSize=block), c.out())
+
+
+def _space_to_depth(c: Lowering) -> None:
+    x, block = c.to_last(c.x()), c.node.integer("blocksize", 1)
+    shape = (x.shape[0], *(d if d < 0 else d // block for d in x.shape[1:3]), x.shape[3] * block**2)
+    c.to_first(c.emit("SPACE_TO_DEPTH", [x], shape=shape, blockSize=block), c.out())
+
+
+def _scaled(dims: Shape, factor: int) -> Shape:
+    return tuple(d if d < 0 else d * factor for d in dims)
+
+
+_MOVABLE = (typed(ANY_TYPE), known_rank())
+
+RULES = (
+    LoweringRule("Reshape", _reshape, ("RESHAPE", "SHAPE", "GATHER", "CONCATENATION"), _MOVABLE, since=5),
+    LoweringRule("Flatten", _to_out_shape, ("RESHAPE",), _MOVABLE),
+    LoweringRule("Squeeze", _to_out_shape, ("RESHAPE",), _MOVABLE),
+    LoweringRule("Unsqueeze", _to_out_shape, ("RESHAPE",), _MOVABLE),
+    LoweringRule("Transpose", _transpose, ("TRANSPOSE",), _MOVABLE),
+    LoweringRule("Concat", _concat, ("CONCATENATION",), _MOVABLE, since=4),
+    LoweringRule("Split", _split, ("SPLIT", "SPLIT_V"), (*_MOVABLE, _split_sizes), since=2),
+    LoweringRule("Expand", _expand, ("BROADCAST_TO", "BROADCAST_ARGS", "SHAPE"), _MOVABLE, since=8),
+    LoweringRule("Tile", _tile, ("TILE",), _MOVABLE, since=6),
+    LoweringRule("Cast", _cast, ("CAST",), (typed(ANY_TYPE | {"float64"}), _castable), since=6),
+    LoweringRule("Shape", _shape, ("SHAPE", "SLICE"), (known_rank(),), note="A constant where it is known."),
+    LoweringRule("Size", _size_of, ("SHAPE", "REDUCE_PROD"), (known_rank(),)),
+    LoweringRule("ConstantOfShape", _constant_of_shape, ("FILL",), since=9),
+    LoweringRule("Range", _range, ("RANGE",), (typed(NUMERIC),), since=11),
+    LoweringRule("Identity", _identity, ()),
+    LoweringRule("Dropout", _identity, (), (_mask_unused,), since=7),
+    LoweringRule(
+        "DepthToSpace", _depth_to_space, ("DEPTH_TO_SPACE", "GATHER", "TRANSPOSE"), (*_MOVABLE, typed({"float32"}))
+    ),
+    LoweringRule("SpaceToDepth", _space_to_depth, ("SPACE_TO_DEPTH", "TRANSPOSE"), (*_MOVABLE, typed({"float32"}))),
+)

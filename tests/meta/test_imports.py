@@ -1,0 +1,60 @@
+"""What is imported when: `import edgecc`, `edgecc --help` and listings cost no SDK."""
+
+from __future__ import annotations
+
+import json
+import pkgutil
+import subprocess
+import sys
+from importlib.metadata import entry_points
+
+import pytest
+
+import edgecc.passes
+
+#: onnx is one too: it costs more than everything that the command line needs to print its help.
+SDKS = (
+    "onnx",
+    "onnx_graphsurgeon",
+    "onnxruntime",
+    "ai_edge_litert",
+    "tflite_runtime",
+    "tensorrt",
+    "tensorrt_rtx",
+    "torch",
+    "tensorflow",
+    "networkx",
+    "scipy",
+)
+PASS_MODULES = [f"edgecc.passes.{m.name}" for m in pkgutil.iter_modules(edgecc.passes.__path__)]
+PACKAGES = sorted({e.value.partition(".")[0] for e in entry_points(group="edgecc")} - {"edgecc"})
+PLUGIN_MODULES = [f"{package}.{name}" for package in PACKAGES for name in ("plugin", "target", "backend")]
+
+
+def sdks_after(code: str) -> list[str]:
+    """The SDKs that a fresh interpreter has imported once it ran the code."""
+    report = f"import json, sys; print('', json.dumps([m for m in {SDKS!r} if m in sys.modules]), sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", f"{code}\n{report}"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return list(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_import_edgecc_imports_no_sdk() -> None:
+    assert sdks_after("import edgecc") == []
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["compile", "--help"], ["passes"], ["plugins"], ["compile", "--print-recipe"]]
+)
+def test_command_line_imports_no_sdk(words: list[str]) -> None:
+    assert sdks_after(f"from edgecc.cli.main import run\nrun({words!r})") == []
+
+
+@pytest.mark.parametrize("module", [*PASS_MODULES, *PLUGIN_MODULES])
+def test_module_imports_no_sdk(module: str) -> None:
+    assert sdks_after(f"import {module}") == []
+
+
+def test_every_public_name_of_a_pass_author_imports_no_sdk() -> None:
+    """A plugin's module runs at every start of the command line."""
+    assert sdks_after("from edgecc import Backend, Loss, NodePass, Pass, Property, Target, hookimpl") == []

@@ -1,0 +1,81 @@
+"""CLI flags, TOML and Python arguments build the same Recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgecc.errors import RecipeError, UnknownNameError
+from edgecc.recipe import Recipe, make_recipe, read_recipe
+
+names = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=12)
+recipes = st.builds(
+    Recipe,
+    source=names,
+    target=names,
+    output=st.one_of(st.just(""), names),
+    passes=st.lists(names, max_size=3).map(tuple),
+    quantize=st.sampled_from([None, "float16"]),
+    shapes=st.dictionaries(names, st.lists(st.integers(0, 2**31), max_size=4).map(tuple), max_size=3),
+    verify=st.booleans(),
+    seed=st.integers(0, 2**31),
+)
+
+
+@given(recipes)
+def test_toml_round_trip(recipe: Recipe) -> None:
+    import tomllib
+
+    assert make_recipe(tomllib.loads(recipe.to_toml())) == recipe
+
+
+def test_paths_of_a_recipe_file_are_relative_to_it(tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_text('source = "m.onnx"\ntarget = "tflite"\noutput = "out/m.tflite"\n')
+    values = read_recipe(tmp_path / "r.toml")
+    assert values["source"] == str(tmp_path / "m.onnx")
+    assert values["output"] == str(tmp_path / "out" / "m.tflite")
+
+
+def test_unknown_key_gets_a_near_miss(tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_text('source = "m.onnx"\ntaget = "tflite"\n')
+    with pytest.raises(UnknownNameError) as caught:
+        read_recipe(tmp_path / "r.toml")
+    assert "unknown recipe key 'taget'" in str(caught.value)
+    assert "did you mean 'target'?" in str(caught.value)
+    assert str(tmp_path / "r.toml") in str(caught.value)
+
+
+def test_missing_recipe_file(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"recipe .*no\.toml does not exist"):
+        read_recipe(tmp_path / "no.toml")
+
+
+def test_broken_toml_says_where(tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_text("source = \n")
+    with pytest.raises(RecipeError) as caught:
+        read_recipe(tmp_path / "r.toml")
+    assert "cannot be read" in str(caught.value)
+    assert "line 1" in str(caught.value)
+
+
+@pytest.mark.parametrize("missing", ["source", "target"])
+def test_missing_source_or_target_says_what_to_type(missing: str) -> None:
+    values = {"source": "m.onnx", "target": "tflite"}
+    del values[missing]
+    with pytest.raises(RecipeError) as caught:
+        make_recipe(values)
+    assert f"no {missing} is given" in str(caught.value)
+    assert "edgecc" in caught.value.hint
+
+
+def test_wrong_type_names_the_key() -> None:
+    with pytest.raises(RecipeError, match=r"shapes\.x"):
+        make_recipe({"source": "m.onnx", "target": "tflite", "shapes": {"x": "wide"}})
+
+
+def test_quantize_stands_for_passes_after_the_listed_ones() -> None:
+    recipe = Recipe(source="m.onnx", target="tflite", passes=("fold-batchnorm",), quantize="float16")
+    assert recipe.all_passes == ("fold-batchnorm", "convert-float16")

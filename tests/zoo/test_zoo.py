@@ -1,0 +1,131 @@
+"""Whole models through importer, passes and every backend: same numbers, no transposes left over, same bytes twice."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+import edgecc
+from edgecc.registry import default_registry
+
+from .architectures import mobilenet_v3_small
+from .sources import Load, all_sources
+
+TARGETS = {"onnxruntime": ".onnx", "tflite": ".tflite", "tensorrt": ".engine"}
+TOLERANCE = 1e-4
+"""Of the largest value of an output: what reordered float32 sums may differ by in 150 layers."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model file, an input for it, and what ONNX Runtime makes of that."""
+
+    path: Path
+    shapes: dict[str, tuple[int, ...]]
+    feeds: dict[str, np.ndarray]
+    expected: dict[str, np.ndarray]
+
+    def compile(self, target: str, folder: Path) -> edgecc.CompileResult:
+        need(target)
+        output = folder / f"model{TARGETS[target]}"
+        return edgecc.compile(self.path, target=target, output=output, shapes=self.shapes)
+
+
+@pytest.fixture(scope="module", params=all_sources())
+def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Source:
+    load: Load = request.param
+    path = tmp_path_factory.mktemp("zoo") / "source.onnx"
+    onnx.save(load(), path)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    inputs = {i.name: tuple(d if isinstance(d, int) else 1 for d in i.shape) for i in session.get_inputs()}
+    shapes = {i.name: inputs[i.name] for i in session.get_inputs() if list(i.shape) != list(inputs[i.name])}
+    random = np.random.default_rng(0)
+    feeds = {name: random.standard_normal(shape).astype(np.float32) for name, shape in inputs.items()}
+    names = [output.name for output in session.get_outputs()]
+    return Source(path, shapes, feeds, dict(zip(names, session.run(names, feeds), strict=True)))
+
+
+def need(target: str) -> None:
+    backend = default_registry().backends.get(target)
+    if backend is None:
+        pytest.skip(f"edgecc-{target} is not installed")
+    if not backend.can_compile():
+        pytest.skip(backend.can_compile().reason)
+
+
+@pytest.mark.parametrize("target", ["onnxruntime", "tflite"])
+def test_outputs_are_those_of_the_source(source: Source, target: str, tmp_path: Path) -> None:
+    path = source.compile(target, tmp_path).path
+    with edgecc.runner(path) as runner:
+        outputs = runner.infer(source.feeds)
+    assert list(outputs) == list(source.expected)
+    for name, expected in source.expected.items():
+        assert outputs[name].shape == expected.shape
+        assert np.abs(outputs[name] - expected).max() <= TOLERANCE * np.abs(expected).max(), name
+
+
+def test_tensorrt_builds_an_engine(source: Source, tmp_path: Path) -> None:
+    result = source.compile("tensorrt", tmp_path)
+    assert result.artifact.nbytes > 0
+    assert [o["name"] for o in result.artifact.report["signature"]["outputs"]] == list(source.expected)
+
+
+def test_tflite_has_no_transpose_inside(source: Source, tmp_path: Path) -> None:
+    path = source.compile("tflite", tmp_path).path
+    # Only a shuffle of channels, which is a transpose of the source's own, may be left.
+    shuffles = [node for node in onnx.load(source.path).graph.node if is_shuffle(node)]
+    assert len(inner_transposes(path)) <= len(shuffles)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_second_compilation_writes_the_same_bytes(source: Source, target: str, tmp_path: Path) -> None:
+    result = source.compile(target, tmp_path)
+    files = {path: path.read_bytes() for path in sorted(tmp_path.iterdir())}
+    assert {result.path, result.artifact.report_path} <= files.keys()
+    source.compile(target, tmp_path)
+    assert [path for path in sorted(tmp_path.iterdir()) if files[path] != path.read_bytes()] == []
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_another_process_writes_the_same_bytes(target: str, tmp_path: Path) -> None:
+    """Sets of strings are in another order there."""
+    need(target)
+    onnx.save(mobilenet_v3_small(), tmp_path / "source.onnx")
+    output = tmp_path / f"model{TARGETS[target]}"
+    written = []
+    for seed in ("1", "2"):
+        code = f"import edgecc; edgecc.compile('source.onnx', target={target!r}, output={output.name!r})"
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
+        written.append(output.read_bytes())
+    assert written[0] == written[1]
+
+
+def is_shuffle(node: onnx.NodeProto) -> bool:
+    perm = next((list(a.ints) for a in node.attribute if a.name == "perm"), [])
+    return node.op_type == "Transpose" and len(perm) == 5
+
+
+def inner_transposes(path: Path) -> list[str]:
+    """Outputs of the TRANSPOSE operators that neither read an input of the file nor write an output of it."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+    (graph,) = model.subgraphs
+    ends = {*graph.inputs.tolist(), *graph.outputs.tolist()}
+    found = []
+    for operator in graph.operators:
+        code = model.operatorCodes[operator.opcodeIndex].builtinCode
+        if code == schema.BuiltinOperator.TRANSPOSE and not ends & {int(operator.inputs[0]), int(operator.outputs[0])}:
+            found.append(graph.tensors[operator.outputs[0]].name.decode())
+    return found
