@@ -16,8 +16,7 @@ from rich.table import Table
 
 import edgecc
 from benchmarks.measuring import edgecc_command, in_turns, machine, peak_memory, python, seconds, show, show_times
-from tests.zoo.architectures import mobilenet_v2
-from tests.zoo.builder import GraphBuilder
+from benchmarks.models import convolution_chain, elementwise_chain, mobilenet_v2
 
 TARGETS = {"tflite": ".tflite", "onnxruntime": ".onnx", "tensorrt": ".engine"}
 PEER = "import onnx, onnx_graphsurgeon, onnxruntime, ai_edge_litert.schema_py_generated"
@@ -48,23 +47,6 @@ def warm(folder: Path) -> None:
         goal = "under 0.400 s" if target == "tflite" else ""
         table.add_row(target, f"{first:.3f} s", f"{statistics.median(more):.3f} s", goal)
     show(table)
-
-
-def elementwise_chain(nodes: int) -> onnx.ModelProto:
-    g = GraphBuilder(1, 8, 4, 4)
-    x, bias = g.input, g.constant(0.1)
-    for _ in range(nodes // 2):
-        x = g.op("Tanh", g.op("Add", x, bias))
-    return g.model(x)
-
-
-def convolution_chain(nodes: int) -> onnx.ModelProto:
-    g = GraphBuilder(1, 8, 4, 4)
-    x = g.input
-    for _ in range(nodes // 4):
-        x = g.op("Add", x, g.conv_bn(x, 8, 1))
-        g.power[x] = 1.0
-    return g.model(x)
 
 
 def chains(folder: Path) -> None:

@@ -40,7 +40,9 @@ def edgecc_command(*arguments: str) -> list[str]:
 
 
 def run(command: Sequence[str]) -> None:
-    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    # An installed package has its bytecode beside it; where a setting keeps Python from writing any, nobody would.
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     if finished.returncode:
         sys.exit(f"{' '.join(command)}\n{finished.stderr}")
 

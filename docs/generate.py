@@ -45,14 +45,16 @@ def _command_section(name: str, command: click.Command) -> str:
 
 
 def _option_row(option: click.Option) -> tuple[str, str]:
-    value = "" if option.is_flag else f" {option.metavar or _type_name(option)}"
-    return f"`{', '.join(option.opts)}{value}`", option.help or ""
+    names = ", ".join([*option.opts, *option.secondary_opts])
+    value = "" if option.is_flag else f" {option.metavar or _type_name(option.type)}"
+    default = f" Default: {option.default}." if option.show_default and not option.is_flag else ""
+    return f"`{names}{value}`", f"{option.help or ''}{default}"
 
 
-def _type_name(option: click.Option) -> str:
-    if isinstance(option.type, click.Choice):
-        return "|".join(option.type.choices)
-    return option.type.name.upper()
+def _type_name(kind: click.ParamType) -> str:
+    if isinstance(kind, click.Choice):
+        return "|".join(kind.choices)
+    return "TEXT" if kind is click.STRING else "NUMBER"
 
 
 def _sentences(command: click.Command) -> str:
@@ -77,7 +79,7 @@ def passes_page() -> str:
             f"\n## {name}\n\n",
             _doc(cls),
             f"\n\n{shown}\n\n",
-            _table(_OPTION_COLUMNS, _option_rows(describe(cls))),
+            _option_table(describe(cls)),
         ]
     return "".join(parts)
 
@@ -105,7 +107,7 @@ def targets_page() -> str:
         files = ", ".join(f"`{suffix}`" for suffix in target.suffixes)
         package = f"`pip install {owner.distribution}`" if owner else ""
         parts += [f"\n## {name}\n\n", _doc(target), f"\n\nfiles: {files}  \npackage: {package}\n\n"]
-        parts.append(_table(_OPTION_COLUMNS, _option_rows(describe(target))))
+        parts.append(_option_table(describe(target)))
     return "".join(parts)
 
 
@@ -120,11 +122,11 @@ _TFLITE_INTRODUCTION = (
     "One row per rule of the TFLite backend. [Adding a lowering](adding_a_lowering.md) explains how to add one, and "
     "`edgecc inspect MODEL --target tflite` what in a model is not covered, with the reason for each node."
 )
-_OPTION_COLUMNS = ("option", "type", "default", "what")
 
 
-def _option_rows(options: Sequence[tuple[str, str, str, str]]) -> list[tuple[str, ...]]:
-    return [(f"`{name}`", f"`{kind}`", f"`{default}`", what) for name, kind, default, what in options]
+def _option_table(options: Sequence[tuple[str, str, str, str]]) -> str:
+    rows = [(f"`{name}`", f"`{kind}`", f"`{default}`", what) for name, kind, default, what in options]
+    return _table(("option", "type", "default", "what"), rows)
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -8,6 +8,8 @@ Every name is imported at first use: `import edgecc` costs next to nothing.
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -89,10 +91,21 @@ def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module 'edgecc' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOME[name]), name)
-    # Set here so that `edgecc.benchmark` stays the function after the module of the same name was imported.
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    """Python binds a submodule to its package whenever it is imported: `edgecc.runner` must stay the function."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in _HOME and isinstance(value, ModuleType):
+            return
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgecc.compiler import CompileResult, Progress, run_recipe
-from edgecc.errors import UnknownNameError
 from edgecc.recipe import Quantize, make_recipe
 from edgecc.registry import default_registry
 
@@ -81,7 +80,9 @@ def load(source: str | Path | onnx.ModelProto | Model, shapes: Mapping[str, Sequ
     return OnnxImporter().from_proto(source, shapes=shapes or {})
 
 
-def runner(artifact: str | Path, *, target: str = "", threads: int = 1, options: Mapping[str, Any] | None = None) -> Runner:
+def runner(
+    artifact: str | Path, *, target: str = "", threads: int = 1, options: Mapping[str, Any] | None = None
+) -> Runner:
     """A runner for an artifact, to be entered: `with edgecc.runner("m.tflite") as r: r.infer({"x": x})`.
 
     Args:
@@ -115,11 +116,4 @@ def _target_spec(target: str | Target, output: str | Path) -> str:
 
 def target_for_output(output: Path) -> str:
     """The target that an output's suffix means."""
-    suffix = output.suffix
-    if not suffix:
-        raise UnknownNameError("file suffix", suffix, _suffixes(), where=str(output), hint="name the target: --target NAME")
-    return default_registry().backend_for_suffix(suffix).name
-
-
-def _suffixes() -> list[str]:
-    return [suffix for backend in default_registry().backends.values() for suffix in backend.target.suffixes]
+    return default_registry().backend_for_suffix(output.suffix).name

@@ -69,11 +69,16 @@ def check_writable(path: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise OutputError(f"cannot write {path}", why=error.strerror or str(error), hint="choose another -o OUT") from error
+        raise OutputError(
+            f"cannot write {path}", why=error.strerror or str(error), hint="choose another -o OUT"
+        ) from error
 
 
-def write_files(files: Mapping[Path, Buffer]) -> None:
+def write_files(files: Mapping[Path, Buffer | Iterator[Buffer]]) -> None:
     """Write every file completely, or none: contents go to temporary files first and are renamed at the end.
+
+    Args:
+        files: path to contents; an iterator gives them in pieces, so that they need not be in memory at once.
 
     Raises:
         OutputError: the disk is full or the folder cannot be written; older files are whole and untouched.
@@ -86,17 +91,20 @@ def write_files(files: Mapping[Path, Buffer]) -> None:
             os.replace(temporary, path)
     except OSError as error:
         place = str(next(iter(files), ""))
-        raise OutputError(f"cannot write {place}", why=error.strerror or str(error), hint="free space or choose another -o OUT") from error
+        raise OutputError(
+            f"cannot write {place}", why=error.strerror or str(error), hint="free space or choose another -o OUT"
+        ) from error
     finally:
         for temporary, _ in pending:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
 
 
-def _write_temporary(path: Path, contents: Buffer) -> Path:
+def _write_temporary(path: Path, contents: Buffer | Iterator[Buffer]) -> Path:
     with _temporary_beside(path) as (temporary, descriptor):
         with os.fdopen(descriptor, "wb") as stream:
-            stream.write(contents)
+            for piece in contents if isinstance(contents, Iterator) else (contents,):
+                stream.write(piece)
             stream.flush()
             os.fsync(stream.fileno())
         # mkstemp makes files that only the owner reads; an artifact is an ordinary file.

@@ -97,6 +97,11 @@ class Backend(ABC):
     def compile(self, model: Model, target: Target) -> Compiled:
         """The artifact's files; called only when `find_unsupported` found nothing. The model is not changed."""
 
+    def name_files(self, compiled: Compiled, name: str) -> Compiled:
+        """What `compile` made, for an output of that file name; for files that name the ones beside them."""
+        del name
+        return compiled
+
     def can_compile(self) -> Availability:
         """Whether the SDK that `compile` needs is installed."""
         return Availability()

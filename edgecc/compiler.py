@@ -88,7 +88,7 @@ def run_recipe(
     unsupported = backend.find_unsupported(model, target)
     if unsupported:
         raise UnsupportedError(target.spec(), unsupported)
-    compiled = backend.compile(model, target)
+    compiled = backend.name_files(backend.compile(model, target), output.name)
 
     recipe = recipe.model_copy(update={"output": str(output), "target": target.spec()})
     report = {
@@ -137,16 +137,27 @@ def resolve_output(recipe: Recipe, target: Target) -> Path:
 
 
 def build_pipeline(recipe: Recipe, backend: Backend, target: Target, registry: Registry, output: Path) -> PassPipeline:
-    """The user's passes in their order, then the backend's own that are not among them."""
+    """The user's passes in their order, then the backend's own that are not among them.
+
+    One of the backend's that must run before one of the user's (folding before a change of precision) goes right in
+    front of it: the user cannot know what the backend adds.
+    """
     passes = [resolve_pass(spec, registry) for spec in recipe.all_passes]
     listed = {step.name for step in passes}
-    passes += [step for step in backend.passes(target) if step.name not in listed]
+    for step in backend.passes(target):
+        if step.name not in listed:
+            passes.insert(_latest_position(step, passes), step)
     verifier = None
     if recipe.verify:
         from edgecc.passes.verification import Verifier
 
         verifier = Verifier(seed=recipe.seed, save_to=output.parent)
     return PassPipeline(passes, instruments=[cls() for cls in registry.instruments], verifier=verifier)
+
+
+def _latest_position(step: Pass, passes: Sequence[Pass]) -> int:
+    blocked = (i for i, other in enumerate(passes) if other.name in step.before or step.name in other.after)
+    return next(blocked, len(passes))
 
 
 def _context(target: Target | None, seed: int) -> PassContext:
@@ -174,7 +185,10 @@ def core_versions() -> dict[str, str]:
 def _write(output: Path, compiled: Compiled, report: Mapping[str, Any]) -> Artifact:
     contents = list(compiled.files.items())
     # Further files are named after the whole output: `m.engine.onnx` never meets a source called `m.onnx`.
-    files = {output if index == 0 else output.with_name(output.name + suffix): data for index, (suffix, data) in enumerate(contents)}
+    files = {
+        output if index == 0 else output.with_name(output.name + suffix): data
+        for index, (suffix, data) in enumerate(contents)
+    }
     full = {**report, "files": {path.name: {"bytes": memoryview(data).nbytes} for path, data in files.items()}}
     write_files({**files, report_path(output): report_bytes(full)})
     return Artifact(output, full)

@@ -102,7 +102,8 @@ def _convert(values: np.ndarray, spec: TensorSpec, where: str) -> np.ndarray:
 
 
 def _type_error(values: np.ndarray, spec: TensorSpec, why: str, hint: str, where: str) -> DataError:
-    return DataError(f"input {spec.name!r} takes {spec.dtype}, got {values.dtype.name}", where=where, why=why, hint=hint)
+    what = f"input {spec.name!r} takes {spec.dtype}, got {values.dtype.name}"
+    return DataError(what, where=where, why=why, hint=hint)
 
 
 def _show(shape: Sequence[int | str]) -> str:

@@ -151,7 +151,7 @@ class Dataset:
     def _part(self, spec: TensorSpec, start: int, count: int, size: int) -> np.ndarray:
         rows = np.asarray(self.arrays[spec.name][start : start + count], dtype=_dtype(spec))
         if rows.ndim == len(spec.shape) + 1:
-            return np.ascontiguousarray(rows[0])
+            return np.array(rows[0], order="C")
         if count < size and isinstance(spec.shape[0], int):
             rows = np.concatenate([rows, np.repeat(rows[-1:], size - count, axis=0)])
         return np.ascontiguousarray(rows)

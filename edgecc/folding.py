@@ -12,9 +12,11 @@ from edgecc.serialization import graph_to_proto, subgraphs_of
 if TYPE_CHECKING:
     from edgecc.model import Model
 
-#: Results over this size stay computed at run time: folding must not turn a small file into one that no device loads.
+#: Larger results stay computed at run time: folding must not turn a small file into one that no device loads.
 MAX_FOLDED_BYTES = 1 << 30
-_RANDOM = frozenset({"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"})
+_RANDOM = frozenset(
+    {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
+)
 #: Precision lives in the graph (Q/DQ and Cast nodes, docs/design.md section 6): folding them would undo it.
 _PRECISION = frozenset({"DequantizeLinear"})
 
@@ -46,7 +48,7 @@ def _fold_constant_nodes(model: Model) -> bool:
 
 
 def _constant_value(node: gs.Node) -> np.ndarray | None:
-    name, value = next(iter(node.attrs.items()))
+    name, value = next(iter(node.attrs.items()), ("", None))
     if name == "value" and isinstance(value, gs.Constant):
         return value.values  # type: ignore[no-any-return]  # graphsurgeon is untyped
     if name in ("value_float", "value_floats"):
@@ -107,13 +109,18 @@ def _may_fold(model: Model, node: gs.Node, notes: list[str]) -> bool:
         return False
     if any(model.is_output(t) for t in node.outputs) or _widens_stored_weights(node):
         return False
-    if any(t.dtype is None or np.dtype(t.dtype).kind == "V" for t in node.outputs if not t.is_empty()):
-        return False  # bfloat16 and float8 do not leave ONNX Runtime as numpy arrays
+    if not all(_passes_runtime(t) for t in (*node.inputs, *node.outputs) if not t.is_empty()):
+        return False
     size = sum(_nbytes(t) for t in node.outputs)
     if size > MAX_FOLDED_BYTES:
         notes.append(f"{node.name} ({node.op}) depends on constants alone and was not folded: {size} bytes")
         return False
     return True
+
+
+def _passes_runtime(tensor: gs.Tensor) -> bool:
+    """Whether ONNX Runtime takes and gives the tensor as a numpy array: bfloat16, float8 and int4 it does not."""
+    return tensor.dtype is not None and np.dtype(tensor.dtype).isbuiltin == 1
 
 
 def _widens_stored_weights(node: gs.Node) -> bool:
@@ -129,7 +136,7 @@ def _widens_stored_weights(node: gs.Node) -> bool:
 def _nbytes(tensor: gs.Tensor) -> int:
     if tensor.shape is None or tensor.dtype is None or not all(isinstance(d, int) for d in tensor.shape):
         return 0
-    return int(np.prod(tensor.shape, dtype=np.int64)) * np.dtype(tensor.dtype).itemsize
+    return int(np.prod(tensor.shape, dtype=np.int64)) * int(np.dtype(tensor.dtype).itemsize)
 
 
 def _run(model: Model, nodes: list[gs.Node], outputs: list[gs.Tensor], notes: list[str]) -> list[np.ndarray]:

@@ -15,6 +15,8 @@ import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from edgecc import serialization
+from edgecc.cloning import clone_graph
+from edgecc.deserialization import graph_from_proto
 from edgecc.errors import InvalidModelError
 from edgecc.opset import INTERNAL_OPSET
 from edgecc.signature import Signature as Signature
@@ -129,7 +131,9 @@ class Model:
     def fresh_name(self, hint: str) -> str:
         """`hint` if no tensor or node has that name, otherwise `hint_2`, `hint_3` ..."""
         if self._names is None:
-            self._names = {t.name for part in serialization.graphs_of(self.graph) for t in serialization.tensors_of(part)}
+            self._names = {
+                t.name for part in serialization.graphs_of(self.graph) for t in serialization.tensors_of(part)
+            }
             self._names |= {node.name for node in self.all_nodes()}
         name, count = hint, 1
         while not name or name in self._names:
@@ -139,7 +143,8 @@ class Model:
         return name
 
     def constant(self, hint: str, values: np.ndarray) -> Constant:
-        return gs.Constant(self.fresh_name(hint), values)
+        # asarray: arithmetic on an array without axes gives a numpy scalar, which graphsurgeon refuses.
+        return gs.Constant(self.fresh_name(hint), np.asarray(values))
 
     def variable(self, hint: str, dtype: np.dtype[Any] | type, shape: Sequence[int | str] | None) -> Variable:
         return gs.Variable(self.fresh_name(hint), np.dtype(dtype), None if shape is None else list(shape))
@@ -180,12 +185,21 @@ class Model:
     def set_output(self, node: Node, index: int, tensor: Tensor) -> None:
         """Let one output of the node be written to another tensor, taking it from its producer if it has one."""
         for producer in list(tensor.inputs):
-            position = _index(producer.outputs, tensor)
-            list.pop(producer.outputs, position)
+            self._give_up(producer, tensor)
         list.clear(tensor.inputs)
         _unlink(node.outputs[index].inputs, node)
         list.__setitem__(node.outputs, index, tensor)
         list.append(tensor.inputs, node)
+
+    def _give_up(self, producer: Node, tensor: Tensor) -> None:
+        """Take an output away from its node; the places of the node's other outputs stay."""
+        position = _index(producer.outputs, tensor)
+        if len(producer.outputs) == 1:
+            list.pop(producer.outputs)
+            return
+        unread = self.variable(f"{tensor.name}_unread", tensor.dtype, tensor.shape)
+        list.__setitem__(producer.outputs, position, unread)
+        list.append(unread.inputs, producer)
 
     def redirect(self, old: Tensor, new: Tensor) -> bool:
         """Let everything that reads `old` read `new`.
@@ -234,10 +248,7 @@ class Model:
 
     def clone(self) -> Model:
         """A copy that shares the weights' arrays; edits of one graph do not show in the other."""
-        graph = self.graph.copy()
-        for copied, node in zip(_every_node(graph), _every_node(self.graph), strict=True):
-            copied.origins = getattr(node, "origins", ())
-        return Model(graph, dict(self.metadata), self.source)
+        return Model(clone_graph(self.graph), dict(self.metadata), self.source)
 
     def cleanup(self) -> list[str]:
         """Fold constants, drop what nothing uses, sort, infer shapes; returns notes about what could not be folded."""
@@ -275,16 +286,22 @@ class Model:
                 f"opset {opsets['']} is not the internal opset {INTERNAL_OPSET}", hint="load it with edgecc.load(...)"
             )
         metadata = {p.key: p.value for p in proto.metadata_props}
-        return cls(serialization.graph_from_proto(proto, weights), metadata)
+        return cls(graph_from_proto(proto, weights), metadata)
 
     @classmethod
-    def from_text(cls, text: str) -> Model:
-        """Parse onnx's textual format, such as `g (float[1,2] x) => (float[1,2] y) { y = Relu(x) }`."""
+    def from_text(cls, text: str, constants: Mapping[str, np.ndarray] | None = None) -> Model:
+        """Parse onnx's textual format, such as `g (float[1,2] x) => (float[1,2] y) { y = Relu(x) }`.
+
+        Args:
+            text: a graph, or a whole model with its header.
+            constants: values of tensors that the text reads and does not define, instead of writing them there.
+        """
         graph = text if text.lstrip().startswith("<") else _HEADER + text
         try:
             proto = onnx.parser.parse_model(graph)
         except onnx.parser.ParseError as error:
-            raise InvalidModelError("the text is not an ONNX model", why=str(error)) from error
+            raise InvalidModelError("the text is not an ONNX model", why=_parser_message(error)) from error
+        proto.graph.initializer.extend(onnx.numpy_helper.from_array(v, name) for name, v in (constants or {}).items())
         for index, node in enumerate(proto.graph.node):
             node.name = node.name or f"{node.op_type}_{index}"
         model = cls.from_proto(proto)
@@ -314,7 +331,18 @@ class Model:
 
     def digest(self) -> str:
         """SHA-256 over structure and weights, to tell whether two models are the same."""
-        return hashlib.sha256(self.to_proto().SerializeToString(deterministic=True)).hexdigest()
+        digest = hashlib.sha256(self.to_proto(detach=True).SerializeToString(deterministic=True))
+        for part in serialization.graphs_of(self.graph):
+            for tensor in serialization.tensors_of(part):
+                if isinstance(tensor, gs.Constant) and tensor.values.dtype != object:
+                    digest.update(np.ascontiguousarray(tensor.values).tobytes())
+        return digest.hexdigest()
+
+
+def _parser_message(error: onnx.parser.ParseError) -> str:
+    """The parser's error as text: its argument is bytes."""
+    first = error.args[0] if error.args else ""
+    return first.decode(errors="replace") if isinstance(first, bytes) else str(first)
 
 
 _HEADER = f'<ir_version: 10, opset_import: ["" : {INTERNAL_OPSET}]>\n'
@@ -349,7 +377,3 @@ def _unlink(items: list[Any], wanted: object) -> None:
 
 def _same_graph(graph: gs.Graph, node: Node) -> bool:
     return any(node is other for other in graph.nodes)
-
-
-def _every_node(graph: gs.Graph) -> list[Node]:
-    return [node for part in serialization.graphs_of(graph) for node in part.nodes]

@@ -5,14 +5,20 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import types
+import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from edgecc.errors import OptionError, UnknownNameError
 
 T = TypeVar("T", bound=BaseModel)
+
+#: The command that lists things of a kind, where an s does not do.
+_LISTING = {"pass": "passes"}
 
 
 def parse_spec(text: str) -> tuple[str, dict[str, object]]:
@@ -27,22 +33,31 @@ def parse_spec(text: str) -> tuple[str, dict[str, object]]:
         key, equals, value = item.partition("=")
         if not key.strip():
             raise OptionError(f"cannot read option {item!r}", where=text, hint="write NAME:key=value,key=value")
-        options[key.strip().replace("-", "_")] = _parse_value(value) if equals else True
+        key = key.strip().replace("-", "_")
+        if key in options:
+            raise OptionError(f"option {key!r} is given twice", where=text)
+        options[key] = _parse_value(value) if equals else True
     return name.strip(), options
 
 
 def _split(text: str) -> Iterator[str]:
-    """Commas outside of square brackets separate options."""
-    depth, item = 0, ""
-    for char in text:
-        depth += (char == "[") - (char == "]")
+    """Commas outside of brackets and of JSON strings separate options."""
+    depth, start, item_start = 0, 0, 0
+    while start < len(text):
+        char = text[start]
+        # Only where a value begins: names of tensors may hold a quote.
+        string = _JSON_STRING.match(text, start) if text[start - 1 : start] in _BEFORE_VALUE else None
         if char == "," and depth == 0:
-            yield item
-            item = ""
-        else:
-            item += char
-    if item:
-        yield item
+            yield text[item_start:start]
+            item_start = start + 1
+        depth += (char in "[{") - (char in "]}")
+        start = string.end() if string else start + 1
+    if item_start < len(text):
+        yield text[item_start:]
+
+
+_JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+_BEFORE_VALUE = frozenset("=[{,: ")
 
 
 def _parse_value(text: str) -> object:
@@ -64,15 +79,21 @@ def build(cls: type[T], kind: str, name: str, options: Mapping[str, object]) -> 
             hint = "" if known else f"{kind} {name!r} takes no options"
             raise UnknownNameError("option", key, known, where=f"{kind} {name}", hint=hint)
     try:
-        return cls.model_validate(dict(options))
+        return cls.model_validate({key: _listed(known[key], value) for key, value in options.items()})
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise OptionError(
             f"option {key!r} of {kind} {name!r}: {first['msg']}",
             where=f"{key}={first.get('input')!r}",
-            hint=f"edgecc {kind if kind == 'pass' else 'target'}{'es' if kind == 'pass' else 's'} {name} lists its options",
+            hint=f"edgecc {_LISTING.get(kind, kind + 's')} {name} lists its options",
         ) from error
+
+
+def _listed(field: FieldInfo, value: object) -> object:
+    """One word where a list is wanted is a list of that word."""
+    wants_list = typing.get_origin(field.annotation) in (tuple, list)
+    return [value] if wants_list and not isinstance(value, list | tuple) else value
 
 
 def spec_of(name: str, value: BaseModel) -> str:
@@ -84,7 +105,14 @@ def spec_of(name: str, value: BaseModel) -> str:
 
 
 def _format(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    if not isinstance(value, str):
+        return text
+    # As a plain word wherever it is read back as that word.
+    return value if not set(value) & _SPECIAL and value == value.strip() and _parse_value(value) == value else text
+
+
+_SPECIAL = frozenset(',[]{}"')
 
 
 def describe(cls: type[BaseModel]) -> list[tuple[str, str, str, str]]:
@@ -92,12 +120,28 @@ def describe(cls: type[BaseModel]) -> list[tuple[str, str, str, str]]:
     rows = []
     documented = _documented_fields(cls)
     for name, info in cls.model_fields.items():
-        annotation = info.annotation
-        kind = getattr(annotation, "__name__", None) if not getattr(annotation, "__args__", None) else None
-        text = kind or str(annotation).replace("typing.", "")
-        default = "required" if info.is_required() else json.dumps(info.get_default(call_default_factory=True), default=str)
+        text = _type_text(info.annotation)
+        default = (
+            "required" if info.is_required() else json.dumps(info.get_default(call_default_factory=True), default=str)
+        )
         rows.append((name, text, default, info.description or documented.get(name, "")))
     return rows
+
+
+def _type_text(annotation: Any) -> str:
+    """A type as someone who types an option reads it: `float32 | float16`, `list of str`, `int | null`."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _type_text(arguments[0])
+    if origin is typing.Literal:
+        return " | ".join(str(value) for value in arguments)
+    if origin in (typing.Union, types.UnionType):
+        return " | ".join(_type_text(argument) for argument in arguments)
+    if origin is tuple and arguments[-1] is ...:
+        return f"list of {_type_text(arguments[0])}"
+    if origin is tuple:
+        return f"[{', '.join(_type_text(argument) for argument in arguments)}]"
+    return "null" if annotation is type(None) else str(getattr(annotation, "__name__", annotation))
 
 
 def doc_of(cls: type) -> str:

@@ -55,7 +55,9 @@ class Recipe(BaseModel):
             if isinstance(value, dict):
                 tables += [f"\n[{key}]", *(f"{_quote(name)} = {json.dumps(item)}" for name, item in value.items())]
             else:
-                lines.append(f"{key} = {_quote(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
+                lines.append(
+                    f"{key} = {_quote(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+                )
         return "\n".join([*lines, *tables]) + "\n"
 
 

@@ -79,7 +79,9 @@ class Registry:
             hooks.append(caller.name)
             for implementation in caller.get_hookimpls():
                 self._implementations.setdefault(caller.name, []).append((plugin, implementation.function))
-        self.plugins.append(Plugin(plugin.name, plugin.distribution, plugin.version, plugin.module, "", tuple(sorted(hooks))))
+        self.plugins.append(
+            Plugin(plugin.name, plugin.distribution, plugin.version, plugin.module, "", tuple(sorted(hooks)))
+        )
 
     def fail(self, plugin: Plugin, error: BaseException) -> None:
         """Keep a plugin that could not be imported, with its reason."""
@@ -127,7 +129,7 @@ class Registry:
             if suffix in backend.target.suffixes:
                 return backend
         known = [s for backend in self.backends.values() for s in backend.target.suffixes]
-        raise UnknownNameError("file suffix", suffix, known, hint="name the target: --target NAME (edgecc targets lists them)")
+        raise UnknownNameError("file suffix", suffix, known)
 
     @functools.cached_property
     def _owners(self) -> dict[tuple[str, str], Plugin]:
@@ -163,7 +165,14 @@ class Registry:
     def _get(self, kind: str, found: dict[str, T], name: str) -> T:
         if name in found:
             return found[name]
-        broken = next((p for p in self.plugins if p.error and name in (p.name, p.distribution, p.distribution.removeprefix("edgecc-"))), None)
+        broken = next(
+            (
+                p
+                for p in self.plugins
+                if p.error and name in (p.name, p.distribution, p.distribution.removeprefix("edgecc-"))
+            ),
+            None,
+        )
         if broken is not None:
             raise PluginError(
                 f"{kind} {name!r} is not there because plugin {broken.distribution or broken.name} is broken",

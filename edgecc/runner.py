@@ -10,8 +10,9 @@ Each backend ships a session file, which needs numpy and its runtime only and de
         def get_outputs(self) -> dict[str, np.ndarray]
         def info(self) -> dict          tool, version, device, threads, accelerated_fraction (or None) and its own
 
-It imports its runtime when it is imported. An exception whose class is called `Unavailable` says that the runtime or
-its device is not on this machine; further lines of its text are what to do about it.
+The file imports its runtime when it is imported, or in a function `prepare()`, which is called before anything is
+measured. An exception whose class is called `Unavailable` says that the runtime or its device is not on this machine;
+further lines of its text are what to do about it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgecc.errors import RequestError, RunnerError, UnavailableError
+from edgecc.errors import InvalidModelError, RunnerError, UnavailableError
 from edgecc.feed_check import check_feeds
 from edgecc.signature import Signature, TensorSpec
 from edgecc.worker_process import WorkerProcess
@@ -90,7 +91,7 @@ class Runner:
 
     def __enter__(self) -> Runner:
         if not self.artifact.exists():
-            raise RequestError(f"{self.artifact} does not exist", hint="check the path")
+            raise InvalidModelError(f"{self.artifact} does not exist", hint="check the path")
         available = self.backend.can_run()
         if not available:
             raise UnavailableError(
@@ -207,8 +208,20 @@ class Runner:
 
     def _entered(self) -> WorkerProcess:
         if self._worker is None:
-            raise RunnerError("the runner is not open", where=str(self.artifact), hint="with edgecc.runner(...) as r: ...")
+            where = str(self.artifact)
+            raise RunnerError("the runner is not open", where=where, hint="with edgecc.runner(...) as r: ...")
         return self._worker
+
+
+def runner_for(
+    item: str | Path | Runner, target: str, threads: int, options: Mapping[str, object] | None, timeout: float
+) -> Runner:
+    """A runner for a path, by the target's name, the report beside the file or its suffix; a runner is returned."""
+    if isinstance(item, Runner):
+        return item
+    from edgecc.api import backend_of
+
+    return Runner(item, backend_of(Path(item), target), threads=threads, options=options, timeout=timeout)
 
 
 def _spec(entry: Mapping[str, Any]) -> TensorSpec:

@@ -58,10 +58,8 @@ def _verify_inputs(node: gs.Node, visible: dict[str, gs.Tensor], readers: dict[i
 
 
 def _verify_read(tensor: gs.Tensor, visible: dict[str, gs.Tensor], where: str) -> None:
-    if isinstance(tensor, gs.Constant):
-        known = visible.setdefault(tensor.name, tensor)
-    else:
-        known = visible.get(tensor.name)
+    is_constant = isinstance(tensor, gs.Constant)
+    known = visible.setdefault(tensor.name, tensor) if is_constant else visible.get(tensor.name)
     if known is None:
         raise VerificationError(
             f"tensor {tensor.name!r} is read before anything writes it", where=where, why="a cycle or a dangling input"
@@ -82,4 +80,3 @@ def _declare(tensor: gs.Tensor, node: gs.Node, visible: dict[str, gs.Tensor], ou
 
 def _at(node: gs.Node) -> str:
     return f"node {node.name!r} ({node.op})"
-

@@ -1,8 +1,7 @@
 """The process that owns one artifact: `python worker.py SESSION_FILE ARTIFACT OPTIONS_JSON`.
 
 Needs numpy and the runtime that SESSION_FILE imports, nothing else, so that this file and a session file copied to a
-device run there over ssh. SESSION_FILE defines `Session(path, options)`, described in `edgecc.runner`; it imports its
-runtime when it is imported, so that the load time counts the model alone.
+device run there over ssh. SESSION_FILE defines `Session(path, options)`, described in `edgecc.runner`.
 
 A frame is a magic number, a JSON header and arrays as .npy, each with its length before it. Requests on stdin, one
 answer each on stdout:
@@ -21,16 +20,17 @@ import importlib.util
 import io
 import json
 import os
+import pathlib
 import signal
 import struct
 import sys
 import threading
 import time
 import traceback
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 # Python puts this file's folder first on the path; its neighbours must not shadow the standard library's modules.
-if sys.path and os.path.abspath(sys.path[0] or ".") == os.path.dirname(os.path.abspath(__file__)):
+if sys.path and pathlib.Path(sys.path[0]).resolve() == pathlib.Path(__file__).resolve().parent:
     del sys.path[0]
 
 import numpy as np
@@ -45,7 +45,7 @@ class ProtocolError(RuntimeError):
     """Bytes that are no frame."""
 
 
-def write_frame(stream: BinaryIO, header: dict[str, Any], arrays: dict[str, np.ndarray] | None = None) -> None:
+def write_frame(stream: IO[bytes], header: dict[str, Any], arrays: dict[str, np.ndarray] | None = None) -> None:
     """Send a header and named arrays; nothing is sent when one of them cannot be."""
     chunks = _encode(header, arrays or {})
     for chunk in chunks:
@@ -70,7 +70,7 @@ def _plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, (np.generic, np.ndarray)) else str(value)
 
 
-def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
+def read_frame(stream: IO[bytes]) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
     """The next frame; None where the stream ends."""
     magic = stream.read(len(_MAGIC))
     if not magic:
@@ -88,11 +88,11 @@ def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], dict[str, np.ndarray]]
     return header, arrays
 
 
-def _read_length(stream: BinaryIO) -> int:
+def _read_length(stream: IO[bytes]) -> int:
     return int(_LENGTH.unpack(_read(stream, _LENGTH.size))[0])
 
 
-def _read(stream: BinaryIO, size: int) -> bytes:
+def _read(stream: IO[bytes], size: int) -> bytes:
     contents = stream.read(size)
     if len(contents) != size:
         raise ProtocolError("the stream ended within a frame")
@@ -104,16 +104,18 @@ def memory() -> tuple[int | None, int | None]:
 
     On Linux from /proc: `ru_maxrss` starts from the parent's peak, which survives exec.
     """
-    if sys.platform.startswith("linux"):
-        with open("/proc/self/status", encoding="ascii") as stream:
-            fields = dict(line.split(":", 1) for line in stream if line.startswith(("VmRSS", "VmHWM")))
+    status = pathlib.Path("/proc/self/status")
+    if status.exists():
+        lines = status.read_text(encoding="utf-8").splitlines()
+        fields = dict(line.split(":", 1) for line in lines if line.startswith(("VmRSS", "VmHWM")))
         kilobytes = {key: int(value.split()[0]) for key, value in fields.items()}
         return kilobytes["VmRSS"] * 1024, kilobytes["VmHWM"] * 1024
-    if sys.platform == "darwin":
+    try:
         import resource
-
-        return None, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return None, None
+    except ImportError:  # Windows
+        return None, None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return None, most if sys.platform == "darwin" else most * 1024
 
 
 class Worker:
@@ -153,6 +155,8 @@ class Worker:
             raise RuntimeError(f"{self._session_file} is not a Python file")
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
+        # The runtime's own import is neither the model's load time nor its memory.
+        getattr(module, "prepare", lambda: None)()
         self._rss_before_load = memory()[0]
         start = time.perf_counter_ns()
         self._session = module.Session(self._artifact, self._options)
@@ -197,7 +201,7 @@ class Worker:
         return elapsed
 
 
-def serve(worker: Worker, requests: BinaryIO, answers: BinaryIO) -> None:
+def serve(worker: Worker, requests: IO[bytes], answers: IO[bytes]) -> None:
     """Answer until `quit` or the end of the stream; an exception is an answer too."""
     while True:
         frame = read_frame(requests)
@@ -212,7 +216,7 @@ def serve(worker: Worker, requests: BinaryIO, answers: BinaryIO) -> None:
             write_frame(answers, {"error": type(error).__name__, "text": text, "traceback": traceback.format_exc()})
 
 
-def _take_streams() -> tuple[BinaryIO, BinaryIO]:
+def _take_streams() -> tuple[IO[bytes], IO[bytes]]:
     """Keep stdin and stdout for frames: whatever a runtime prints goes to stderr, whatever it reads is empty."""
     sys.stdout.flush()
     requests, answers = os.dup(0), os.dup(1)

@@ -88,6 +88,10 @@ class WorkerProcess:
             raise self._hang(doing, timeout) from None
         except OSError:  # it has ended and reads no more
             pass
+        except BaseException:  # Ctrl-C: an answer that nobody waited for must not be taken for the next one
+            self._ended = "its work was interrupted"
+            self.kill()
+            raise
         if answer is None:
             raise self._crash(doing)
         if "error" in answer[0]:
@@ -116,7 +120,7 @@ class WorkerProcess:
 
     def _read_answers(self, stream: IO[bytes]) -> None:
         with contextlib.suppress(OSError, ValueError, worker.ProtocolError):
-            while (frame := worker.read_frame(stream)) is not None:  # type: ignore[arg-type]  # IO[bytes] is a BinaryIO here
+            while (frame := worker.read_frame(stream)) is not None:
                 self._answers.put(frame)
         self._answers.put(None)
 
@@ -173,7 +177,7 @@ def _start(session_file: Path, artifact: Path, options: Mapping[str, object]) ->
     python = sys.executable
     if not python:
         raise RunnerError("this Python does not know its own executable", hint="run edgecc from an ordinary Python")
-    command = [python, "-X", "faulthandler", worker.__file__, str(session_file.resolve()), str(artifact.resolve())]
+    command = [python, worker.__file__, str(session_file.resolve()), str(artifact.resolve())]
     try:
         return subprocess.Popen(
             [*command, json.dumps(dict(options))],

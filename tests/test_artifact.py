@@ -18,7 +18,9 @@ IN_CHILD = "from pathlib import Path; from edgecc.artifact import write_files; f
 
 
 def run_child(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", IN_CHILD + code, *arguments], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", IN_CHILD + code, *arguments], capture_output=True, text=True, check=False
+    )
 
 
 def test_write_files_writes_all_and_leaves_no_temporary(tmp_path: Path) -> None:
@@ -115,5 +117,3 @@ def test_open_takes_a_file_without_or_with_a_broken_report(tmp_path: Path) -> No
 
 def test_report_bytes_do_not_depend_on_insertion_order() -> None:
     assert report_bytes({"a": 1, "b": 2}) == report_bytes({"b": 2, "a": 1})
-
-

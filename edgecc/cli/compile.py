@@ -22,8 +22,12 @@ _SKIPS_SHOWN = 5
 @click.argument("source", required=False)
 @click.option("-t", "--target", metavar="T[:key=value,...]", help="What to compile for; `edgecc targets` lists them.")
 @click.option("-o", "--output", metavar="OUT", help="Artifact to write; its report goes to OUT.report.json.")
-@click.option("--recipe", "recipe_file", metavar="R.toml", help="Read the request from a file; flags override its keys.")
-@click.option("--pass", "passes", multiple=True, metavar="NAME[:key=value,...]", help="Run a pass; repeatable, in order.")
+@click.option(
+    "--recipe", "recipe_file", metavar="R.toml", help="Read the request from a file; flags override its keys."
+)
+@click.option(
+    "--pass", "passes", multiple=True, metavar="NAME[:key=value,...]", help="Run a pass; repeatable, in order."
+)
 @click.option("--quantize", type=click.Choice(sorted(QUANTIZE_PASSES)), help="Precision preset.")
 @shape_option
 @click.option("--verify", is_flag=True, help="Execute the model before and after every pass that must keep its values.")
@@ -76,9 +80,7 @@ def print_result(result: CompileResult, *, as_json: bool) -> None:
         return
     changed = [record for record in result.pipeline.records if record.changed]
     if changed:
-        rows = [
-            [r.spec, f"{r.nodes_before}", f"{r.nodes_after}", f"{r.seconds * 1e3:.0f} ms"] for r in changed
-        ]
+        rows = [[r.spec, f"{r.nodes_before}", f"{r.nodes_after}", f"{r.seconds * 1e3:.0f} ms"] for r in changed]
         print_table(["pass", "nodes before", "after", "time"], rows, right=["nodes before", "after", "time"])
     for skip in result.pipeline.skips[:_SKIPS_SHOWN]:
         log(f"left alone by {skip.pass_name}: {skip.node} ({skip.op}): {skip.reason}")

@@ -39,7 +39,9 @@ class _Group(click.Group):
             return command
         return _plugin_commands().get(cmd_name)
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if not name.startswith("-") and self.get_command(ctx, name) is None:
             raise UnknownNameError("command", name, self.list_commands(ctx))
@@ -63,6 +65,8 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 2 wrong request, 3 cannot be compiled, 4 verification failed, 1 a bug."""
+    if "_EDGECC_COMPLETE" in os.environ:  # a shell asks for completions; click answers and exits
+        cli.main(prog_name="edgecc")
     words = list(sys.argv[1:] if arguments is None else arguments)
     sys.exit(run(words))
 
@@ -70,7 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(words: list[str]) -> int:
     """The exit code of a command line."""
     try:
-        cli.main(args=words, prog_name="edgecc", standalone_mode=False)
+        # Not `cli.main`, which has its own answers to a closed pipe and to exit codes that a command asks for.
+        with cli.make_context("edgecc", list(words)) as ctx:
+            cli.invoke(ctx)
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.Abort:
@@ -90,7 +96,9 @@ def run(words: list[str]) -> int:
         return 0
     except Exception:
         traceback.print_exc()
-        click.echo("\nThis is a bug in edgecc. Please report it with the lines above and the command you typed.", err=True)
+        click.echo(
+            "\nThis is a bug in edgecc. Please report it with the lines above and the command you typed.", err=True
+        )
         return 1
     return 0
 
@@ -98,6 +106,12 @@ def run(words: list[str]) -> int:
 def _report(error: EdgeccError, *, as_json: bool) -> None:
     if as_json:
         nodes = [vars(node) for node in error.nodes] if isinstance(error, UnsupportedError) else []
-        facts = {"type": type(error).__name__, "what": error.what, "where": error.where, "why": error.why, "hint": error.hint}
+        facts = {
+            "type": type(error).__name__,
+            "what": error.what,
+            "where": error.where,
+            "why": error.why,
+            "hint": error.hint,
+        }
         click.echo(json.dumps({"error": {**facts, "nodes": nodes}}, indent=2))
     click.echo(f"{click.style('error:', fg='red', bold=True)} {error}", err=True)

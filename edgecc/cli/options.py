@@ -14,6 +14,12 @@ shape_option = click.option(
     metavar="INPUT=D,D,...",
     help="Fix the shape of an input, such as --shape input=1,3,224,224. Repeatable.",
 )
+runtime_option = click.option(
+    "--runtime",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Option of the runtime, such as --runtime provider=CUDAExecutionProvider or --runtime xnnpack=false. Repeatable.",
+)
 
 
 def parse_shapes(texts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
@@ -29,3 +35,10 @@ def parse_shapes(texts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
             raise OptionError(f"cannot read --shape {text!r}", hint="write --shape INPUT=1,3,224,224")
         shapes[name] = shape
     return shapes
+
+
+def parse_runtime_options(texts: tuple[str, ...]) -> dict[str, object]:
+    """`key=value` texts to options; values are read like those of `--target`."""
+    from edgecc.options import parse_spec
+
+    return parse_spec(":" + ",".join(texts))[1] if texts else {}

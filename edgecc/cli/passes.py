@@ -23,7 +23,9 @@ def command(name: str | None, as_json: bool) -> None:
         cls = registry.pass_class(name)
         options = describe(cls)
         if as_json:
-            print_json({"name": name, "loss": cls.loss.value, "doc": inspect.getdoc(cls), "schema": cls.model_json_schema()})
+            print_json(
+                {"name": name, "loss": cls.loss.value, "doc": inspect.getdoc(cls), "schema": cls.model_json_schema()}
+            )
             return
         click.echo(f"{name} ({cls.loss.value})\n\n{doc_of(cls)}\n")
         print_table(["option", "type", "default", "what"], options)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from edgecc.cli.options import json_option
-from edgecc.cli.output import print_json, print_table
+from edgecc.cli.output import log, print_json, print_table
+from edgecc.errors import PluginError
+
+if TYPE_CHECKING:
+    from edgecc.registry import Registry
 
 
 @click.command("plugins")
@@ -15,8 +21,7 @@ def command(as_json: bool) -> None:
     from edgecc.registry import default_registry
 
     registry = default_registry()
-    # Hooks run when they are first asked for: only then is it known which plugins fail.
-    _ = (registry.passes, registry.backends, registry.importers, registry.commands, registry.instruments)
+    _ask_all(registry)
     columns = ["plugin", "package", "version", "brings", "problem"]
     rows = []
     for plugin in registry.plugins:
@@ -27,3 +32,13 @@ def command(as_json: bool) -> None:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
         return
     print_table(columns, rows)
+
+
+def _ask_all(registry: Registry) -> None:
+    """Let every hook run, as each does when it is first asked for: only then is it known which plugins fail."""
+    registry.lowerings("")
+    for kind in ("passes", "backends", "importers", "commands", "instruments"):
+        try:
+            getattr(registry, kind)
+        except PluginError as error:  # two plugins bring one name, and this list is where their names are looked up
+            log(str(error))

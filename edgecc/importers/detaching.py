@@ -1,18 +1,29 @@
-"""Taking the weights out of a ModelProto, so that what remains is small."""
+"""Taking the weights out of a ModelProto, so that what remains is small and what is large is numpy arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import onnx
 
+from edgecc.deserialization import to_array
 from edgecc.errors import InvalidModelError
-from edgecc.importers.external_data import Folder
+from edgecc.importers.external_data import Folder, nbytes_of
+from edgecc.importers.proto_graphs import every_graph, subgraphs
 from edgecc.serialization import INLINE_BYTES
 
 _COPIED = ("ir_version", "producer_name", "producer_version", "domain", "model_version", "doc_string")
+#: Kinds of attributes that a graph cannot keep. Sparse values of Constant nodes are made dense.
+_REFUSED = frozenset(
+    getattr(onnx.AttributeProto, name)
+    for name in ("SPARSE_TENSOR", "SPARSE_TENSORS", "TYPE_PROTO", "TYPE_PROTOS", "TENSORS", "GRAPHS")
+)
+#: Strings have no size in bytes; what has no type is for the checker to name.
+_NEVER_MOVED = frozenset({onnx.TensorProto.STRING, onnx.TensorProto.UNDEFINED})
 
 
 def detach(proto: onnx.ModelProto, folder: Folder) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
@@ -23,7 +34,8 @@ def detach(proto: onnx.ModelProto, folder: Folder) -> tuple[onnx.ModelProto, dic
     to IR version 3 all were) is an initializer only.
 
     Raises:
-        InvalidModelError: a tensor's data is missing, has the wrong size, or lies outside of the model's folder.
+        InvalidModelError: a tensor's data is missing, has the wrong size, or lies outside of the model's folder; or
+            the model takes or gives something else than tensors.
     """
     light = onnx.ModelProto()
     for name in _COPIED:
@@ -32,163 +44,157 @@ def detach(proto: onnx.ModelProto, folder: Folder) -> tuple[onnx.ModelProto, dic
     light.opset_import.extend(proto.opset_import)
     light.metadata_props.extend(proto.metadata_props)
     light.functions.extend(proto.functions)
-    names = {value.name for part in _graphs(proto.graph) for value in _names(part)}
-    mover = _Mover(light.graph, folder, names)
-    mover.copy_main(proto.graph)
-    return light, mover.weights
-
-
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from _graphs(attribute.g)
-
-
-def _names(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto | onnx.ValueInfoProto]:
-    yield from graph.initializer
-    yield from graph.input
+    detacher = _Detacher(proto.graph, light.graph, folder)
+    detacher.main_graph()
+    for function in light.functions:
+        for node in function.node:
+            detacher.node(node)
+    return light, detacher.weights
 
 
 @dataclass
-class _Mover:
+class _Detacher:
+    source: onnx.GraphProto
     target: onnx.GraphProto
     folder: Folder
-    names: set[str]
     weights: dict[str, np.ndarray] = field(default_factory=dict)
 
-    def copy_main(self, source: onnx.GraphProto) -> None:
-        target = self.target
+    def main_graph(self) -> None:
+        source, target = self.source, self.target
         target.name, target.doc_string = source.name or "graph", source.doc_string
         initialized = {t.name for t in source.initializer} | {t.values.name for t in source.sparse_initializer}
         target.input.extend(value for value in source.input if value.name not in initialized)
         target.output.extend(source.output)
-        target.value_info.extend(source.value_info)
-        kept = {value.name for value in source.output}
+        _open_negative_dimensions((*target.input, *target.output))
+        _refuse_other_than_tensors("input", target.input)
+        _refuse_other_than_tensors("output", target.output)
+        target.value_info.extend(value for value in source.value_info if value.type.HasField("tensor_type"))
+        outputs = {value.name for value in source.output}
         for tensor in source.initializer:
-            if not self.take(tensor.name, tensor):
+            if not self.move(tensor.name, tensor):
                 target.initializer.append(self.inline(tensor))
         for sparse in source.sparse_initializer:
-            target.initializer.append(_tensor(sparse.values.name, densify(sparse)))
+            target.initializer.append(onnx.numpy_helper.from_array(densify(sparse), sparse.values.name))
         for node in source.node:
-            constant = _large_constant(node, kept)
-            if constant is not None and self.take(node.output[0], constant):
-                continue
-            copied = target.node.add()
-            copied.CopyFrom(node)
-            self.settle(copied)
+            constant = _value_of_constant(node, outputs)
+            if constant is None or not self.move(node.output[0], constant):
+                copied = target.node.add()
+                copied.CopyFrom(node)
+                self.node(copied)
 
-    def take(self, name: str, tensor: onnx.TensorProto) -> bool:
-        """Move a large tensor to the weights; small ones and strings stay."""
-        external = tensor.data_location == onnx.TensorProto.EXTERNAL
-        if tensor.data_type == onnx.TensorProto.STRING or (not external and _nbytes(tensor) <= INLINE_BYTES):
+    def move(self, name: str, tensor: onnx.TensorProto) -> bool:
+        """Take a large tensor out; small ones and strings stay."""
+        if tensor.data_type in _NEVER_MOVED or (not _is_external(tensor) and nbytes_of(tensor) <= INLINE_BYTES):
             return False
-        values = self.values(tensor)
-        self.weights[name] = values
+        values = self.weights[name] = self.folder.read(tensor) if _is_external(tensor) else to_array(tensor)
         self.target.input.append(onnx.helper.make_tensor_value_info(name, tensor.data_type, list(values.shape)))
         return True
 
-    def values(self, tensor: onnx.TensorProto) -> np.ndarray:
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            return self.folder.read(tensor)
-        return to_array(tensor)
-
     def inline(self, tensor: onnx.TensorProto) -> onnx.TensorProto:
-        return tensor
+        """The tensor with its data in the proto."""
+        if not _is_external(tensor):
+            return tensor
+        return onnx.numpy_helper.from_array(self.folder.read(tensor), tensor.name)
 
-    def settle(self, node: onnx.NodeProto) -> None:
-        """Make a copied node's tensors stand alone, in its subgraphs too."""
+    def node(self, node: onnx.NodeProto) -> None:
+        """Settle the tensors of a copied node, those of its subgraphs too."""
         for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                self.settle_subgraph(attribute.g)
-            elif attribute.type == onnx.AttributeProto.SPARSE_TENSOR and node.op_type == "Constant":
-                dense = _tensor("", densify(attribute.sparse_tensor))
+            if attribute.type == onnx.AttributeProto.SPARSE_TENSOR and node.op_type == "Constant":
+                dense = densify(attribute.sparse_tensor)
                 attribute.Clear()
-                attribute.name, attribute.type = "value", onnx.AttributeProto.TENSOR
-                attribute.t.CopyFrom(dense)
-            elif attribute.HasField("t") and attribute.t.data_location == onnx.TensorProto.EXTERNAL:
-                attribute.t.CopyFrom(_tensor(attribute.t.name, self.folder.read(attribute.t)))
-            elif attribute.type in _DROPPED:
+                attribute.CopyFrom(onnx.helper.make_attribute("value", onnx.numpy_helper.from_array(dense)))
+            elif attribute.type in _REFUSED:
                 kind = onnx.AttributeProto.AttributeType.Name(attribute.type)
                 raise InvalidModelError(
                     f"attribute {attribute.name!r} is of kind {kind}, which edgecc cannot keep",
-                    where=f"node {node.name or node.output[0]!r} ({node.op_type})",
+                    where=f"node {node.name or next(iter(node.output), '')!r} ({node.op_type})",
                 )
+            elif attribute.type == onnx.AttributeProto.TENSOR and _is_external(attribute.t):
+                attribute.t.CopyFrom(self.inline(attribute.t))
+        for subgraph in subgraphs(node):
+            self.subgraph(subgraph)
 
-    def settle_subgraph(self, graph: onnx.GraphProto) -> None:
-        renamed: dict[str, str] = {}
+    def subgraph(self, graph: onnx.GraphProto) -> None:
+        _forget_other_than_tensors(graph)
         for sparse in graph.sparse_initializer:
-            graph.initializer.append(_tensor(sparse.values.name, densify(sparse)))
+            graph.initializer.append(onnx.numpy_helper.from_array(densify(sparse), sparse.values.name))
         del graph.sparse_initializer[:]
         outputs = {value.name for value in graph.output}
-        small = []
+        renamed: dict[str, str] = {}
+        kept: list[onnx.TensorProto] = []
         for tensor in graph.initializer:
-            name = self.fresh(tensor.name)
-            if tensor.name not in outputs and self.take(name, tensor):
+            name = tensor.name if self._definitions[tensor.name] <= 1 else self._fresh(tensor.name)
+            if tensor.name not in outputs and self.move(name, tensor):
                 renamed[tensor.name] = name
-            elif tensor.data_location == onnx.TensorProto.EXTERNAL:
-                small.append(_tensor(tensor.name, self.folder.read(tensor)))
             else:
-                small.append(tensor)
+                kept.append(self.inline(tensor))
         if renamed:
-            copies = [onnx.TensorProto.FromString(t.SerializeToString()) for t in small]
+            copies = onnx.GraphProto(initializer=kept).initializer
             del graph.initializer[:]
             graph.initializer.extend(copies)
-            rename_reads(graph, renamed)
+            _rename_reads(graph, renamed)
         for node in graph.node:
-            self.settle(node)
+            self.node(node)
 
-    def fresh(self, name: str) -> str:
-        candidate, count = name, 1
-        while candidate in self.weights:
+    @cached_property
+    def _definitions(self) -> Counter[str]:
+        """How many tensors have each name."""
+        names: Counter[str] = Counter()
+        for graph in every_graph(self.source):
+            names.update({v.name for v in (*graph.input, *graph.initializer)})
+            names.update(name for node in graph.node for name in node.output)
+        return names
+
+    def _fresh(self, name: str) -> str:
+        count = 2
+        while f"{name}_{count}" in self._definitions:
             count += 1
-            candidate = f"{name}_{count}"
-        return candidate
+        self._definitions[f"{name}_{count}"] += 1
+        return f"{name}_{count}"
 
 
-_DROPPED = frozenset(
-    getattr(onnx.AttributeProto, name)
-    for name in ("SPARSE_TENSOR", "SPARSE_TENSORS", "TYPE_PROTO", "TYPE_PROTOS", "TENSORS", "GRAPHS")
-)
+def _refuse_other_than_tensors(role: str, values: Iterable[onnx.ValueInfoProto]) -> None:
+    for value in values:
+        kind = value.type.WhichOneof("value") or "tensor_type"
+        if kind not in ("tensor_type", "sequence_type"):
+            raise InvalidModelError(
+                f"{role} {value.name!r} is of kind {kind.removesuffix('_type')}",
+                why="edgecc's models take and give tensors",
+                hint="cut the model before it, for example with onnx.utils.extract_model",
+            )
 
 
-def rename_reads(graph: onnx.GraphProto, renamed: dict[str, str]) -> None:
-    """Let the nodes of a graph, and of its subgraphs, read tensors under new names."""
-    for node in graph.node:
-        for index, name in enumerate(node.input):
-            if name in renamed:
-                node.input[index] = renamed[name]
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                rename_reads(attribute.g, renamed)
+def _open_negative_dimensions(values: Iterable[onnx.ValueInfoProto]) -> None:
+    """Some exporters write -1 for a dimension that is open."""
+    for dim in (dim for value in values for dim in value.type.tensor_type.shape.dim):
+        if dim.dim_value < 0:
+            dim.ClearField("dim_value")
 
 
-def _large_constant(node: onnx.NodeProto, kept: set[str]) -> onnx.TensorProto | None:
-    if node.op_type != "Constant" or node.domain not in ("", "ai.onnx") or node.output[0] in kept:
+def _forget_other_than_tensors(graph: onnx.GraphProto) -> None:
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        if value.type.WhichOneof("value") not in (None, "tensor_type", "sequence_type"):
+            value.ClearField("type")
+
+
+def _rename_reads(graph: onnx.GraphProto, renamed: Mapping[str, str]) -> None:
+    """Let the nodes of a graph and of its subgraphs read tensors under new names."""
+    for part in every_graph(graph):
+        for node in part.node:
+            for index, name in enumerate(node.input):
+                if name in renamed:
+                    node.input[index] = renamed[name]
+
+
+def _value_of_constant(node: onnx.NodeProto, outputs: set[str]) -> onnx.TensorProto | None:
+    """The tensor of a Constant node that can become an initializer."""
+    if node.op_type != "Constant" or node.domain not in ("", "ai.onnx") or node.output[0] in outputs:
         return None
-    value = next((a for a in node.attribute if a.name == "value"), None)
-    return value.t if value is not None and value.type == onnx.AttributeProto.TENSOR else None
+    return next((a.t for a in node.attribute if a.type == onnx.AttributeProto.TENSOR), None)
 
 
-def _nbytes(tensor: onnx.TensorProto) -> int:
-    return len(tensor.raw_data) or tensor.ByteSize()
-
-
-def _tensor(name: str, values: np.ndarray) -> onnx.TensorProto:
-    return onnx.numpy_helper.from_array(values, name)
-
-
-def to_array(tensor: onnx.TensorProto) -> np.ndarray:
-    """The values of a tensor whose data is in the proto.
-
-    Raises:
-        InvalidModelError: its data does not fit its type and shape.
-    """
-    try:
-        return onnx.numpy_helper.to_array(tensor)
-    except (ValueError, TypeError, KeyError) as error:
-        raise InvalidModelError(f"the data of tensor {tensor.name!r} does not fit its type and shape", why=str(error)) from error
+def _is_external(tensor: onnx.TensorProto) -> bool:
+    return bool(tensor.data_location == onnx.TensorProto.EXTERNAL)
 
 
 def densify(sparse: onnx.SparseTensorProto) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +31,9 @@ class Folder:
         file = self._file(entries.get("location", ""), where)
         offset, length = (_number(entries.get(key), key, where) for key in ("offset", "length"))
         available = file.stat().st_size - (offset or 0)
-        wanted = _nbytes(tensor, where)
+        if tensor.data_type in (onnx.TensorProto.STRING, onnx.TensorProto.UNDEFINED) or min(tensor.dims, default=1) < 0:
+            raise InvalidModelError("a tensor of this type or shape cannot be external data", where=where)
+        wanted = nbytes_of(tensor)
         if length is None:
             length = wanted
         if length != wanted:
@@ -82,21 +85,20 @@ def _number(text: str | None, key: str, where: str) -> int | None:
     return int(text)
 
 
-def _nbytes(tensor: onnx.TensorProto, where: str) -> int:
-    if tensor.data_type in (onnx.TensorProto.STRING, onnx.TensorProto.UNDEFINED):
-        raise InvalidModelError("strings cannot be external data", where=where)
-    count = 1
-    for dim in tensor.dims:
-        count *= dim
-    return (count * bits_of(tensor.data_type) + 7) // 8
+def nbytes_of(tensor: onnx.TensorProto) -> int:
+    """Bytes that the tensor's type and shape ask for."""
+    return int(math.prod(tensor.dims) * bits_of(tensor.data_type) + 7) // 8
+
+
+#: Types of which several elements share a byte.
+_PACKED = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2, "FLOAT6E2M3": 6, "FLOAT6E3M2": 6}
 
 
 def bits_of(data_type: int) -> int:
     """Bits of one stored element: packed types have fewer than eight."""
     name = onnx.TensorProto.DataType.Name(data_type)
-    for bits, packed in ((4, ("INT4", "UINT4", "FLOAT4E2M1")), (2, ("INT2", "UINT2")), (6, ("FLOAT6E2M3", "FLOAT6E3M2"))):
-        if name in packed:
-            return bits
+    if name in _PACKED:
+        return _PACKED[name]
     return 8 * int(np.dtype(onnx.helper.tensor_dtype_to_np_dtype(data_type)).itemsize)
 
 

@@ -55,11 +55,11 @@ def is_onnx(head: bytes) -> bool:
 
 def missing_bytes(contents: _Bytes) -> int:
     """How many bytes a cut-off ModelProto lacks at least: 0 if none, -1 if the contents are no ModelProto."""
-    end, size = 0, len(contents)
-    for number, wire, end in _fields(contents, size):
-        if _FIELDS.get(number) != wire:
-            return -1
-    return max(0, end - size) if end else -1
+    size = len(contents)
+    fields = list(_fields(contents, size))
+    if not fields or any(_FIELDS.get(number) != wire for number, wire, _ in fields):
+        return -1
+    return max(0, fields[-1][2] - size)
 
 
 class _Bytes(Protocol):

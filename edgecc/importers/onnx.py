@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from edgecc.errors import InvalidModelError
-from edgecc.importers import detaching, external_data, onnx_names, opset_conversion, static_shapes
+from edgecc.importers import detaching, external_data, opset_conversion, proto_graphs, static_shapes
 from edgecc.importers.base import Importer
 from edgecc.importers.file_kinds import is_onnx, kind_of, missing_bytes
 from edgecc.importers.saving import save_proto
@@ -70,15 +70,15 @@ class OnnxImporter(Importer):
         _check_versions(proto)
         light, weights = detaching.detach(proto, external_data.Folder(base_dir))
         del proto  # load() holds no other reference: the file's copy of the weights is freed here
-        onnx_names.name_nodes(light)
+        proto_graphs.name_nodes(light)
         light = opset_conversion.convert(light)
-        onnx_names.name_nodes(light)
+        proto_graphs.name_nodes(light)
+        proto_graphs.sort_nodes(light.graph)
         declared = static_shapes.apply(light.graph, shapes or {}, weights)
         _check(light, weights)
         model = Model.from_proto(light, weights)
-        model.infer_shapes()
-        static_shapes.restore(model, declared)
         model.cleanup()
+        static_shapes.restore(model, declared)
         model.verify()
         return model
 
@@ -140,7 +140,9 @@ def _not_whole(path: Path, missing: int) -> InvalidModelError:
             f"{path} is truncated", why=f"at least {missing} bytes are missing", hint="export or download it again"
         )
     if missing == 0:
-        return InvalidModelError(f"{path} is damaged", why="it starts like an ONNX model", hint="export or download it again")
+        return InvalidModelError(
+            f"{path} is damaged", why="it starts like an ONNX model", hint="export or download it again"
+        )
     return InvalidModelError(
         f"{path} is not an ONNX model", why="its contents are no protobuf message", hint="name an .onnx file"
     )
@@ -156,13 +158,10 @@ def _check_versions(proto: onnx.ModelProto) -> None:
 def _check(proto: onnx.ModelProto, weights: Mapping[str, object]) -> None:
     proto.ir_version = INTERNAL_IR_VERSION
     try:
-        onnx.checker.check_model(onnx_names.without_unknown_ops(proto))
+        onnx.checker.check_model(proto_graphs.without_unknown_ops(proto))
     except onnx.checker.ValidationError as error:
-        raise InvalidModelError("the model is not valid ONNX", where=_place(str(error)), why=_first_line(error)) from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+        place, why = _place(str(error)), str(error).strip().splitlines()[0]
+        raise InvalidModelError("the model is not valid ONNX", where=place, why=why) from error
 
 
 def _place(message: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 
 from edgecc.artifact import write_files
-from edgecc.importers.onnx_names import every_graph
+from edgecc.importers.proto_graphs import every_graph
 
 #: Past this many bytes protobuf cannot serialize a message; some room is left for the rest of the model.
 MAX_INLINE_BYTES = (1 << 31) - (1 << 24)
@@ -21,6 +21,10 @@ _ALIGNMENT = 4096
 def save_proto(proto: onnx.ModelProto, path: Path) -> None:
     """Write a model completely or not at all; past 2 GB its weights go to `PATH.data` beside it.
 
+    Args:
+        proto: the model; past 2 GB its large tensors are emptied.
+        path: of the file.
+
     Raises:
         OutputError: the place cannot be written; an older file there is untouched.
     """
@@ -29,8 +33,12 @@ def save_proto(proto: onnx.ModelProto, path: Path) -> None:
         write_files({path: proto.SerializeToString(deterministic=True)})
         return
     data = path.with_name(path.name + ".data")
-    chunks = list(_externalize(tensors, data.name))
-    write_files({data: b"".join(chunks), path: proto.SerializeToString(deterministic=True)})
+    # The data is written before the model asks for its own bytes: by then every tensor knows its place.
+    write_files({data: _externalize(tensors, data.name), path: _serialized(proto)})
+
+
+def _serialized(proto: onnx.ModelProto) -> Iterator[bytes]:
+    yield proto.SerializeToString(deterministic=True)
 
 
 def _externalize(tensors: list[onnx.TensorProto], location: str) -> Iterator[bytes]:

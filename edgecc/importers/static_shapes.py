@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import onnx
 
 from edgecc.errors import OptionError, UnknownNameError
-from edgecc.importers.onnx_names import every_graph
+from edgecc.importers.proto_graphs import every_graph
 
 if TYPE_CHECKING:
     from edgecc.model import Model
@@ -49,10 +49,14 @@ def apply(graph: onnx.GraphProto, shapes: Mapping[str, Sequence[int]], weights: 
 
 
 def restore(model: Model, declared: Mapping[str, Shape]) -> None:
-    """Give outputs whose shape nothing could infer the declared one."""
+    """Give outputs the declared dimensions where nothing could infer them."""
     for tensor in model.outputs:
-        if tensor.shape is None and tensor.name in declared:
-            tensor.shape = [d or f"{tensor.name}_{axis}" for axis, d in enumerate(declared[tensor.name])]
+        said = declared.get(tensor.name)
+        if said is None:
+            continue
+        known = tensor.shape if tensor.shape is not None else [None] * len(said)
+        if len(known) == len(said):
+            tensor.shape = [k if isinstance(k, int) else s or k for k, s in zip(known, said, strict=True)]
 
 
 def _fix(value: onnx.ValueInfoProto, wanted: Sequence[int], symbols: dict[str, int]) -> None:
@@ -63,16 +67,17 @@ def _fix(value: onnx.ValueInfoProto, wanted: Sequence[int], symbols: dict[str, i
     if not kind.HasField("shape"):
         kind.shape.dim.extend(onnx.TensorShapeProto.Dimension(dim_value=d) for d in wanted)
         return
-    has = f"the model has {value.name}: [{_text(d if d is not None else '?' for d in _shape(value))}]"
+    has = f"the model has {value.name}: [{_text('?' if d is None else d for d in _shape(value))}]"
     if len(kind.shape.dim) != len(wanted):
-        raise OptionError(f"input {value.name!r} has {len(kind.shape.dim)} dimensions, not {len(wanted)}", where=where, why=has)
+        what = f"input {value.name!r} has {len(kind.shape.dim)} dimensions, not {len(wanted)}"
+        raise OptionError(what, where=where, why=has)
     for dim, size in zip(kind.shape.dim, wanted, strict=True):
         if dim.HasField("dim_value") and dim.dim_value not in (size, 0, -1):
-            raise OptionError(f"dimension {dim.dim_value} of input {value.name!r} is fixed, it cannot become {size}", where=where, why=has)
+            what = f"dimension {dim.dim_value} of input {value.name!r} is fixed, it cannot become {size}"
+            raise OptionError(what, where=where, why=has)
         if dim.dim_param and symbols.setdefault(dim.dim_param, size) != size:
-            raise OptionError(
-                f"dimension {dim.dim_param!r} cannot be {size} and {symbols[dim.dim_param]} at once", where=where, why=has
-            )
+            what = f"dimension {dim.dim_param!r} cannot be {symbols[dim.dim_param]} and {size} at once"
+            raise OptionError(what, where=where, why=has)
         dim.dim_value = size
 
 

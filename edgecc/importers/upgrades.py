@@ -6,184 +6,13 @@ writes that operator as the internal opset has it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cached_property, partial
-from typing import Any
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import onnx
 
-from edgecc.errors import InvalidModelError
-from edgecc.importers.onnx_names import every_graph
-from edgecc.serialization import METADATA_ORIGINS
-
-Shape = tuple[int | None, ...]
-
-
-class Facts:
-    """What is known about the tensors of a model, found out only when a step asks."""
-
-    def __init__(self, proto: onnx.ModelProto) -> None:
-        self._proto = proto
-
-    @cached_property
-    def _types(self) -> dict[str, onnx.TypeProto]:
-        inferred = onnx.shape_inference.infer_shapes(self._proto).graph
-        types: dict[str, onnx.TypeProto] = {}
-        for graph in every_graph(inferred):
-            for value in (*graph.value_info, *graph.input, *graph.output):
-                types[value.name] = value.type
-            for tensor in graph.initializer:
-                types[tensor.name] = onnx.helper.make_tensor_type_proto(tensor.data_type, list(tensor.dims))
-        return types
-
-    @cached_property
-    def _values(self) -> dict[str, onnx.TensorProto]:
-        found = {}
-        for graph in every_graph(self._proto.graph):
-            found.update({tensor.name: tensor for tensor in graph.initializer})
-            for node in graph.node:
-                if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
-                    found[node.output[0]] = node.attribute[0].t
-        return found
-
-    @cached_property
-    def _read(self) -> set[str]:
-        graphs = list(every_graph(self._proto.graph))
-        read = {name for graph in graphs for node in graph.node for name in node.input}
-        return read | {value.name for graph in graphs for value in graph.output}
-
-    @cached_property
-    def _taken(self) -> set[str]:
-        graphs = list(every_graph(self._proto.graph))
-        taken = {name for graph in graphs for node in graph.node for name in (*node.input, *node.output)}
-        return taken | {v.name for graph in graphs for v in (*graph.input, *graph.initializer)}
-
-    def fresh(self, hint: str) -> str:
-        """A tensor name that nothing has."""
-        name, count = hint, 1
-        while name in self._taken:
-            count += 1
-            name = f"{hint}_{count}"
-        self._taken.add(name)
-        return name
-
-    def is_read(self, name: str) -> bool:
-        return name in self._read
-
-    def dtype(self, name: str) -> int:
-        """The element type as onnx's number; 0 if unknown."""
-        kind = self._types.get(name)
-        return int(kind.tensor_type.elem_type) if kind is not None else 0
-
-    def shape(self, name: str) -> Shape | None:
-        kind = self._types.get(name)
-        if kind is None or not kind.tensor_type.HasField("shape"):
-            return None
-        return tuple(int(d.dim_value) if d.HasField("dim_value") else None for d in kind.tensor_type.shape.dim)
-
-    def values(self, name: str) -> np.ndarray | None:
-        """The values of a small constant; None for large ones and for what is computed."""
-        tensor = self._values.get(name)
-        return None if tensor is None else onnx.numpy_helper.to_array(tensor)
-
-
-class Site:
-    """One node being upgraded, and the helper nodes that take a place before and after it."""
-
-    def __init__(self, node: onnx.NodeProto, facts: Facts) -> None:
-        self.node = node
-        self.facts = facts
-        self._before: list[onnx.NodeProto] = []
-        self._after: list[onnx.NodeProto] = []
-        self._keeps_node = True
-
-    def nodes(self) -> list[onnx.NodeProto]:
-        """What stands in the node's place now."""
-        return [*self._before, *([self.node] if self._keeps_node else ()), *self._after]
-
-    # ------------------------------------------------------------------------------------------------ attributes
-
-    def pop(self, name: str, default: Any = None) -> Any:
-        """Take an attribute away and return its value."""
-        for index, attribute in enumerate(self.node.attribute):
-            if attribute.name == name:
-                value = onnx.helper.get_attribute_value(attribute)
-                del self.node.attribute[index]
-                return value
-        return default
-
-    def get(self, name: str, default: Any = None) -> Any:
-        return next((onnx.helper.get_attribute_value(a) for a in self.node.attribute if a.name == name), default)
-
-    def set(self, name: str, value: object) -> None:
-        self.pop(name)
-        self.node.attribute.append(onnx.helper.make_attribute(name, value))
-
-    # ------------------------------------------------------------------------------------------------ inputs, outputs
-
-    def input(self, index: int) -> str:
-        """The name of an input, "" if it is omitted."""
-        return self.node.input[index] if index < len(self.node.input) else ""
-
-    def set_input(self, index: int, name: str) -> None:
-        while len(self.node.input) <= index:
-            self.node.input.append("")
-        self.node.input[index] = name
-
-    def output(self, index: int) -> str:
-        """The name of an output, "" if it is omitted or nothing reads it."""
-        name = self.node.output[index] if index < len(self.node.output) else ""
-        return name if name and self.facts.is_read(name) else ""
-
-    def divert_output(self, index: int) -> str:
-        """Let the node write under a fresh name, which is returned; a node added after it is to write the old one."""
-        self.node.output[index] = self.facts.fresh(f"{self.node.output[index]}_{self.node.op_type}")
-        return str(self.node.output[index])
-
-    # ------------------------------------------------------------------------------------------------ helper nodes
-
-    def constant(self, values: np.ndarray) -> str:
-        tensor = onnx.numpy_helper.from_array(values)
-        return self.before("Constant", [], value=tensor)
-
-    def ints(self, values: Sequence[int]) -> str:
-        return self.constant(np.array(values, np.int64))
-
-    def scalar_like(self, value: float, name: str) -> str:
-        """A scalar of the same type as the tensor `name`."""
-        dtype = self.facts.dtype(name)
-        if not dtype:
-            return self.before("CastLike", [self.constant(np.array(value, np.float32)), name])
-        return self.constant(np.array(value, onnx.helper.tensor_dtype_to_np_dtype(dtype)))
-
-    def before(self, op: str, inputs: Sequence[str], **attributes: object) -> str:
-        """Add a node in front of this one; returns the name of its output."""
-        output = self.facts.fresh(f"{self.node.output[0]}_{op}")
-        self._before.append(self._make(op, inputs, output, attributes))
-        return output
-
-    def after(self, op: str, inputs: Sequence[str], output: str, **attributes: object) -> None:
-        """Add a node behind this one that writes `output`."""
-        self._after.append(self._make(op, inputs, output, attributes))
-
-    def drop_node(self) -> None:
-        """Leave only the helper nodes."""
-        self._keeps_node = False
-
-    def _make(self, op: str, inputs: Sequence[str], output: str, attributes: dict[str, object]) -> onnx.NodeProto:
-        made = onnx.helper.make_node(op, inputs, [output], name=f"{self.node.name}/{output}", **attributes)
-        made.metadata_props.add(key=METADATA_ORIGINS, value=self.node.name)
-        return made
-
-    def refuse(self, why: str, hint: str = "export the model with a newer opset") -> InvalidModelError:
-        return InvalidModelError(
-            f"{self.node.op_type} of an old opset cannot be converted",
-            where=f"node {self.node.name!r}",
-            why=why,
-            hint=hint,
-        )
-
+from edgecc.importers.upgrade_site import Site
 
 Step = Callable[[Site], None]
 
@@ -192,6 +21,11 @@ Step = Callable[[Site], None]
 
 def _attribute_to_input(name: str, index: int, site: Site) -> None:
     """An attribute of integers becomes an input."""
+    reference = next((a.ref_attr_name for a in site.node.attribute if a.name == name), "")
+    if reference:
+        site.drop(name)
+        site.set_input(index, site.reference(reference))
+        return
     value = site.pop(name)
     if value is not None:
         site.set_input(index, site.ints(value))
@@ -280,7 +114,7 @@ def dropout_10(site: Site) -> None:
     """The mask becomes boolean."""
     if mask := site.output(1):
         dtype = site.facts.dtype(site.input(0)) or onnx.TensorProto.FLOAT
-        site.after("Cast", [site.divert_output(1), ], mask, to=dtype)
+        site.after("Cast", [site.divert_output(1)], mask, to=dtype)
 
 
 def dropout_12(site: Site) -> None:
@@ -300,12 +134,22 @@ def upsample_10(site: Site) -> None:
 
 
 def resize_11(site: Site) -> None:
-    """Coordinates of the first Resize: asymmetric, and rounded up where it shrinks."""
+    """Coordinates of the first Resize: asymmetric; nearest rounds down where it enlarges and up where it shrinks."""
     scales = site.facts.values(site.input(1))
-    shrinks = scales is not None and bool((scales < 1).any())
-    if shrinks and scales is not None and bool((scales > 1).any()) and site.get("mode", b"nearest") == b"nearest":
-        raise site.refuse("it enlarges one axis and shrinks another")
-    _write_resize(site, "ceil" if shrinks else "floor")
+    if scales is None or site.get("mode", b"nearest") != b"nearest" or not (scales < 1).any():
+        _write_resize(site, "floor")
+        return
+    if (scales > 1).any():
+        enlarged = site.before(
+            "Resize",
+            [site.input(0), "", site.constant(np.maximum(scales, 1))],
+            mode="nearest",
+            coordinate_transformation_mode="asymmetric",
+            nearest_mode="floor",
+        )
+        site.set_input(0, enlarged)
+        site.set_input(1, site.constant(np.minimum(scales, 1)))
+    _write_resize(site, "ceil")
 
 
 def _write_resize(site: Site, nearest_mode: str) -> None:
@@ -330,7 +174,9 @@ def resize_13(site: Site) -> None:
     if site.get("coordinate_transformation_mode") != b"tf_half_pixel_for_nn":
         return
     if site.get("nearest_mode") != b"floor":
-        raise site.refuse("coordinate_transformation_mode tf_half_pixel_for_nn is gone; only with nearest_mode floor is there an equal")
+        raise site.refuse(
+            "coordinate_transformation_mode tf_half_pixel_for_nn has an equal only with nearest_mode floor"
+        )
     # floor(x + 0.5) of half-pixel coordinates x is what round_prefer_ceil does.
     site.set("coordinate_transformation_mode", "half_pixel")
     site.set("nearest_mode", "round_prefer_ceil")
@@ -368,7 +214,26 @@ def group_norm_21(site: Site) -> None:
 
 
 def scan_9(site: Site) -> None:
-    raise site.refuse("Scan of opset 8 carries a batch axis")
+    """The batch axis that all inputs and outputs had goes: a Scan over it holds the Scan over the sequence."""
+    if site.input(0):
+        raise site.refuse("it has sequences of different lengths in one batch", "split the batch")
+    node, inner = site.node, onnx.NodeProto()
+    inner.CopyFrom(node)
+    inner.name, inner.input[:] = f"{node.name}/Scan", [site.facts.fresh(f"{name}_of_batch") for name in node.input[1:]]
+    inner.output[:] = [site.facts.fresh(f"{name}_of_batch") for name in node.output]
+    for attribute in inner.attribute:
+        if attribute.name == "directions":
+            attribute.name = "scan_input_directions"
+    body = onnx.GraphProto(
+        name=inner.name,
+        node=[inner],
+        input=[onnx.ValueInfoProto(name=name) for name in inner.input],
+        output=[onnx.ValueInfoProto(name=name) for name in inner.output],
+    )
+    del node.input[0]
+    del node.attribute[:]
+    site.set("body", body)
+    site.set("num_scan_inputs", len(node.input))
 
 
 _axes_input = partial(_attribute_to_input, "axes", 1)

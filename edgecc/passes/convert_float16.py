@@ -48,11 +48,10 @@ class ConvertFloat16(Pass):
     name: ClassVar[str] = "convert-float16"
     loss: ClassVar[Loss] = Loss.LOSSY
     # No ensures: a model without float weights, or with unsafe ones only, has none in float16 afterwards.
-    after: ClassVar[tuple[str, ...]] = ("fold-batchnorm", "fuse-pad", "eliminate-identity")
 
-    keep_io: bool = Field(True, description="inputs and outputs of the model keep their types")
-    keep_float32_ops: tuple[str, ...] = Field(KEEP_FLOAT32_OPS, description="operators that stay float32")
-    ignore: tuple[str, ...] = Field((), description="patterns of names of nodes that stay float32")
+    keep_io: bool = Field(default=True, description="inputs and outputs of the model keep their types")
+    keep_float32_ops: tuple[str, ...] = Field(default=KEEP_FLOAT32_OPS, description="operators that stay float32")
+    ignore: tuple[str, ...] = Field(default=(), description="patterns of names of nodes that stay float32")
 
     def run(self, model: Model, ctx: PassContext) -> bool:
         from edgecc.precision.choose import choose_half

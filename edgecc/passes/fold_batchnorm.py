@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _ELEMENTWISE = ("Mul", "Div", "Add", "Sub")
+#: BatchNormalization's own default, as the float32 that attributes are stored in.
+_EPSILON = float(np.float32(1e-5))
 
 
 class FoldBatchNorm(NodePass):
@@ -138,7 +140,7 @@ def _batchnorm_affine(node: Node, channels: int) -> _Affine | str:
     if any(v is None or v.shape != (channels,) for v in values):
         return "its scale, bias, mean and variance are not constants with one value per channel"
     scale, bias, mean, variance = (np.asarray(v, np.float64) for v in values)
-    variance = variance + node.attrs.get("epsilon", 1e-5)
+    variance = variance + node.attrs.get("epsilon", _EPSILON)
     if not (variance > 0).all():
         return "variance plus epsilon is not positive in every channel"
     factor = scale / np.sqrt(variance)

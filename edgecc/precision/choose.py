@@ -21,9 +21,13 @@ def choose_half(
     """
     objections = reasons(model, slots, rules)
     half = {id(node) for node in model.nodes() if slots[id(node)].concerned and id(node) not in objections}
-    _release_casts(model, slots, half, keep_io=keep_io)
-    _release_regions(model, half, keep_io=keep_io)
-    _release_comparisons(model, slots, half)
+    # One release can bring about another; each only takes nodes out of the set.
+    count = -1
+    while count != len(half):
+        count = len(half)
+        _release_casts(model, slots, half, keep_io=keep_io)
+        _release_regions(model, half, keep_io=keep_io)
+        _release_comparisons(model, slots, half, keep_io=keep_io)
     return half, objections
 
 
@@ -85,7 +89,7 @@ def _at_boundary(model: Model, node: Node) -> bool:
     return any(id(t) in inputs for t in node.inputs) or any(model.is_output(t) for t in node.outputs)
 
 
-def _release_comparisons(model: Model, slots: Mapping[int, Slots], half: set[int]) -> None:
+def _release_comparisons(model: Model, slots: Mapping[int, Slots], half: set[int], *, keep_io: bool) -> None:
     """Nodes that give no float (Less, Equal, QuantizeLinear): a Cast down before them would only lose digits."""
     for node in model.nodes():
         own = slots[id(node)]
@@ -93,5 +97,5 @@ def _release_comparisons(model: Model, slots: Mapping[int, Slots], half: set[int
             continue
         read = [node.inputs[i] for i in own.inputs if not isinstance(node.inputs[i], gs.Constant)]
         producers = [model.producer(t) for t in read]
-        if any(p is None or id(p) not in half for p in producers):
+        if any(keep_io if p is None else id(p) not in half for p in producers):
             half.discard(id(node))

@@ -6,6 +6,7 @@ backend's own tests subclass; `models` has small named models; `strategies` make
 
 from __future__ import annotations
 
-from edgecc.testing.checks import assert_skipped, check_pass
+from edgecc.testing.checks import assert_skipped, check_contract, check_pass
+from edgecc.testing.conformance import BackendConformance
 
-__all__ = ["assert_skipped", "check_pass"]
+__all__ = ["BackendConformance", "assert_skipped", "check_contract", "check_pass"]

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgecc.cleanup import reads
 from edgecc.model import value_of
 from edgecc.serialization import subgraphs_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from edgecc.model import Model, Node, Tensor
 
@@ -25,13 +26,13 @@ def structure(model: Model) -> list[str]:
     with their values, others with type and shape: their values are compared by executing the model.
     """
     names = {id(tensor): tensor.name for tensor in (*model.inputs, *model.outputs)}
-    return _graph_lines(model.outputs, names)
+    return _graph_lines(model.nodes(), model.outputs, names)
 
 
-def _graph_lines(outputs: Sequence[Tensor], names: dict[int, str]) -> list[str]:
-    """Lines of the graph's nodes; numbers for its inner tensors are added to `names`."""
+def _graph_lines(nodes: Sequence[Node], outputs: Sequence[Tensor], names: dict[int, str]) -> list[str]:
+    """Lines of one graph's nodes; numbers for its inner tensors are added to `names`."""
     lines: list[str] = []
-    for node in _in_order(outputs):
+    for node in _in_order(nodes, outputs):
         for tensor in node.outputs:
             if not tensor.is_empty():
                 names.setdefault(id(tensor), f"%{len(names)}")
@@ -39,14 +40,15 @@ def _graph_lines(outputs: Sequence[Tensor], names: dict[int, str]) -> list[str]:
     return [*lines, f"return {', '.join(_show(t, names) for t in outputs)}"]
 
 
-def _in_order(outputs: Sequence[Tensor]) -> list[Node]:
+def _in_order(nodes: Sequence[Node], outputs: Sequence[Tensor]) -> list[Node]:
     """The nodes that the outputs need, each after those that it reads; a stack, since chains may be long."""
+    producers = {id(tensor): node for node in nodes for tensor in node.outputs}
     order: list[Node] = []
     done: set[int] = set()
-    stack = [t.inputs[0] for t in reversed(outputs) if t.inputs]
+    stack = _producers(reversed(outputs), producers)
     while stack:
         node = stack[-1]
-        pending = [t.inputs[0] for t in node.inputs if t.inputs and id(t.inputs[0]) not in done]
+        pending = [other for other in _producers(reads(node), producers) if id(other) not in done]
         if pending and id(node) not in done:
             stack += reversed(pending)
             continue
@@ -57,16 +59,21 @@ def _in_order(outputs: Sequence[Tensor]) -> list[Node]:
     return order
 
 
+def _producers(tensors: Iterable[Tensor], producers: dict[int, Node]) -> list[Node]:
+    return [producers[id(tensor)] for tensor in tensors if id(tensor) in producers]
+
+
 def _node_lines(node: Node, names: dict[int, str]) -> list[str]:
     read = ", ".join(_show(t, names) for t in node.inputs)
     written = ", ".join(_show(t, names) for t in node.outputs)
-    attributes = {key: _attribute(value) for key, value in sorted(node.attrs.items()) if not hasattr(value, "nodes")}
-    text = "".join(f" {key}={value}" for key, value in attributes.items())
+    subgraphs = {id(subgraph): subgraph for subgraph in subgraphs_of(node)}
+    plain = {key: value for key, value in sorted(node.attrs.items()) if id(value) not in subgraphs}
+    text = "".join(f" {key}={_attribute(value)}" for key, value in plain.items())
     domain = f"{node.domain}." if node.domain else ""
     lines = [f"{written} = {domain}{node.op}({read}){text}"]
-    for subgraph in subgraphs_of(node):
+    for subgraph in subgraphs.values():
         inner = {**names, **{id(t): f"%in{index}" for index, t in enumerate(subgraph.inputs)}}
-        lines += [f"    {line}" for line in _graph_lines(subgraph.outputs, inner)]
+        lines += [f"    {line}" for line in _graph_lines(subgraph.nodes, subgraph.outputs, inner)]
     return lines
 
 
@@ -75,7 +82,7 @@ def _show(tensor: Tensor, names: dict[int, str]) -> str:
         return "none"
     values = value_of(tensor)
     if values is None:
-        return names.get(id(tensor), tensor.name)
+        return names.get(id(tensor), str(tensor.name))
     return _constant(values)
 
 

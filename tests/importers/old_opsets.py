@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - one model to a line
 """Small models of old opsets, one for each way in which an operator changed on the way to the internal one."""
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ SAMPLES: dict[str, tuple[int, str]] = {
     "dft-17-axis": (17, "(float[1,5,6,1] x) => (float[1,5,4,2] y) { y = DFT<axis=2,onesided=1>(x) }"),
     "dft-17-length": (17, "(float[1,5,6,1] x) => (float[1,8,6,2] y) <int64 n = {8}> { y = DFT<axis=1>(x, n) }"),
     "dropout-7": (7, "(float[3,4] x) => (float[3,4] y) { y = Dropout<ratio=0.3>(x) }"),
-    "dropout-10-mask": (10, "(float[3,4] x) => (float[3,4] y, bool[3,4] m) { y, m = Dropout(x) }"),
-    "dropout-12": (12, "(float[3,4] x, float r) => (float[3,4] y) { y = Dropout(x, r) }"),
+    "dropout-10-mask": (10, "(float[3,4] x) => (float[3,4] y) { y, m = Dropout(x) }"),
+    "dropout-12": (12, "(float[3,4] x) => (float[3,4] y) <float r = {0.4}> { y = Dropout(x, r) }"),
     "gemm-9": (9, "(float[3,4] x, float[4,2] w, float[2] b) => (float[3,2] y) { y = Gemm<alpha=0.5>(x,w,b) }"),
     "gridsample-16-bilinear": (16, "(float[1,2,4,4] x, float[1,3,3,2] g) => (float[1,2,3,3] y) { y = GridSample<mode=\"bilinear\",align_corners=1>(x, g) }"),
     "gridsample-16-bicubic": (16, "(float[1,2,4,4] x, float[1,3,3,2] g) => (float[1,2,3,3] y) { y = GridSample<mode=\"bicubic\",padding_mode=\"border\">(x, g) }"),
@@ -30,7 +31,7 @@ SAMPLES: dict[str, tuple[int, str]] = {
     "groupnorm-18": (18, "(float[2,6,4] x, float[3] s, float[3] b) => (float[2,6,4] y) { y = GroupNormalization<num_groups=3>(x,s,b) }"),
     "groupnorm-18-open": (18, "(float[N,C,4] x, float[3] s, float[3] b) => (float[N,C,4] y) { y = GroupNormalization<num_groups=3>(x,s,b) }"),
     "hardmax-11": (11, "(float[2,3,4] x) => (float[2,3,4] y) { y = Hardmax(x) }"),
-    "if-11-softmax": (11, "(bool c, float[2,3,4] x) => (float[2,3,4] y) { y = If(c)<then_branch = t () => (float[2,3,4] p) { p = Softmax(x) }, else_branch = e () => (float[2,3,4] q) { s = Squeeze(x) q = Clip<max=0.1>(s) }> }"),
+    "if-10-softmax": (10, "(bool c, float[2,3,4] x) => (float[2,3,4] y) { y = If(c)<then_branch = t () => (float[2,3,4] p) { p = Softmax(x) }, else_branch = e () => (float[2,3,4] q) { s = Squeeze(x) q = Clip<max=0.1>(s) }> }"),
     "logsoftmax-7": (7, "(float[2,3,4] x) => (float[2,3,4] y) { y = LogSoftmax(x) }"),
     "logsoftmax-12-last": (12, "(float[2,3,4] x) => (float[2,3,4] y) { y = LogSoftmax<axis=-1>(x) }"),
     "loop-11-unsqueeze": (11, "(int64 n, bool c, float[2] x) => (float[2] y, float[k,1,2] z) { y, z = Loop(n, c, x)<body = l (int64 i, bool a, float[2] s) => (bool b, float[2] r, float[1,2] u) { b = Identity(a) r = Add(s, x) u = Unsqueeze<axes=[0]>(r) }> }"),
@@ -115,10 +116,10 @@ def feeds_for(model: onnx.ModelProto, seed: int = 0) -> dict[str, np.ndarray]:
         shape = [d.dim_value or 6 for d in kind.shape.dim]
         dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
         if dtype == np.float32:
-            values = generator.standard_normal(shape).astype(dtype)
-            feeds[value.name] = np.abs(values) + np.float32(0.1) if value.name in ("v", "r") else values
+            values = np.asarray(generator.standard_normal(shape), dtype)
+            feeds[value.name] = np.asarray(np.abs(values) + 0.1, dtype) if value.name in ("v", "r") else values
         elif dtype == np.bool_:
             feeds[value.name] = np.ones(shape, dtype)
         else:
-            feeds[value.name] = generator.integers(0, 3, shape).astype(dtype)
+            feeds[value.name] = np.asarray(generator.integers(0, 3, shape), dtype)
     return feeds

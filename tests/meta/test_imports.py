@@ -43,11 +43,12 @@ def test_import_edgecc_imports_no_sdk() -> None:
     assert sdks_after("import edgecc") == []
 
 
-@pytest.mark.parametrize(
-    "words", [["--help"], ["compile", "--help"], ["passes"], ["plugins"], ["compile", "--print-recipe"]]
-)
-def test_command_line_imports_no_sdk(words: list[str]) -> None:
-    assert sdks_after(f"from edgecc.cli.main import run\nrun({words!r})") == []
+LINES = ("--help", "compile --help", "passes", "targets tflite", "compile m.onnx -t tflite --print-recipe")
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_command_line_imports_no_sdk(line: str) -> None:
+    assert sdks_after(f"from edgecc.cli.main import run\nassert run({line.split()!r}) == 0") == []
 
 
 @pytest.mark.parametrize("module", [*PASS_MODULES, *PLUGIN_MODULES])

@@ -149,7 +149,8 @@ def test_softmax_in_float16_when_asked() -> None:
 
 def test_batchnorm() -> None:
     text = f"""g (float[2,3,4,4] x) => (float[2,3,4,4] y)
-    <float[3] s = {{1.1,0.9,1.5}}, float[3] b = {{{numbers(3)}}}, float[3] m = {{{numbers(3)}}}, float[3] v = {{1,2,0.5}}> {{
+    <float[3] s = {{1.1,0.9,1.5}}, float[3] b = {{{numbers(3)}}},
+     float[3] m = {{{numbers(3)}}}, float[3] v = {{1,2,0.5}}> {{
       y = BatchNormalization(x, s, b, m, v)
     }}"""
     source, model, _ = convert(text)
@@ -384,10 +385,26 @@ def test_ignored_nodes_stay_float32() -> None:
     check_close(source, model)
 
 
-def test_second_run_changes_nothing() -> None:
-    _, model, _ = convert(RESIDUAL)
+COMPARISON = """g (float[1,4] x, float[1,1] z) => (float[1,4] y) <float[1] a = {0.5}> {
+  s = Mul(x, a)
+  zero = CastLike(z, x)
+  c = Less(x, zero)
+  y = Where(c, s, x)
+}"""
+
+
+def test_comparison_of_a_float32_value_stays_exact() -> None:
+    source, model, _ = convert(COMPARISON)
+    assert dtype_of(model, "Less") == "float32"
+    check_close(source, model)
+
+
+@pytest.mark.parametrize("text", [RESIDUAL, SOFTMAX, COMPARISON])
+@pytest.mark.parametrize("keep_io", [True, False])
+def test_second_run_changes_nothing(text: str, keep_io: bool) -> None:
+    _, model, _ = convert(text, keep_io=keep_io)
     digest = model.digest()
-    assert not ConvertFloat16().run(model, PassContext(None, np.random.default_rng(0)))
+    assert not ConvertFloat16(keep_io=keep_io).run(model, PassContext(None, np.random.default_rng(0)))
     assert model.digest() == digest
 
 

@@ -41,7 +41,8 @@ def kernels() -> dict[tuple[str, str], list[Kernel]]:
     """Kernels of every execution provider in this ONNX Runtime, by domain and operator."""
     table: dict[tuple[str, str], list[Kernel]] = {}
     for entry in internal.get_all_opkernel_def():
-        kernel = Kernel(*entry.version_range, entry.type_constraints)
+        first, last = entry.version_range
+        kernel = Kernel(first, last, entry.type_constraints)
         table.setdefault((entry.domain, entry.op_name), []).append(kernel)
     return table
 
@@ -70,7 +71,8 @@ def find_missing(model: Model, opset: int) -> list[Unsupported]:
         if key not in answers:
             answers[key] = ask_about(node, opset)
         if answers[key]:
-            found.append(Unsupported(_name(node), node.op, answers[key], "compile for another target, or change its type"))
+            hint = "compile for another target, or change its type"
+            found.append(Unsupported(_name(node), node.op, answers[key], hint))
     return found
 
 
@@ -146,7 +148,8 @@ def load_error(contents: bytes) -> str:
 
 def refused_node(model: Model, error: str) -> Unsupported:
     """The node that an error of ONNX Runtime at load speaks of."""
-    named = re.findall(r"[Nn]ode(?: with name| name)?[:( ]+'?\"?([^'\")\s]+)", error) + re.findall(r"Name:'([^']+)'", error)
+    named = re.findall(r"[Nn]ode(?: with name| name)?[:( ]+'?\"?([^'\")\s]+)", error)
+    named += re.findall(r"Name:'([^']+)'", error)
     nodes = {node.name: node for node in model.all_nodes()}
     node = next((nodes[name] for name in named if name in nodes), None)
     reason = f"ONNX Runtime does not load it: {error.splitlines()[0]}"

@@ -71,8 +71,9 @@ def oldest_for(node: Node) -> int:
         if oldest <= OLDEST_OPSET or not _means_the_same(node, schema, versions[0]):
             break
         oldest = int(schema.since_version)
-    added = [version for (op, key, value), version in _ADDED_VALUES.items() if op == node.op and node.attrs.get(key) == value]
-    return max([OLDEST_OPSET, oldest, *added])
+    added = _ADDED_VALUES.items()
+    needed = [version for (op, key, value), version in added if op == node.op and node.attrs.get(key) == value]
+    return max([OLDEST_OPSET, oldest, *needed])
 
 
 @functools.cache

@@ -91,7 +91,7 @@ class Session:
 
     def get_outputs(self) -> dict[str, np.ndarray]:
         results = self._binding.copy_outputs_to_cpu() if self._bindable else self._results
-        return {entry["name"]: np.asarray(values) for entry, values in zip(self.outputs, results)}
+        return {entry["name"]: np.asarray(results[index]) for index, entry in enumerate(self.outputs)}
 
     def info(self) -> dict[str, Any]:
         return {
@@ -110,11 +110,12 @@ def find_provider(name: str) -> str:
     wanted = name.lower().removesuffix("executionprovider")
     for provider in available:
         if provider.lower().removesuffix("executionprovider") == wanted:
-            return provider
+            return str(provider)
     short = ", ".join(p.removesuffix("ExecutionProvider").lower() for p in available)
     known = wanted in {p.lower().removesuffix("executionprovider") for p in ort.get_all_providers()}
     hint = "install an onnxruntime package that has it, such as onnxruntime-gpu" if known else "check the name"
-    raise Unavailable(f"execution provider {name!r} is not in this ONNX Runtime {ort.__version__}; it has: {short}\n{hint}")
+    what = f"execution provider {name!r} is not in this ONNX Runtime {ort.__version__}; it has: {short}"
+    raise Unavailable(f"{what}\n{hint}")
 
 
 def _describe(value: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import onnx_graphsurgeon as gs
 from edgecc.errors import OptionError
 from edgecc.opset import INTERNAL_IR_VERSION
 from edgecc_onnxruntime.opset_label import oldest_opset
+from edgecc_onnxruntime.ort_file import UnknownLayoutError, canonical
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -73,11 +74,15 @@ def write(model: Model, opset: int, optimize: str) -> dict[str, Buffer]:
     return {".onnx": contents if optimize == "none" else _through_runtime(contents, optimize, "ONNX")}
 
 
-def ort_bytes(model: Model, opset: int, optimize: str) -> bytes:
-    """The `.ort` file, written by ONNX Runtime."""
+def ort_bytes(model: Model, opset: int, optimize: str) -> tuple[bytes, list[str]]:
+    """The `.ort` file, written by ONNX Runtime, and notes for the report."""
     if weight_bytes(model) >= MAX_FILE_BYTES:
         raise _too_large("an .ort file", "write an .onnx file instead")
-    return _through_runtime(labelled(model, opset).SerializeToString(deterministic=True), optimize, "ORT")
+    contents = _through_runtime(labelled(model, opset).SerializeToString(deterministic=True), optimize, "ORT")
+    try:
+        return canonical(contents), []
+    except UnknownLayoutError as error:
+        return contents, [f"two runs may write different bytes: this ONNX Runtime's .ort files are newer ({error})"]
 
 
 def _too_large(what: str, hint: str) -> OptionError:
@@ -102,7 +107,7 @@ def _through_runtime(contents: bytes, optimize: str, file_format: str) -> bytes:
 
 
 def _move_weights(proto: onnx.ModelProto) -> bytearray:
-    """Take large weights out of the proto; `name_data` tells it the name of the file that they are in."""
+    """Take large weights out of the proto; `name_data` tells it in which file they are."""
     data = bytearray()
     for tensor in proto.graph.initializer:
         size = len(tensor.raw_data)
@@ -125,6 +130,4 @@ def name_data(contents: bytes, name: str) -> bytes:
         for entry in tensor.external_data:
             if entry.key == "location":
                 entry.value = name
-    return proto.SerializeToString(deterministic=True)
-
-
+    return bytes(proto.SerializeToString(deterministic=True))

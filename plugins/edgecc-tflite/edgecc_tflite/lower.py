@@ -41,10 +41,7 @@ def _problems(node: Node, rules: RuleTable, flag: str) -> list[Unsupported]:
         hint = "`edgecc targets` names targets that may take it; a plugin can add a rule (docs/adding_a_lowering.md)"
         return [Unsupported(name, op, "no lowering rule for this operator", hint)]
     unranked = [t.name for t in (*view.inputs, *view.outputs) if t is not None and t.shape is None]
-    if unranked:
-        reasons = [f"the shape of {unranked[0]!r} could not be inferred"]
-    else:
-        reasons = rule.reasons(view)
+    reasons = [f"the shape of {unranked[0]!r} could not be inferred"] if unranked else rule.reasons(view)
     hints = [flag if OPEN_DIMENSION in reason or unranked else "" for reason in reasons]
     return [Unsupported(name, op, reason, hint) for reason, hint in zip(reasons, hints, strict=True)]
 

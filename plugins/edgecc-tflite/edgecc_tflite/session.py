@@ -150,6 +150,11 @@ class Session:
         return 1.0 - left / len(originals) if originals else None
 
 
+def prepare() -> None:
+    """Import the runtime, so that a load time counts the model alone."""
+    _load_runtime()
+
+
 def _load_runtime() -> tuple[Any, str]:
     reasons = []
     for module, distribution in _RUNTIMES:

@@ -5,6 +5,6 @@
 
 from __future__ import annotations
 
-from edgecc_tflite.layout.solve import solve
+from edgecc_tflite.layout.solver import solve
 
 __all__ = ["solve"]

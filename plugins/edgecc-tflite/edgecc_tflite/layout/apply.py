@@ -104,14 +104,17 @@ class _Rewriter:
         if known is None:
             assert tensor.data is not None
             data = tensor.data.transpose(order)
-            known = Tensor(tensor.name, data.shape, tensor.dtype, data, _moved(tensor.quantization, order), tensor.source)
+            known = Tensor(
+                tensor.name, data.shape, tensor.dtype, data, _moved(tensor.quantization, order), tensor.source
+            )
             known.layout = order
             self._constants[tensor, order] = known
         return known
 
     def _flattened(self, op: Operator) -> Tensor:
         data, weights = op.inputs[0], op.inputs[1]
-        assert data is not None and weights is not None
+        assert data is not None
+        assert weights is not None
         shape = (data.shape[0], weights.shape[1])
         result = Tensor(f"{data.name}/flat", shape, data.dtype, quantization=data.quantization)
         self._emit("RESHAPE", data, np.array(shape, np.int32), result, op.origins)

@@ -149,7 +149,8 @@ class Gather(Behaviour):
 
     def propose(self, op: Operator, operand: int, order: Order) -> Config | None:
         data, indices = op.inputs[0], op.inputs[1]
-        assert data is not None and indices is not None
+        assert data is not None
+        assert indices is not None
         if op.options.get("batchDims", 0):
             return None
         if operand == 2 and indices.rank != 1:
@@ -223,12 +224,12 @@ class FullyConnected(Behaviour):
 
     def rewrite(self, op: Operator, config: Config) -> None:
         """Permute the columns of the weights as the flattened axes lie in memory."""
-        data, weights, order = op.inputs[0], op.inputs[1], config[0]
+        data, order = op.inputs[0], config[0]
         if not is_flattening(op) or order == identity(len(order or ())):
             return
-        assert data is not None and weights is not None and weights.data is not None and order is not None
-        unflattened = weights.data.reshape(-1, *data.shape[1:])
-        _replace(op, 1, lambda _: unflattened.transpose(order).reshape(weights.shape))
+        assert data is not None
+        shape = data.shape[1:]
+        _replace(op, 1, lambda values: values.reshape(-1, *shape).transpose(order).reshape(values.shape))
 
 
 def is_flattening(op: Operator) -> bool:
@@ -279,7 +280,8 @@ def _is_constant(op: Operator, index: int) -> bool:
 
 def _axes(op: Operator, index: int, rank: int) -> set[int]:
     tensor = op.inputs[index]
-    assert tensor is not None and tensor.data is not None
+    assert tensor is not None
+    assert tensor.data is not None
     return {int(a) % rank for a in np.ravel(tensor.data)}
 
 
@@ -309,7 +311,8 @@ def _replaced_axis(order: Order, axis: int, count: int) -> Order:
 def _replace(op: Operator, index: int, change: Callable[[np.ndarray], np.ndarray]) -> None:
     """Give the operator another constant; the old one may have other readers."""
     old = op.inputs[index]
-    assert old is not None and old.data is not None
+    assert old is not None
+    assert old.data is not None
     data = change(old.data)
     op.inputs[index] = Tensor(old.name, data.shape, data.dtype, data=data, quantization=old.quantization)
 

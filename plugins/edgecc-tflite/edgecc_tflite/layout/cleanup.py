@@ -28,14 +28,20 @@ def unflatten(graph: Graph) -> None:
         if op.builtin != "FULLY_CONNECTED" or op.options.get("keepNumDims", False):
             continue
         flat, weights = op.inputs[0], op.inputs[1]
-        assert flat is not None and weights is not None
+        assert flat is not None
+        assert weights is not None
         reshape = producers.get(flat)
         if reshape is None or reshape.builtin != "RESHAPE" or weights.data is None:
             continue
         data = reshape.inputs[0]
         assert data is not None
         features = data.shape[1:]
-        if data.rank > 2 and data.shape[0] == flat.shape[0] and min(features) > 0 and np.prod(features) == flat.shape[1]:
+        if (
+            data.rank > 2
+            and data.shape[0] == flat.shape[0]
+            and min(features) > 0
+            and np.prod(features) == flat.shape[1]
+        ):
             op.inputs[0] = data
     drop_unused(graph)
 

@@ -37,11 +37,13 @@ class FlowNetwork:
         self._to.append(start)
         self._room.append(0)
 
-    def source_side(self) -> list[bool]:
-        """For each node whether it is on the source's side of the minimum cut; of several, the one nearest the sink."""
+    def source_side(self, *, largest: bool) -> list[bool]:
+        """For each node whether it is on the source's side of the minimum cut: of several, the last or the first."""
         while (levels := self._levels())[self.SINK] >= 0:
             self._augment(levels)
-        return [not reaches for reaches in self._reaching_sink()]
+        if largest:
+            return [not reaches for reaches in self._reaching_sink()]
+        return [level >= 0 for level in levels]
 
     def _levels(self) -> list[int]:
         """Distance of each node from the source over edges with room; -1 if there is no way."""

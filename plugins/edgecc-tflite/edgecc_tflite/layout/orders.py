@@ -1,8 +1,8 @@
 """Memory orders: in which order a tensor's axes lie in memory.
 
-An order is a permutation of the axes that the lowering declared: `order[i]` is the declared axis that lies at place i in
-memory. The order (0, 2, 3, 1) of a tensor declared (batch, channels, height, width) is channels-last; the identity is
-"as declared". Axes of size 1 take no place in memory: two orders that differ only in them hold the same bytes.
+An order is a permutation of the axes that the lowering declared: `order[i]` is the declared axis that lies at place i
+in memory. The order (0, 2, 3, 1) of a tensor declared (batch, channels, height, width) is channels-last; the identity
+is "as declared". Axes of size 1 take no place in memory: two orders that differ only in them hold the same bytes.
 """
 
 from __future__ import annotations

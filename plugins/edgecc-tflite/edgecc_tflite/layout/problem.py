@@ -11,13 +11,13 @@ permuted here and now. A TRANSPOSE in the graph is no cost but a relation: its o
 corresponding one.
 
 **Moves.** The lowering's own choice is valid: everything as declared. A *proposal* gives each tensor another order: it
-starts at operators that work in one way only (convolutions, the model's inputs) and spreads through the others as far as
-they allow. Whether an operator keeps its configuration or takes the proposed one is a bit, and the best combination of
-bits is a minimum cut: since a proposal names one order per tensor, taking it on both sides of a tensor costs nothing,
-which makes every term submodular. That is the expansion move of Boykov, Veksler and Zabih ("Fast approximate energy
-minimization via graph cuts", 2001) in the form that fuses two labelings (Lempitsky, Rother, Roth, Blake: "Fusion moves for
-Markov random field optimization", 2010). With one proposal, channels-last, and nothing else to choose from, the result is
-the exact optimum; further proposals (see `solve`) can only improve it.
+starts at operators that work in one way only (convolutions, the model's inputs) and spreads through the others as far
+as they allow. Whether an operator keeps its configuration or takes the proposed one is a bit, and the best combination
+of bits is a minimum cut: since a proposal names one order per tensor, taking it on both sides of a tensor costs
+nothing, which makes every term submodular. That is the expansion move of Boykov, Veksler and Zabih ("Fast approximate
+energy minimization via graph cuts", 2001) in the form that fuses two labelings (Lempitsky, Rother, Roth, Blake: "Fusion
+moves for Markov random field optimization", 2010). With one proposal, channels-last, and nothing else to choose from,
+the result is the exact optimum; further proposals (see `solver`) can only improve it.
 
 "One transposed copy serves many readers" is exact too: an auxiliary node per tensor and order is on one side as soon as
 one reader is, and the cost hangs on that node alone.
@@ -87,7 +87,12 @@ class Proposal:
 
     @classmethod
     def spreading(
-        cls, problem: Problem, seeds: Iterable[Operator], ends_follow: bool, *, only: Callable[[Tensor], bool] | None = None
+        cls,
+        problem: Problem,
+        seeds: Iterable[Operator],
+        ends_follow: bool,
+        *,
+        only: Callable[[Tensor], bool] | None = None,
     ) -> Proposal:
         """Start with the orders in which the seeds' operands lie and go as far as the operators allow.
 
@@ -126,25 +131,29 @@ class Proposal:
         config = behaviour_of(op.builtin).propose(op, number, self.order[tensor])
         if config is None:
             return []
-        reached: dict[Tensor, Order] = {}
-        for other, order in zip(tensors, config, strict=True):
-            if other is None or order is None or other.is_constant:
-                continue
-            known = self.order.get(other) or reached.get(other)
-            if known is None:
-                reached[other] = order
-            elif bytes_key(other.shape, known) != bytes_key(other.shape, order):
-                return []
+        # Where another operand has another order already, following it costs a transpose there; the cut decides.
         self.config[op] = config
-        self.order.update(reached)
-        return list(reached)
+        reached: list[Tensor] = []
+        for other, order in zip(tensors, config, strict=True):
+            if other is None or order is None or other.is_constant or other in self.order:
+                continue
+            self.order[other] = order
+            reached.append(other)
+        return reached
 
 
 class Cut:
-    """The minimum cut that decides which operators take a proposal: the source's side takes it."""
+    """The minimum cut that decides which operators take a proposal: the source's side takes it.
 
-    def __init__(self, problem: Problem, proposal: Proposal) -> None:
+    Args:
+        problem: what to improve.
+        proposal: what operators may take.
+        eager: whether operators take it where that costs the same.
+    """
+
+    def __init__(self, problem: Problem, proposal: Proposal, *, eager: bool) -> None:
         self._problem = problem
+        self._eager = eager
         self._proposal = proposal
         #: Operators with a real choice.
         self._free = {op for op, config in proposal.config.items() if config != problem.config[op]}
@@ -193,43 +202,59 @@ class Cut:
             self._add_term(pulls, node, tensor)
         # Most components are forced: nothing speaks for one of the sides.
         if not pulls.towards_source:
-            return []
+            return operators if self._eager and not pulls.towards_sink else []
         if not pulls.towards_sink:
             return operators
-        side = network.source_side()
+        side = network.source_side(largest=self._eager)
         return [op for op in operators if side[node[op]]]
 
     def _add_term(self, pulls: _Pulls, node: dict[Operator, int], tensor: Tensor) -> None:
-        """The cost of one tensor; see the module's text."""
+        """The cost of one tensor; see the module's text.
+
+        An operator that follows the proposal from another operand may want a third order here. That is counted as one
+        transpose of its own, which is right or too much: the cut never makes the graph worse than it believes.
+        """
         cost = tensor.nbytes + OVERHEAD
-        wanted = bytes_key(tensor.shape, self._proposal.order[tensor])
         network = pulls.network
-
-        def key_now(op: Operator, number: int) -> Order:
-            order = self._problem.config[op][number]
-            return wanted if order is None else bytes_key(tensor.shape, order)
-
-        def side(op: Operator, number: int) -> int:
-            """The operator's node; an operator without a choice is a terminal."""
-            if key_now(op, number) == wanted:
-                return network.SOURCE
-            return node.get(op, network.SINK)
-
+        wanted = bytes_key(tensor.shape, self._proposal.order[tensor])
         writer, place = self._problem.producer[tensor]
-        written, written_now = side(writer, place), key_now(writer, place)
-        others: dict[Order, list[int]] = {}
+        written_now = self._key(self._problem.config, writer, place, tensor)
+        written = self._side(node, writer, written_now == wanted)
+        readers = self._problem.readers.get(tensor, ())
+        if readers and self._strays(writer, place, tensor, wanted):
+            pulls.edge(node[writer], network.SINK, cost)
+
         takers: list[int] = []
-        for op, number in self._problem.readers.get(tensor, ()):
-            taker = side(op, number)
-            takers.append(taker)
-            if taker != network.SOURCE:
-                others.setdefault(key_now(op, number), []).append(taker)
+        keepers: dict[Order, list[int]] = {}
+        for op, number in readers:
+            key = self._key(self._problem.config, op, number, tensor)
+            side = self._side(node, op, key == wanted)
+            if self._strays(op, number, tensor, wanted):
+                pulls.edge(node[op], network.SINK, cost)
+            else:
+                takers.append(side)
+            if side != network.SOURCE:
+                keepers.setdefault(key, []).append(side)
         # Some reader takes the proposed order and the producer does not.
         pulls.edge(self._any(network, takers, forwards=True), written, cost)
         # Some reader keeps an order in which the producer does not write.
-        for key, keepers in others.items():
+        for key, sides in keepers.items():
             origin = written if key == written_now else network.SOURCE
-            pulls.edge(origin, self._any(network, keepers, forwards=False), cost)
+            pulls.edge(origin, self._any(network, sides, forwards=False), cost)
+
+    @staticmethod
+    def _side(node: dict[Operator, int], op: Operator, has_it_now: bool) -> int:
+        """The operator's node; a terminal if it has the proposed order anyway or has no choice."""
+        return FlowNetwork.SOURCE if has_it_now else node.get(op, FlowNetwork.SINK)
+
+    @staticmethod
+    def _key(configs: dict[Operator, Config], op: Operator, number: int, tensor: Tensor) -> Order:
+        order = configs[op][number]
+        return bytes_key(tensor.shape, identity(tensor.rank) if order is None else order)
+
+    def _strays(self, op: Operator, number: int, tensor: Tensor, wanted: Order) -> bool:
+        """Whether the operator, following the proposal, has another order here than the proposal."""
+        return op in self._free and self._key(self._proposal.config, op, number, tensor) != wanted
 
     @staticmethod
     def _any(network: FlowNetwork, nodes: Sequence[int], *, forwards: bool) -> int:

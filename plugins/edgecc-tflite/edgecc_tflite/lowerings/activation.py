@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -100,7 +100,7 @@ def _selu(c: Lowering) -> None:
 
 
 def _scaled_negative(c: Lowering, outer: float, inner: float) -> Tensor:
-    """outer * (exp(inner * min(x, 0)) - 1), which is 0 for x > 0."""
+    """Outer * (exp(inner * min(x, 0)) - 1), which is 0 for x > 0."""
     x = c.binary("MINIMUM", c.x(), c.scalar(0.0))
     if inner != 1.0:
         x = c.binary("MUL", x, c.scalar(inner))
@@ -157,12 +157,6 @@ def _shrink(c: Lowering) -> None:
     c.emit("SELECT_V2", [below, c.binary("ADD", x, c.scalar(bias)), inner], c.out())
 
 
-def _swish(c: Lowering) -> None:
-    alpha = c.node.number("alpha", 1.0)
-    scaled = c.x() if alpha == 1.0 else c.binary("MUL", c.x(), c.scalar(alpha))
-    c.binary("MUL", c.x(), c.unary("LOGISTIC", scaled), c.out())
-
-
 def _softmax(c: Lowering) -> None:
     _on_last_axis(c, "SOFTMAX", beta=1.0)
 
@@ -171,7 +165,7 @@ def _log_softmax(c: Lowering) -> None:
     _on_last_axis(c, "LOG_SOFTMAX")
 
 
-def _on_last_axis(c: Lowering, builtin: str, **options: float) -> None:
+def _on_last_axis(c: Lowering, builtin: str, **options: Any) -> None:
     """TFLite knows only the last axis; the layout solver removes the transposes where memory has it last anyway."""
     x, axis = c.x(), c.node.axis(-1)
     perm = [a for a in range(x.rank) if a != axis] + [axis]
@@ -200,8 +194,6 @@ RULES = (
     composed("Gelu", _gelu, "GELU"),
     composed("ThresholdedRelu", _thresholded_relu, "GREATER SELECT_V2"),
     composed("Shrink", _shrink, "LESS GREATER SUB ADD SELECT_V2"),
-    composed("Swish", _swish, "LOGISTIC MUL"),
     composed("Softmax", _softmax, "SOFTMAX TRANSPOSE", typed(FLOAT), known_rank(), since=13),
     composed("LogSoftmax", _log_softmax, "LOG_SOFTMAX TRANSPOSE", typed(FLOAT), known_rank(), since=13),
 )
-

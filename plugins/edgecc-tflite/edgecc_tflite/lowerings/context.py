@@ -65,9 +65,9 @@ class GraphBuilder:
         self.graph.operators.append(operator)
         for tensor in operator.outputs:
             self.producer[tensor] = operator
-        for tensor in operator.inputs:
-            if tensor is not None:
-                self.reader_count[tensor] = self.reader_count.get(tensor, 0) + 1
+        for read in operator.inputs:
+            if read is not None:
+                self.reader_count[read] = self.reader_count.get(read, 0) + 1
 
 
 class Lowering:
@@ -78,7 +78,9 @@ class Lowering:
         builder: the graph so far.
     """
 
-    def __init__(self, builder: GraphBuilder, node: NodeView, origins: tuple[str, ...], readers: Mapping[str, int]) -> None:
+    def __init__(
+        self, builder: GraphBuilder, node: NodeView, origins: tuple[str, ...], readers: Mapping[str, int]
+    ) -> None:
         self.builder = builder
         self.node = node
         self._origins = origins
@@ -90,6 +92,12 @@ class Lowering:
     def x(self, index: int = 0) -> Tensor:
         """The IR tensor of an input that is there."""
         return self.builder.tensor(self.node.input(index))
+
+    def values(self, index: int) -> np.ndarray:
+        """Values of an input that a constraint says is constant."""
+        values = self.node.value(index)
+        assert values is not None
+        return values
 
     def optional(self, index: int) -> Tensor | None:
         return self.x(index) if self.node.has(index) else None
@@ -113,7 +121,7 @@ class Lowering:
         """A rank 0 constant of the first input's type, or another."""
         return self.constant(np.array(value, dtype or self.x().dtype), "scalar")
 
-    def ints(self, values: Sequence[int] | int, hint: str = "indices") -> Tensor:
+    def ints(self, values: Sequence[int] | np.ndarray | int, hint: str = "indices") -> Tensor:
         """An int32 constant, as TFLite wants axes, shapes and paddings."""
         return self.constant(np.array(values, np.int32), hint)
 
@@ -235,19 +243,26 @@ class Lowering:
 
     # -------------------------------------------------------------------------------------------------------- fusion
 
+    def sole_producer(self, index: int) -> Operator | None:
+        """The operator that writes an input which only this node reads."""
+        source = self.node.input(index)
+        tensor = self.builder.tensor(source)
+        if self._readers.get(source.name, 0) != 1 or tensor in self.builder.aliased:
+            return None
+        return self.builder.producer.get(tensor)
+
+    def take_over(self, operator: Operator) -> None:
+        """Let the operator write this node's output instead of its own."""
+        del self.builder.producer[operator.outputs[0]]
+        operator.outputs[0] = self.out()
+        self.builder.producer[self.out()] = operator
+
     def fuse(self, activation: Activation) -> bool:
         """Let the operator that computes the first input apply the activation, if only this node reads it.
 
         The activation moves through transposes and reshapes, which every convolution has behind it at this point.
         """
-        source = self.node.input(0)
-        if self._readers.get(source.name, 0) != 1:
-            return False
-        x = self.builder.tensor(source)
-        if x in self.builder.aliased:
-            return False
-        last = self.builder.producer.get(x)
-        operator = last
+        last = operator = self.sole_producer(0)
         while operator is not None and operator.builtin in _TRANSPARENT:
             before = operator.inputs[0]
             assert before is not None
@@ -257,9 +272,7 @@ class Lowering:
         if last is None or operator is None or not _can_fuse(operator):
             return False
         operator.options["fusedActivationFunction"] = activation
-        last.outputs[0] = self.out()
-        del self.builder.producer[x]
-        self.builder.producer[self.out()] = last
+        self.take_over(last)
         return True
 
 

@@ -11,7 +11,6 @@ from edgecc_tflite.ir import Tensor
 from edgecc_tflite.lowerings.base import LoweringRule
 from edgecc_tflite.lowerings.constraints import FLOAT, constant, ranked, static_space, typed
 from edgecc_tflite.lowerings.windows import (
-    Pair,
     Windows,
     as_2d,
     from_2d,
@@ -27,8 +26,7 @@ if TYPE_CHECKING:
 
 
 def _conv(c: Lowering) -> None:
-    weights = c.node.value(1)
-    assert weights is not None
+    weights = c.values(1)
     windows = windows_of(c.node, weights.shape[2:])
     x = c.to_last(as_2d(c, c.x()))
     bias = c.optional(2) or c.constant(np.zeros(weights.shape[0], weights.dtype), "bias")
@@ -71,8 +69,7 @@ def convolve(c: Lowering, x: Tensor, weights: np.ndarray, bias: Tensor, windows:
 
 
 def _conv_transpose(c: Lowering) -> None:
-    weights = c.node.value(1)
-    assert weights is not None
+    weights = c.values(1)
     kernel = weights.shape[2:]
     taps = weights.reshape(*weights.shape[:2], *((1, *kernel) if len(kernel) == 1 else kernel))
     windows = _transposed_windows(c.node, kernel)
@@ -135,7 +132,7 @@ def _transpose_conv(c: Lowering, x: Tensor, taps: np.ndarray, windows: Windows) 
         inputs[0] = _open_batch(c, x, shape)
     if bias is not None and not grows:
         inputs.append(bias)
-    options = {"padding": padding, "strideH": windows.strides[0], "strideW": windows.strides[1]}
+    options: dict[str, Any] = {"padding": padding, "strideH": windows.strides[0], "strideW": windows.strides[1]}
     result = c.emit("TRANSPOSE_CONV", inputs, shape=shape, dtype=x.dtype, **options)
     if padding is Padding.VALID:
         result = _cut(c, result, windows)

@@ -62,6 +62,26 @@ def _chain(c: Lowering, builtin: str, tensors: list[Tensor], out: Tensor) -> Non
     c.binary(builtin, result, tensors[-1], out)
 
 
+def _add(c: Lowering) -> None:
+    if not _add_to_bias(c):
+        c.binary("ADD", c.x(0), c.x(1), c.out())
+
+
+def _add_to_bias(c: Lowering) -> bool:
+    """A constant per output feature is the bias of the matrix product in front, if that has none yet."""
+    for data, other in ((0, 1), (1, 0)):
+        values = c.node.value(other)
+        product = c.sole_producer(data)
+        if values is None or product is None or product.builtin != "FULLY_CONNECTED" or product.inputs[2] is not None:
+            continue
+        features = product.outputs[0].shape[-1]
+        if values.size == features == values.shape[-1] and len(c.out().shape) == product.outputs[0].rank:
+            product.inputs[2] = c.constant(values.reshape(-1), "bias")
+            c.take_over(product)
+            return True
+    return False
+
+
 def _mean(c: Lowering) -> None:
     if len(c.inputs) == 1:
         c.copy(c.x(), c.out())
@@ -182,7 +202,9 @@ RULES = (
     unary("Cos", "COS"),
     unary("Sign", "SIGN", {"float32", "int32"}),
     unary("Not", "LOGICAL_NOT", _BOOL),
-    binary("Add", "ADD", NUMERIC | _SMALL_INTS),
+    composed(
+        "Add", _add, "ADD", typed(NUMERIC | _SMALL_INTS), since=7, note="A matrix product's bias where it can be."
+    ),
     binary("Sub", "SUB"),
     binary("Mul", "MUL"),
     binary("Equal", "EQUAL", NUMERIC | _SMALL_INTS | _BOOL),

@@ -23,7 +23,8 @@ def _slice(c: Lowering) -> None:
     """SLICE for steps of 1 over known sizes, which more kernels take; otherwise STRIDED_SLICE."""
     x = c.x()
     chosen = _slices(c.node, x.rank)
-    if all(s.step in (None, 1) for s in chosen) and all(d >= 0 or s == slice(None) for s, d in zip(chosen, x.shape)):
+    whole_or_known = (d >= 0 or s == slice(None) for s, d in zip(chosen, x.shape, strict=True))
+    if all(s.step in (None, 1) for s in chosen) and all(whole_or_known):
         bounds = [(0, -1) if d < 0 else s.indices(d)[:2] for s, d in zip(chosen, x.shape, strict=True)]
         begin = [b for b, _ in bounds]
         size = [-1 if e < 0 else max(e - b, 0) for b, e in bounds]

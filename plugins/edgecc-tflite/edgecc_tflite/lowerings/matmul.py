@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -39,16 +39,18 @@ def _batch_matmul(c: Lowering, a: Tensor, b: Tensor, out: Tensor | None = None) 
     return c.emit("BATCH_MATMUL", [a, b], out, shape=shape, adjX=False, adjY=False)
 
 
-def fully_connected(c: Lowering, x: Tensor, weights: np.ndarray, bias: Tensor | None, out: Tensor | None = None) -> Tensor:
-    """x times the transposed weights; every axis of x but the last stays."""
+def fully_connected(
+    c: Lowering, x: Tensor, weights: np.ndarray, bias: Tensor | None, out: Tensor | None = None
+) -> Tensor:
+    """X times the transposed weights; every axis of x but the last stays."""
     shape: Shape = (*x.shape[:-1], weights.shape[0])
-    options = {"keepNumDims": x.rank != 2, "fusedActivationFunction": Activation.NONE}
+    options: dict[str, Any] = {"keepNumDims": x.rank != 2, "fusedActivationFunction": Activation.NONE}
     inputs = [x, c.constant(weights, "weights"), bias]
     return c.emit("FULLY_CONNECTED", inputs, out, shape=shape, **options)
 
 
 def _gemm(c: Lowering) -> None:
-    """alpha A B + beta C: factors go into constants where there are any."""
+    """Alpha A B + beta C: factors go into constants where there are any."""
     alpha, beta = c.node.number("alpha", 1.0), c.node.number("beta", 1.0)
     a = c.transpose(c.x(0), (1, 0)) if c.node.integer("transA", 0) else c.x(0)
     weights = _weights(c.node, alpha)

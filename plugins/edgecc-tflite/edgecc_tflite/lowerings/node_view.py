@@ -50,7 +50,8 @@ class NodeView:
         return -1 if shape is None else len(shape)
 
     def dtype(self, index: int = 0) -> np.dtype[Any]:
-        return np.dtype(self.input(index).dtype)
+        dtype: np.dtype[Any] = np.dtype(self.input(index).dtype)
+        return dtype
 
     def value(self, index: int) -> np.ndarray | None:
         """Values of a constant input; None if the input is missing or computed."""
@@ -82,7 +83,7 @@ class NodeView:
         return axis + size if axis < 0 else axis
 
     def listed(self, index: int, attribute: str) -> tuple[int, ...] | None:
-        """Integers that are an input in newer opsets and were an attribute in older ones; None if absent or computed."""
+        """Integers that are an input in newer opsets and were an attribute before; None if absent or computed."""
         value = self.value(index)
         if value is not None:
             return tuple(int(v) for v in np.ravel(value))

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
 def _batch(c: Lowering) -> None:
     """Constant statistics are one factor and one addend per channel."""
-    scale, bias, mean, variance = (c.node.value(i) for i in (1, 2, 3, 4))
-    assert scale is not None and bias is not None and mean is not None and variance is not None
+    scale, bias, mean, variance = (c.values(i) for i in (1, 2, 3, 4))
     factor = scale / np.sqrt(variance + np.float32(c.node.number("epsilon", 1e-5)))
     shape = (1, -1, *(1,) * (c.x().rank - 2)) if c.x().rank > 1 else (-1,)
     scaled = c.binary("MUL", c.x(), c.constant(factor.reshape(shape), "factor"))
@@ -46,7 +45,7 @@ def _inverse_root(c: Lowering, x: Tensor, epsilon: float) -> Tensor:
 
 
 def _affine(c: Lowering, x: Tensor, scale: Tensor | None, bias: Tensor | None, out: Tensor) -> None:
-    """scale x + bias, either of which may be missing or change nothing."""
+    """Scale x + bias, either of which may be missing or change nothing."""
     scale = None if _is_all(scale, 1.0) else scale
     bias = None if _is_all(bias, 0.0) else bias
     if scale is not None:
@@ -158,7 +157,9 @@ RULES = (
     LoweringRule("LayerNormalization", _layer, _MOMENTS, (*_ANY_RANK, single_output)),
     LoweringRule("RMSNormalization", _rms, ("SQUARE", "MEAN", "ADD", "RSQRT", "MUL"), _ANY_RANK),
     LoweringRule("LpNormalization", _lp, ("ABS", "SQUARE", "SUM", "SQRT", "MAXIMUM", "DIV"), _ANY_RANK),
-    LoweringRule("MeanVarianceNormalization", _mean_variance, ("MEAN", "SUB", "SQUARE", "SQRT", "ADD", "DIV"), _ANY_RANK),
+    LoweringRule(
+        "MeanVarianceNormalization", _mean_variance, ("MEAN", "SUB", "SQUARE", "SQRT", "ADD", "DIV"), _ANY_RANK
+    ),
     LoweringRule(
         "LRN", _local_response, ("LOCAL_RESPONSE_NORMALIZATION", "TRANSPOSE"), (typed(FLOAT), ranked(4, 4), _odd_size)
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,7 +35,9 @@ def reduce_over(
     return c.emit(builtin, [x, c.ints(axes, "axes")], out, shape=shape, keepDims=keep)
 
 
-def _rule(op: str, builtin: str, before: _Step | None = None, after: _Step | None = None, emits: str = "") -> LoweringRule:
+def _rule(
+    op: str, builtin: str, before: _Step | None = None, after: _Step | None = None, emits: str = ""
+) -> LoweringRule:
     def lower(c: Lowering) -> None:
         x = c.x() if before is None else before(c, c.x(), None)
         axes, keep = axes_of(c.node), bool(c.node.integer("keepdims", 1))
@@ -65,7 +67,6 @@ def _square(c: Lowering, x: Tensor, out: Tensor | None) -> Tensor:
 
 def _abs(c: Lowering, x: Tensor, out: Tensor | None) -> Tensor:
     return c.emit("ABS", [x], out)
-
 
 
 def _sqrt(c: Lowering, x: Tensor, out: Tensor | None) -> Tensor:
@@ -110,9 +111,11 @@ def _first_index(node: NodeView) -> str | None:
 
 
 def _cumsum(c: Lowering) -> None:
-    axis = c.node.value(1)
-    assert axis is not None
-    options = {"exclusive": bool(c.node.integer("exclusive", 0)), "reverse": bool(c.node.integer("reverse", 0))}
+    axis = c.values(1)
+    options: dict[str, Any] = {
+        "exclusive": bool(c.node.integer("exclusive", 0)),
+        "reverse": bool(c.node.integer("reverse", 0)),
+    }
     c.emit("CUMSUM", [c.x(), c.ints(int(axis.reshape(())) % c.x().rank, "axis")], c.out(), **options)
 
 

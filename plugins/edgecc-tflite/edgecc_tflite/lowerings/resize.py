@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgecc_tflite.ir import Tensor
+from edgecc_tflite.ir import Shape, Tensor
 from edgecc_tflite.lowerings.base import LoweringRule
 from edgecc_tflite.lowerings.constraints import FLOAT, known_rank, static_space, typed
 from edgecc_tflite.lowerings.windows import as_2d, from_2d
@@ -39,7 +39,7 @@ def _kernel(c: Lowering, builtin: str, x: Tensor, out: Tensor, flags: tuple[bool
     wide = c.to_last(as_2d(c, x))
     shape = (wide.shape[0], height, width, wide.shape[3])
     size = c.ints((height, width), "size")
-    options = {"alignCorners": flags[0], "halfPixelCenters": flags[1]}
+    options: dict[str, Any] = {"alignCorners": flags[0], "halfPixelCenters": flags[1]}
     from_2d(c, c.emit(builtin, [wide, size], shape=shape, **options), out)
 
 
@@ -58,17 +58,23 @@ def _nearest(c: Lowering, x: Tensor, out: Tensor) -> None:
         x = c.emit("GATHER", [x, order], out if axis == axes[-1] else None, shape=shape, axis=axis)
 
 
+def _sizes(node: NodeView) -> tuple[Shape, Shape]:
+    """Shapes of input and output, which the constraints have seen."""
+    before, after = node.shape(), node.out_shape()
+    assert before is not None
+    assert after is not None
+    return before, after
+
+
 def _resized_axes(node: NodeView) -> list[int]:
     """Axes whose values move; never none, so that there is something to emit."""
-    before, after = node.shape(), node.out_shape()
-    assert before is not None and after is not None
+    before, after = _sizes(node)
     return [a for a in range(len(before)) if before[a] != after[a]] or [len(before) - 1]
 
 
 def _scale(node: NodeView, axis: int) -> float:
     """Output size over input size as the model means it: given scales are not rounded to whole sizes."""
-    before, after = node.shape(), node.out_shape()
-    assert before is not None and after is not None
+    before, after = _sizes(node)
     scales = node.value(2)
     axes = node.ints("axes", range(len(before)))
     positions = {a % len(before): i for i, a in enumerate(axes)}
@@ -79,8 +85,7 @@ def _scale(node: NodeView, axis: int) -> float:
 
 def _source_positions(node: NodeView, axis: int) -> np.ndarray:
     """Where each output element reads, in input elements (float64)."""
-    before, after = node.shape(), node.out_shape()
-    assert before is not None and after is not None
+    before, after = _sizes(node)
     size, count, scale = before[axis], after[axis], _scale(node, axis)
     at = np.arange(count, dtype=np.float64)
     match node.text("coordinate_transformation_mode", "half_pixel"):
@@ -131,8 +136,7 @@ def _kernel_nearest(size: int, count: int, flags: tuple[bool, bool]) -> np.ndarr
 
 def _linear_flags(node: NodeView) -> tuple[bool, bool] | None:
     """The flags with which RESIZE_BILINEAR reads where the model does."""
-    before, after = node.shape(), node.out_shape()
-    assert before is not None and after is not None
+    before, after = _sizes(node)
     for flags in _FLAGS:
         if all(_reads_alike(node, axis, before[axis], after[axis], flags) for axis in range(2, len(before))):
             return flags
@@ -164,7 +168,7 @@ def _expressible(node: NodeView) -> str | None:
     if len(before) not in (3, 4) or before[:2] != after[:2]:
         return "linear interpolation of axes other than one or two behind the channels"
     if _linear_flags(node) is None:
-        return "linear interpolation at places where TFLite's kernel does not read (scales that do not give whole sizes?)"
+        return "linear interpolation at places where TFLite's kernel does not read (do the scales give whole sizes?)"
     return None
 
 

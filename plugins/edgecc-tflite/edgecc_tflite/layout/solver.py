@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from edgecc_tflite.ir import Graph, Operator, Tensor
+from edgecc_tflite.ir import Graph, Tensor
 from edgecc_tflite.layout.apply import apply
 from edgecc_tflite.layout.behaviours import BARRIER, behaviour_of
+from edgecc_tflite.layout.channels import solve_channels
 from edgecc_tflite.layout.cleanup import drop_unused, merge_reshapes, unflatten
-from edgecc_tflite.layout.problem import SINK, SOURCE, Cut, Problem, Proposal
+from edgecc_tflite.layout.problem import SINK, SOURCE, Cut, Problem, Proposal, cost_of
 
 KEEP, NHWC = "keep", "nhwc"
 
@@ -25,17 +26,19 @@ def solve(graph: Graph, io_layout: str = KEEP) -> Graph:
         return graph
     unflatten(graph)
     problem = Problem.of(graph)
-    # Channels-last spreads from the convolutions.
+    # Channels-last spreads from the convolutions, and where it costs the same up to the model's inputs and outputs.
     rigid = [op for op in problem.operators if behaviour_of(op.builtin) is BARRIER and op.builtin not in (SOURCE, SINK)]
-    _improve(problem, Proposal.spreading(problem, rigid, io_layout == NHWC, only=_is_wide))
-    if _transposes_left(problem):
+    _improve(problem, Proposal.spreading(problem, rigid, io_layout == NHWC, only=_is_wide), eager=True)
+    if cost_of(problem):
         # What the model's own transposes do away from convolutions: try to do them later, then to do them earlier.
         for end in (SOURCE, SINK):
             ends = [op for op in problem.operators if op.builtin == end]
-            _improve(problem, Proposal.spreading(problem, ends, io_layout == NHWC))
+            _improve(problem, Proposal.spreading(problem, ends, io_layout == NHWC), eager=False)
     apply(graph, problem)
     drop_unused(graph)
     merge_reshapes(graph)
+    solve_channels(graph)
+    drop_unused(graph)
     return graph
 
 
@@ -43,14 +46,6 @@ def _is_wide(tensor: Tensor) -> bool:
     return tensor.rank > 2
 
 
-def _improve(problem: Problem, proposal: Proposal) -> None:
-    taking: list[Operator] = Cut(problem, proposal).taking()
-    for op in taking:
+def _improve(problem: Problem, proposal: Proposal, *, eager: bool) -> None:
+    for op in Cut(problem, proposal, eager=eager).taking():
         problem.config[op] = proposal.config[op]
-
-
-def _transposes_left(problem: Problem) -> bool:
-    """Whether any TRANSPOSE of the lowering still moves bytes; an upper bound that is cheap."""
-    from edgecc_tflite.layout.problem import cost_of
-
-    return cost_of(problem) > 0

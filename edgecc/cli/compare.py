@@ -1,0 +1,122 @@
+"""`edgecc compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgecc.cli.options import json_option, parse_runtime_options, runtime_option
+from edgecc.cli.output import format_bytes, format_seconds, log, print_json, print_table, progress_bar
+
+if TYPE_CHECKING:
+    from edgecc.benchmark import BenchmarkResult
+    from edgecc.compare import CompareResult, Comparison
+    from edgecc.metrics import Fidelity
+
+_FIDELITY = [
+    "artifact",
+    "output",
+    "max error",
+    "mean error",
+    "relative",
+    "SQNR",
+    "cosine",
+    "top-1 agreement",
+    "accuracy",
+]
+_COST = ["artifact", "target", "size", "median", "p90", "peak memory"]
+
+
+@click.command("compare")
+@click.argument("artifacts", nargs=-1, required=True, metavar="ARTIFACT...")
+@click.option("--source", help="The reference model; the one that the first artifact's report names if not given.")
+@click.option("--data", help="Samples to run (.npz, one array per input, `labels` beside them); random if not given.")
+@click.option("--samples", type=click.IntRange(1), help="How many; all of the data if not given.")
+@click.option("-t", "--target", default="", help="Whose runtime runs the artifacts; by report or suffix if not given.")
+@click.option("--threads", default=1, show_default=True, type=click.IntRange(1), help="Of the runtimes.")
+@click.option("--latency/--no-latency", default=True, show_default=True, help="Measure time and memory too.")
+@runtime_option
+@json_option
+def command(
+    artifacts: tuple[str, ...],
+    source: str | None,
+    data: str | None,
+    samples: int | None,
+    target: str,
+    threads: int,
+    latency: bool,
+    runtime: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Compare artifacts with their source on the same inputs: what was lost, and what it costs."""
+    from edgecc.benchmark import benchmark
+    from edgecc.compare import compare
+
+    options = parse_runtime_options(runtime)
+    with progress_bar("compare") as bar:
+        result = compare(
+            artifacts,
+            source=source,
+            data=data,
+            target=target,
+            samples=samples,
+            threads=threads,
+            options=options,
+            progress=bar.update,
+        )
+    costs: list[BenchmarkResult] = []
+    if latency:
+        with progress_bar("benchmark") as bar:
+            costs = benchmark(artifacts, target=target, threads=threads, options=options, progress=bar.update)
+    if as_json:
+        print_json({**result.to_dict(), "costs": [cost.to_dict() for cost in costs]})
+        return
+    _print(result, costs)
+
+
+def _print(result: CompareResult, costs: list[BenchmarkResult]) -> None:
+    click.echo(f"against {result.source} on {result.data}")
+    if result.accuracy is not None:
+        click.echo(f"accuracy of the source: {result.accuracy:.2%}")
+    rows = [row for comparison in result.comparisons for row in _fidelity_rows(comparison)]
+    print_table(_FIDELITY, rows, right=_FIDELITY[2:])
+    if costs:
+        click.echo()
+        print_table(_COST, [_cost_row(cost) for cost in costs], right=_COST[2:])
+    for comparison in result.comparisons:
+        for note in comparison.notes:
+            log(f"note: {Path(comparison.artifact).name}: {note}")
+        if comparison.error:
+            log(f"{Path(comparison.artifact).name} was not compared: {comparison.error}")
+
+
+def _fidelity_rows(comparison: Comparison) -> list[list[str]]:
+    name = Path(comparison.artifact).name
+    if comparison.error:
+        return [[name, *["-"] * (len(_FIDELITY) - 1)]]
+    accuracy = "-" if comparison.accuracy is None else f"{comparison.accuracy:.2%}"
+    return [[name, output, *_figures(values), accuracy] for output, values in comparison.outputs.items()]
+
+
+def _figures(values: Fidelity) -> list[str]:
+    return [
+        f"{values.max_abs:.3g}",
+        f"{values.mean_abs:.3g}",
+        f"{values.relative:.3g}",
+        f"{values.sqnr_db:.1f} dB",
+        f"{values.cosine:.6f}",
+        "-" if values.top1 is None else f"{values.top1:.2%}",
+    ]
+
+
+def _cost_row(cost: BenchmarkResult) -> list[str]:
+    return [
+        Path(cost.artifact).name,
+        cost.target,
+        format_bytes(cost.artifact_bytes),
+        format_seconds(cost.median),
+        format_seconds(cost.p90),
+        format_bytes(cost.peak_rss),
+    ]

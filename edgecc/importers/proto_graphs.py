@@ -1,0 +1,100 @@
+"""Helpers over GraphProtos: walking subgraphs, naming and sorting nodes."""
+
+from __future__ import annotations
+
+import graphlib
+from collections.abc import Iterator
+
+import onnx
+
+from edgecc.errors import InvalidModelError
+
+_UNKNOWN_DOMAIN = "edgecc.unknown"
+
+
+def every_graph(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """The graph and all its subgraphs, outer ones first."""
+    yield graph
+    for node in graph.node:
+        for subgraph in subgraphs(node):
+            yield from every_graph(subgraph)
+
+
+def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    """The graphs in a node's attributes."""
+    return [a.g for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]
+
+
+def name_nodes(proto: onnx.ModelProto) -> None:
+    """Name what has no name (`Conv_12`) and number what shares one; all other names stay."""
+    taken: set[str] = set()
+    rest: list[tuple[onnx.NodeProto, str]] = []
+    for graph in every_graph(proto.graph):
+        for index, node in enumerate(graph.node):
+            name = node.name
+            if name and name not in taken:
+                taken.add(name)
+            else:
+                rest.append((node, name or f"{node.op_type}_{index}"))
+    for node, wanted in rest:
+        name, count = wanted, 1
+        while name in taken:
+            count += 1
+            name = f"{wanted}_{count}"
+        taken.add(name)
+        node.name = name
+
+
+def sort_nodes(graph: onnx.GraphProto) -> None:
+    """Put the nodes of a graph and its subgraphs into topological order, where they are not.
+
+    Raises:
+        InvalidModelError: nodes wait for each other.
+    """
+    for node in graph.node:
+        for subgraph in subgraphs(node):
+            sort_nodes(subgraph)
+    producers = {name: index for index, node in enumerate(graph.node) for name in node.output if name}
+    needs: dict[int, set[int]] = {}
+    is_sorted = True
+    for index, node in enumerate(graph.node):
+        needs[index] = {producers[name] for name in _reads(node) if name in producers}
+        is_sorted = is_sorted and all(source < index for source in needs[index])
+    if is_sorted:
+        return
+    try:
+        order = list(graphlib.TopologicalSorter(needs).static_order())
+    except graphlib.CycleError as error:
+        circle = " -> ".join(graph.node[index].name for index in error.args[1])
+        raise InvalidModelError("nodes wait for each other's outputs", where=circle) from error
+    nodes = onnx.GraphProto(node=[graph.node[index] for index in order]).node
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _reads(node: onnx.NodeProto) -> Iterator[str]:
+    yield from node.input
+    for subgraph in subgraphs(node):
+        for inner in subgraph.node:
+            yield from _reads(inner)
+        yield from (value.name for value in subgraph.output)
+
+
+def without_unknown_ops(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model as the checker takes it: operators nobody knows are a backend's business, not the checker's."""
+    unknown = {
+        node.name
+        for graph in every_graph(proto.graph)
+        for node in graph.node
+        if not node.domain and not onnx.defs.has(node.op_type)
+    }
+    if not unknown:
+        return proto
+    checked = onnx.ModelProto()
+    checked.CopyFrom(proto)
+    checked.opset_import.add(domain=_UNKNOWN_DOMAIN, version=1)
+    for graph in every_graph(checked.graph):
+        for node in graph.node:
+            if node.name in unknown:
+                node.domain = _UNKNOWN_DOMAIN
+    return checked

@@ -1,0 +1,230 @@
+"""Hypothesis strategies: small random models for property tests.
+
+from hypothesis import given
+from edgecc.testing import check_contract
+from edgecc.testing.strategies import models
+
+@given(models())
+def test_on_random_models(model):
+    check_contract(MyPass(), model)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from edgecc.model import Constant, Model, Tensor
+from edgecc.opset import INTERNAL_OPSET
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import DrawFn, SearchStrategy
+
+    Step = Callable[["_Builder", Tensor], Tensor | None]
+
+#: Larger sizes find nothing more and take longer.
+_CHANNELS, _SIDE = (1, 2, 4), (3, 6)
+
+
+def models(max_nodes: int = 10) -> SearchStrategy[Model]:
+    """Random graphs of convolutions, normalizations, pooling, padding, arithmetic, shape operators and identities.
+
+    Tensors have several readers, constants are shared, inner tensors are outputs, and the batch may be open. Values
+    stay within a few orders of magnitude and nothing cancels, so that a ROUNDING pass can be held to a tolerance.
+
+    Args:
+        max_nodes: nodes, not counting the Identity that an output may need.
+    """
+    # Imported here: only tests have Hypothesis.
+    from hypothesis import strategies as st
+
+    @st.composite
+    def build(draw: DrawFn) -> Model:
+        builder = _Builder(draw)
+        for _ in range(draw(st.integers(1, max_nodes))):
+            builder.grow()
+        return builder.finish()
+
+    return build()
+
+
+class _Builder:
+    """Adds one random node after the other; every tensor has four axes."""
+
+    def __init__(self, draw: DrawFn) -> None:
+        self.draw = draw
+        batch = self.pick([1, 2, "N"])
+        side = self.pick(_SIDE)
+        self.tensors: list[Tensor] = [gs.Variable("x", np.dtype(np.float32), [batch, self.pick(_CHANNELS), side, side])]
+        self.model = Model(gs.Graph([], [self.tensors[0]], [], opset=INTERNAL_OPSET))
+        self.constants: list[Constant] = []
+
+    def pick(self, options: Any) -> Any:
+        from hypothesis import strategies as st
+
+        return self.draw(st.sampled_from(list(options)))
+
+    def flip(self) -> bool:
+        from hypothesis import strategies as st
+
+        return self.draw(st.booleans())
+
+    def grow(self) -> None:
+        """One more node, if the drawn operator can read the drawn tensor."""
+        # Late tensors more often: chains are what passes match.
+        source = self.tensors[-1] if self.flip() or self.flip() else self.pick(self.tensors)
+        result = self.pick(_STEPS)(self, source)
+        if result is not None:
+            self.tensors.append(result)
+
+    def finish(self) -> Model:
+        """Everything that nothing reads, and some of the rest, are the model's outputs."""
+        outputs = [t for t in self.tensors[1:] if not t.outputs or self.pick([False] * 7 + [True])]
+        for tensor in outputs or [self.tensors[0]]:
+            if not tensor.inputs or self.pick([False, False, True]):
+                tensor = self.node("Identity", [tensor], tensor.shape)
+            self.model.graph.outputs.append(tensor)
+        self.model.cleanup()
+        return self.model
+
+    def node(self, op: str, inputs: list[Tensor], shape: Any, **attributes: object) -> Tensor:
+        output = self.model.variable("t", np.float32, shape)
+        self.model.add(op, inputs, [output], attributes=attributes)
+        return output
+
+    def weights(self, *shape: int, positive: bool = False) -> Constant:
+        """Values between 0.5 and 1 in size; now and then a constant that is there already."""
+        old = [c for c in self.constants if c.shape == list(shape) and (not positive or c.name.startswith("positive"))]
+        if old and self.flip():
+            return old[0]
+        rng = np.random.default_rng(len(self.constants))
+        values = rng.uniform(0.5, 1, shape)
+        if not positive:
+            values *= rng.choice([-1, 1], shape)
+        constant = self.model.constant("positive" if positive else "c", values.astype(np.float32))
+        self.constants.append(constant)
+        return constant
+
+    def integers(self, *values: int) -> Constant:
+        return self.model.constant("i", np.array(values, np.int64))
+
+
+def _unary(b: _Builder, x: Tensor) -> Tensor:
+    return b.node(b.pick(["Relu", "Sigmoid", "Tanh", "Abs", "Identity", "Dropout"]), [x], x.shape)
+
+
+def _cast(b: _Builder, x: Tensor) -> Tensor:
+    return b.node("Cast", [x], x.shape, to=1)
+
+
+def _binary(b: _Builder, x: Tensor) -> Tensor:
+    other = b.pick([t for t in b.tensors if t.shape == x.shape])
+    return b.node(b.pick(["Add", "Max", "Min"]), [x, other], x.shape)
+
+
+def _per_channel(b: _Builder, x: Tensor) -> Tensor:
+    constant = b.weights(*b.pick([(x.shape[1], 1, 1), (1, x.shape[1], 1, 1), (1,), ()]))
+    op = b.pick(["Mul", "Div", "Add", "Sub"])
+    return b.node(op, [constant, x] if op in ("Mul", "Add") and b.flip() else [x, constant], x.shape)
+
+
+def _neutral(b: _Builder, x: Tensor) -> Tensor:
+    op = b.pick(["Mul", "Div", "Sub", "Add"])
+    return b.node(op, [x, b.model.constant("n", np.array(float(op in ("Mul", "Div")), np.float32))], x.shape)
+
+
+def _conv(b: _Builder, x: Tensor) -> Tensor | None:
+    batch, channels, side, _ = x.shape
+    kernel, pad, outputs = b.pick([1, 3]), b.pick([0, 1]), b.pick(_CHANNELS)
+    group = b.pick([1, channels] if outputs % channels == 0 else [1])
+    size = side + 2 * pad - kernel + 1
+    if size < 1:
+        return None
+    inputs: list[Tensor] = [x, b.weights(outputs, channels // group, kernel, kernel)]
+    if b.flip():
+        inputs.append(b.weights(outputs))
+    return b.node("Conv", inputs, [batch, outputs, size, size], group=group, pads=[pad] * 4)
+
+
+def _conv_transpose(b: _Builder, x: Tensor) -> Tensor | None:
+    batch, channels, side, _ = x.shape
+    group, outputs = b.pick([1, channels]), b.pick([1, 2])
+    if side > 6:
+        return None
+    weights = b.weights(channels, outputs, 2, 2)
+    return b.node("ConvTranspose", [x, weights], [batch, outputs * group, side + 1, side + 1], group=group)
+
+
+def _batchnorm(b: _Builder, x: Tensor) -> Tensor:
+    channels = x.shape[1]
+    constants = [b.weights(channels), b.weights(channels), b.weights(channels), b.weights(channels, positive=True)]
+    return b.node("BatchNormalization", [x, *constants], x.shape)
+
+
+def _pad(b: _Builder, x: Tensor) -> Tensor | None:
+    batch, channels, side, _ = x.shape
+    top, bottom = b.pick([0, 1, 2]), b.pick([0, 1])
+    if side > 8:
+        return None
+    inputs: list[Tensor] = [x, b.integers(0, 0, top, top, 0, 0, bottom, bottom)]
+    if b.flip():
+        inputs.append(b.model.constant("v", np.array(b.pick([0.0, 0.0, 1.0]), np.float32)))
+    return b.node("Pad", inputs, [batch, channels, side + top + bottom, side + top + bottom])
+
+
+def _pool(b: _Builder, x: Tensor) -> Tensor | None:
+    batch, channels, side, _ = x.shape
+    pad, op = b.pick([0, 1]), b.pick(["MaxPool", "AveragePool"])
+    extra = {"count_include_pad": int(b.flip())} if op == "AveragePool" else {}
+    size = side + 2 * pad - 2
+    if size < 1:
+        return None
+    return b.node(op, [x], [batch, channels, size, size], kernel_shape=[3, 3], pads=[pad] * 4, **extra)
+
+
+def _concat(b: _Builder, x: Tensor) -> Tensor | None:
+    others = [t for t in b.tensors if t.shape[0] == x.shape[0] and t.shape[2:] == x.shape[2:]]
+    parts = [x, *(b.pick(others) for _ in range(b.pick([0, 1, 1])))]
+    channels = sum(t.shape[1] for t in parts)
+    return b.node("Concat", parts, [x.shape[0], channels, *x.shape[2:]], axis=1) if channels <= 8 else None
+
+
+def _reshape(b: _Builder, x: Tensor) -> Tensor:
+    batch, channels, side, _ = x.shape
+    if b.flip():
+        return b.node("Reshape", [x, b.integers(0, -1, side, side)], x.shape)
+    flat = b.node("Reshape", [x, b.integers(0, 0, -1)], [batch, channels, side * side])
+    return b.node("Reshape", [flat, b.integers(0, channels, side, side)], x.shape)
+
+
+def _transpose(b: _Builder, x: Tensor) -> Tensor:
+    return b.node("Transpose", [x], x.shape, perm=b.pick([[0, 1, 2, 3], [0, 1, 3, 2]]))
+
+
+def _slice(b: _Builder, x: Tensor) -> Tensor:
+    start = b.pick([0, 0, 1]) if x.shape[1] > 1 else 0
+    inputs: list[Tensor] = [x, b.integers(start), b.integers(b.pick([x.shape[1], 2**31 - 1])), b.integers(1)]
+    return b.node("Slice", inputs, [x.shape[0], x.shape[1] - start, *x.shape[2:]])
+
+
+def _in_a_row(*steps: Step) -> Step:
+    """What passes look for: several nodes, each of which reads the one before."""
+
+    def together(b: _Builder, x: Tensor) -> Tensor | None:
+        last: Tensor | None = x
+        for step in steps:
+            last = step(b, last) if last is not None else None
+        return last
+
+    return together
+
+
+_STEPS: tuple[Step, ...] = (
+    *(_unary, _cast, _binary, _per_channel, _neutral, _conv, _conv_transpose, _batchnorm, _pad),
+    *(_pool, _concat, _reshape, _transpose, _slice),
+    *(_in_a_row(_conv, _batchnorm), _in_a_row(_conv_transpose, _batchnorm), _in_a_row(_conv, _per_channel)),
+    *(_in_a_row(_pad, _conv), _in_a_row(_unary, _pad, _pool), _in_a_row(_pad, _conv, _batchnorm)),
+)

@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from edgecc.backend import Compiled
+from edgecc.errors import OptionError, RunnerError, UnavailableError
+from edgecc.feeds import random_feeds
+from edgecc.model import Model
+from edgecc.options import build
+from edgecc.registry import default_registry
+from edgecc.runner import Runner
+from edgecc_onnxruntime import writer
+from edgecc_onnxruntime.backend import OnnxRuntimeBackend
+from edgecc_onnxruntime.ort_file import UnknownLayoutError, canonical
+from edgecc_onnxruntime.target import OnnxRuntimeTarget
+
+BACKEND = OnnxRuntimeBackend()
+ONNX = OnnxRuntimeTarget()
+ORT = ONNX.for_suffix(".ort")
+NET = """
+<ir_version: 11, opset_import: ["" : 23]>
+net (float[1,3,8,8] x) => (float[1,4] y, float[1,4,8,8] h)
+<float[4,3,3,3] w = {WEIGHTS}, float[4] b = {0.1, -0.2, 0.3, 0.4}, int64[2] flat = {1, 4}>
+{
+    c = Conv <pads = [1, 1, 1, 1]> (x, w, b)
+    h = Relu(c)
+    p = GlobalAveragePool(h)
+    r = Reshape(p, flat)
+    y = Softmax <axis = -1> (r)
+}
+"""
+
+
+@pytest.fixture
+def net() -> Model:
+    weights = np.random.default_rng(0).standard_normal(108).round(3)
+    return Model.from_text(NET.replace("WEIGHTS", ", ".join(map(str, weights.tolist()))))
+
+
+def write(compiled: Compiled, path: Path) -> Path:
+    compiled = BACKEND.name_files(compiled, path.name)
+    for index, (suffix, contents) in enumerate(compiled.files.items()):
+        place = path if index == 0 else path.with_name(path.name + suffix)
+        place.write_bytes(contents)
+    return path
+
+
+def run(path: Path, feeds: dict[str, np.ndarray], **options: object) -> dict[str, np.ndarray]:
+    with Runner(path, BACKEND, options=options, timeout=60) as runner:
+        return runner.infer(feeds)
+
+
+def test_found_through_the_entry_point() -> None:
+    backend = default_registry().backend("onnxruntime")
+    assert isinstance(backend, OnnxRuntimeBackend)
+    assert default_registry().backend_for_suffix(".ort") is backend
+
+
+@pytest.mark.parametrize("target", [ONNX, ORT], ids=["onnx", "ort"])
+def test_compiled_file_computes_what_the_model_computes(net: Model, tmp_path: Path, target: OnnxRuntimeTarget) -> None:
+    net.save(tmp_path / "source.onnx")
+    feeds = random_feeds(net.signature, 0)
+    path = write(BACKEND.compile(net, target), tmp_path / f"out.{target.format}")
+    expected, outputs = run(tmp_path / "source.onnx", feeds), run(path, feeds)
+    assert list(outputs) == ["y", "h"]
+    for name, values in expected.items():
+        np.testing.assert_allclose(outputs[name], values, atol=1e-6)
+
+
+@pytest.mark.parametrize("target", [ONNX, ORT], ids=["onnx", "ort"])
+def test_model_is_not_changed(net: Model, target: OnnxRuntimeTarget) -> None:
+    before = net.digest()
+    assert BACKEND.find_unsupported(net, target) == []
+    BACKEND.compile(net, target)
+    assert net.digest() == before
+
+
+def test_two_processes_write_the_same_bytes(net: Model, tmp_path: Path) -> None:
+    net.save(tmp_path / "m.onnx")
+    script = f"""
+import hashlib
+from edgecc.model import Model
+from edgecc_onnxruntime.backend import OnnxRuntimeBackend
+from edgecc_onnxruntime.target import OnnxRuntimeTarget
+model = Model.load({str(tmp_path / "m.onnx")!r})
+for suffix in (".onnx", ".ort"):
+    files = OnnxRuntimeBackend().compile(model, OnnxRuntimeTarget().for_suffix(suffix)).files
+    print(hashlib.sha256(files[suffix]).hexdigest())
+"""
+    runs = {subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout for _ in range(2)}
+    assert len(runs) == 1
+    assert len(runs.pop().split()) == 2
+
+
+def test_correspondence_and_details(net: Model) -> None:
+    compiled = BACKEND.compile(net, ONNX)
+    assert {match.source for match in compiled.correspondence} == {"x", "c", "h", "p", "r", "y"}
+    assert all(match.source == match.target for match in compiled.correspondence)
+    assert compiled.details["operators"] == {"Conv": 1, "GlobalAveragePool": 1, "Relu": 1, "Reshape": 1, "Softmax": 1}
+    ort = BACKEND.compile(net, ORT)
+    assert [match.source for match in ort.correspondence] == ["x", "y", "h"]
+    assert "optimize=all" in ort.notes[0]
+
+
+def test_optimized_onnx(net: Model, tmp_path: Path) -> None:
+    path = write(BACKEND.compile(net, OnnxRuntimeTarget(optimize="extended")), tmp_path / "m.onnx")
+    assert "FusedConv" in {node.op_type for node in onnx.load(path).graph.node}
+    assert BACKEND.compile(net, OnnxRuntimeTarget(optimize="none")).files == BACKEND.compile(net, ONNX).files
+
+
+def test_ort_file_of_all_kinds_of_fields(tmp_path: Path) -> None:
+    model = Model.from_text("""
+    <ir_version: 11, opset_import: ["" : 23]>
+    g (float[N,4] x, bool c) => (float[N,4] y, int64[K,2] z)
+    <float[4] one = {1, 1, 1, 1}>
+    {
+        y = If (c) <
+            then_branch = a () => (float[N,4] t) { t = Add(x, one) },
+            else_branch = b () => (float[N,4] e) { e = Elu <alpha = 0.5> (x) }
+        >
+        n = NonZero(x)
+        z = Transpose <perm = [1, 0]> (n)
+    }
+    """)
+    path = write(BACKEND.compile(model, ORT), tmp_path / "m.ort")
+    x = np.array([[1, -1, 0, 2]], np.float32)
+    outputs = run(path, {"x": x, "c": np.array(True)})
+    np.testing.assert_array_equal(outputs["y"], x + 1)
+    assert outputs["z"].tolist() == [[0, 0], [0, 1], [0, 3]]
+    assert run(path, {"x": x, "c": np.array(False)})["y"][0, 1] == pytest.approx(0.5 * np.expm1(-1.0))
+
+
+def test_newer_ort_files_are_left_as_they_are(net: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UnknownLayoutError):
+        canonical(b"\0" * 64)
+    monkeypatch.setattr("edgecc_onnxruntime.ort_file._TABLES", {"InferenceSession": {0: "str"}})
+    compiled = BACKEND.compile(net, ORT)
+    assert "two runs may write different bytes" in compiled.notes[0]
+    assert compiled.files
+
+
+def test_weights_past_the_limit_lie_beside_the_file(
+    net: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "MAX_FILE_BYTES", 100)
+    monkeypatch.setattr(writer, "_MIN_EXTERNAL_BYTES", 64)
+    feeds = random_feeds(net.signature, 0)
+    net.save(tmp_path / "source.onnx")
+    compiled = BACKEND.compile(net, ONNX)
+    assert list(compiled.files) == [".onnx", ".data"]
+    path = write(compiled, tmp_path / "big net.onnx")
+    assert (tmp_path / "big net.onnx.data").stat().st_size == 108 * 4
+    np.testing.assert_allclose(run(path, feeds)["y"], run(tmp_path / "source.onnx", feeds)["y"], atol=1e-6)
+    with pytest.raises(OptionError, match=r"an \.ort file cannot be had for a model past 2 GB"):
+        BACKEND.compile(net, ORT)
+    with pytest.raises(OptionError, match="option 'optimize' cannot be had"):
+        BACKEND.compile(net, OnnxRuntimeTarget(optimize="all"))
+
+
+def test_options_are_checked() -> None:
+    with pytest.raises(OptionError, match="option 'opset'"):
+        build(OnnxRuntimeTarget, "target", "onnxruntime", {"opset": 12})
+    with pytest.raises(OptionError, match="option 'optimize'"):
+        build(OnnxRuntimeTarget, "target", "onnxruntime", {"optimize": "most"})
+    assert ORT.spec() == "onnxruntime:format=ort"
+
+
+# ------------------------------------------------------------------------------------------------------------ session
+
+
+def test_session_says_what_it_is(net: Model, tmp_path: Path) -> None:
+    path = write(BACKEND.compile(net, ONNX), tmp_path / "m.onnx")
+    with Runner(path, BACKEND, threads=2, timeout=60) as runner:
+        assert runner.info["tool"] == "onnxruntime"
+        assert runner.info["device"] == "cpu"
+        assert runner.info["threads"] == 2
+        assert runner.info["providers"] == ["CPUExecutionProvider"]
+        assert [str(spec) for spec in runner.inputs] == ["x: float32[1, 3, 8, 8]"]
+        assert len(runner.time(3)) == 3
+
+
+def test_open_dimensions_and_new_feeds(tmp_path: Path) -> None:
+    model = Model.from_text("g (float[N,2] x) => (float[N,2] y) { y = Relu(x) }")
+    path = write(BACKEND.compile(model, ONNX), tmp_path / "m.onnx")
+    with Runner(path, BACKEND, timeout=60) as runner:
+        assert [str(spec) for spec in runner.inputs] == ["x: float32[x_0, 2]"]
+        for rows in (1, 3, 2):
+            x = np.full((rows, 2), rows, np.float32)
+            np.testing.assert_array_equal(runner.infer({"x": x})["y"], x)
+
+
+def test_text_goes_in_and_out(tmp_path: Path) -> None:
+    model = Model.from_text("g (string[2] x) => (string[2] y) { y = Identity(x) }")
+    path = write(BACKEND.compile(model, ONNX), tmp_path / "m.onnx")
+    assert run(path, {"x": np.array(["ab", "ß"])})["y"].tolist() == ["ab", "ß"]
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [({"threds": 1}, "unknown option 'threds'"), ({"optimize": "most"}, "option optimize is 'most'")],
+)
+def test_wrong_session_options(net: Model, tmp_path: Path, options: dict[str, object], text: str) -> None:
+    path = write(BACKEND.compile(net, ONNX), tmp_path / "m.onnx")
+    with pytest.raises(RunnerError) as caught:
+        run(path, {}, **options)
+    assert text in caught.value.why
+
+
+@pytest.mark.parametrize("name", ["CUDAExecutionProvider", "nonsense"])
+def test_provider_that_is_not_here(net: Model, tmp_path: Path, name: str) -> None:
+    path = write(BACKEND.compile(net, ONNX), tmp_path / "m.onnx")
+    import onnxruntime
+
+    if name in onnxruntime.get_available_providers():
+        pytest.skip("this machine has it")
+    with pytest.raises(UnavailableError, match=f"execution provider '{name}' is not in this ONNX Runtime") as caught:
+        run(path, {}, provider=name)
+    assert ("onnxruntime-gpu" if name.startswith("CUDA") else "check the name") in caught.value.hint
+
+
+def test_file_that_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(b"not a model")
+    with pytest.raises(RunnerError, match="the runtime failed loading the artifact"):
+        run(tmp_path / "m.onnx", {})

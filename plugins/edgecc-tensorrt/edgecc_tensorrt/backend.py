@@ -1,0 +1,117 @@
+"""The TensorRT backend."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from edgecc.backend import Availability, Backend, Compiled, TensorMatch
+from edgecc.errors import Unsupported, UnsupportedError
+from edgecc_tensorrt.target import TensorRTTarget
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from edgecc.model import Model
+    from edgecc.passes.base import Pass
+    from edgecc.target import Target
+    from edgecc_tensorrt.layers import Layer
+
+
+class TensorRTBackend(Backend):
+    """Builds engines from typed ONNX; the same model always gives the same bytes with TensorRT-RTX."""
+
+    target: ClassVar[type[Target]] = TensorRTTarget
+
+    def passes(self, target: Target) -> Sequence[Pass]:
+        from edgecc.passes.convert_float16 import ConvertFloat16
+        from edgecc.passes.eliminate_identity import EliminateIdentity
+        from edgecc.passes.fold_batchnorm import FoldBatchNorm
+        from edgecc.passes.fuse_pad import FusePad
+
+        steps: list[Pass] = [EliminateIdentity(), FoldBatchNorm(), FusePad()]
+        if cast("TensorRTTarget", target).precision == "float16":
+            steps.append(ConvertFloat16())
+        return steps
+
+    def find_unsupported(self, model: Model, target: Target) -> list[Unsupported]:
+        from edgecc_tensorrt.sdk import find_sdk
+        from edgecc_tensorrt.support import find_unsupported
+
+        return find_unsupported(find_sdk(), model, cast("TensorRTTarget", target))
+
+    def compile(self, model: Model, target: Target) -> Compiled:
+        from edgecc.model import origins
+        from edgecc_tensorrt.building import BuildError, build, parse
+        from edgecc_tensorrt.layers import as_json, layers_of, memory_of
+        from edgecc_tensorrt.log import warnings
+        from edgecc_tensorrt.sdk import find_sdk
+        from edgecc_tensorrt.support import blame, float64_note
+        from edgecc_tensorrt.typed_onnx import TypedOnnx
+
+        sdk = find_sdk()
+        typed = TypedOnnx.of(model)
+        parsed = parse(sdk, typed)
+        try:
+            engine = build(sdk, parsed, cast("TensorRTTarget", target), model.signature.inputs)
+        except BuildError as error:
+            raise UnsupportedError(target.spec(), blame(model, error.why)) from error
+        sources = {node.name: origins(node) for node in model.all_nodes()}
+        layers = layers_of(parsed.log, sources)
+        notes = [note for note in (float64_note(model), *warnings(parsed.log)) if note]
+        memory = memory_of(parsed.log)
+        del parsed  # the builder's copy of the weights goes before the file below is put together
+        file = typed.to_bytes()
+        if file is None:
+            notes.append("the typed ONNX file is left out: protobuf holds no model over 2 GB")
+        files: dict[str, Buffer] = {".engine": memoryview(engine)}
+        if file is not None:
+            files[".onnx"] = file
+        details: dict[str, object] = {
+            "sdk": f"{sdk.package} {sdk.version}",
+            "layers": as_json(layers),
+            "fusion": _summary(model, layers),
+            "device_memory": memory,
+        }
+        return Compiled(files, _correspondence(model), notes, details)
+
+    def can_compile(self) -> Availability:
+        from edgecc_tensorrt.sdk import availability
+
+        return availability()
+
+    def can_run(self) -> Availability:
+        from edgecc_tensorrt.session import Unavailable, check
+
+        try:
+            check()
+        except Unavailable as error:
+            reason, _, hint = str(error).partition("\n")
+            return Availability(reason, hint)
+        return Availability()
+
+    def versions(self) -> dict[str, str]:
+        names = ("edgecc-tensorrt", "tensorrt", "tensorrt-rtx")
+        found = {}
+        for name in names:
+            try:
+                found[name] = importlib.metadata.version(name)
+            except importlib.metadata.PackageNotFoundError:
+                continue
+        return found
+
+    def session_file(self) -> Path:
+        return Path(__file__).with_name("session.py")
+
+
+def _summary(model: Model, layers: list[Layer]) -> dict[str, int]:
+    """How many of the model's nodes run in how many layers."""
+    named = {name for layer in layers for name in layer.nodes}
+    return {"nodes": len(model.nodes()), "layers": len(layers), "nodes_in_layers": len(named)}
+
+
+def _correspondence(model: Model) -> list[TensorMatch]:
+    signature = model.signature
+    return [TensorMatch(spec.name, spec.name) for spec in (*signature.inputs, *signature.outputs)]

@@ -1,0 +1,17 @@
+"""What the entry point `tensorrt` brings to edgecc."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgecc.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from edgecc.backend import Backend
+
+
+@hookimpl
+def edgecc_backends() -> list[type[Backend]]:
+    from edgecc_tensorrt.backend import TensorRTBackend
+
+    return [TensorRTBackend]

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+
+from edgecc.model import Model
+from edgecc_tensorrt import typed_onnx
+from edgecc_tensorrt.typed_onnx import TypedOnnx
+
+from .nets import CONV, numbers
+
+WIDE = f"g (float[1,32] x) => (float[1,32] y) <float[32,32] w = {{{numbers(1024)}}}> {{ y = MatMul(x, w) }}"
+
+
+def test_large_weights_are_shared_not_copied() -> None:
+    model = Model.from_text(WIDE)
+    typed = TypedOnnx.of(model)
+    weight = next(t for t in model.tensors() if t.name == "w")
+    assert np.shares_memory(typed.weights["w"], weight.values)
+    assert not typed.proto.graph.initializer[0].raw_data
+    assert [i.name for i in typed.proto.graph.input] == ["x"]
+
+
+@pytest.mark.parametrize("text", [WIDE, CONV])
+def test_the_file_is_the_model(text: str) -> None:
+    model = Model.from_text(text)
+    model.metadata["author"] = "somebody"
+    found = onnx.load_from_string(bytes(TypedOnnx.of(model).to_bytes() or b""))
+    wanted = model.to_proto()
+    del wanted.graph.value_info[:]
+    for proto in (found, wanted):
+        ordered = sorted(proto.graph.initializer, key=lambda t: t.name)
+        del proto.graph.initializer[:]
+        proto.graph.initializer.extend(ordered)
+    assert found == wanted
+
+
+def test_over_two_gigabytes_there_is_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(typed_onnx, "MAX_BYTES", 1000)
+    assert TypedOnnx.of(Model.from_text(WIDE)).to_bytes() is None

@@ -1,0 +1,55 @@
+"""`edgecc inspect`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+Run = Callable[..., "Outcome"]  # noqa: F821 - of conftest.py
+
+
+def test_shows_what_is_in_the_model(edgecc: Run, digits: Path) -> None:
+    done = edgecc("inspect", digits)
+    assert (done.code, done.err) == (0, "")
+    assert "input   image: float32[" in done.out
+    assert "parameters" in done.out
+    assert "Conv" in done.out
+    assert "tflite: yes" in done.out
+    assert "onnxruntime: yes" in done.out
+
+
+def test_says_why_a_target_cannot_take_it(edgecc: Run, save: Callable[[str], Path]) -> None:
+    """This is an answer, not a failure."""
+    source = save("g (float[1,4] x) => (float[1,4] y) { y = my.domain.Frobnicate(x) }")
+    done = edgecc("inspect", source, "-t", "tflite")
+    assert done.code == 0
+    assert "tflite: no, 1 nodes cannot be compiled" in done.out
+    assert "Frobnicate" in done.out
+
+
+def test_lists_nodes(edgecc: Run, small: Path) -> None:
+    done = edgecc("inspect", small, "--nodes", "-t", "onnxruntime")
+    assert "Relu" in done.out
+    assert "y[1, 4]" in done.out
+
+
+def test_json(edgecc: Run, small: Path) -> None:
+    facts = json.loads(edgecc("inspect", small, "--json", "--nodes").out)
+    assert facts["signature"]["inputs"] == [{"name": "x", "dtype": "float32", "shape": [1, 4]}]
+    assert facts["parameters"] == 0
+    assert {"target": "tflite", "unsupported": [], "problem": ""} in facts["targets"]
+    assert facts["nodes"][-1]["op"] == "Relu"
+
+
+def test_open_dimensions_keep_their_names(edgecc: Run, save: Callable[[str], Path]) -> None:
+    source = save("g (float[batch,4] x) => (float[batch,4] y) { y = Relu(x) }")
+    assert "x: float32[batch, 4]" in edgecc("inspect", source, "-t", "onnxruntime").out
+    assert "x: float32[2, 4]" in edgecc("inspect", source, "-t", "onnxruntime", "--shape", "x=2,4").out
+
+
+def test_damaged_source(edgecc: Run) -> None:
+    Path("empty.onnx").touch()
+    done = edgecc("inspect", "empty.onnx")
+    assert done.code == 2
+    assert "empty.onnx is empty" in done.err

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgecc.compare import compare, recorded_source
+from edgecc.correspondence import Boundary
+from edgecc.errors import InvalidModelError, OptionError
+from edgecc.runner import Runner
+from edgecc.signature import Signature, TensorSpec
+
+MakeRunner = Callable[..., Runner]
+X = np.array([[1, 2, 3], [6, 5, 4]], np.float32)
+
+
+def report(runner: Runner, **values: Any) -> None:
+    runner.artifact.with_name(runner.artifact.name + ".report.json").write_text(json.dumps(values))
+
+
+def test_equal_models(make_runner: MakeRunner) -> None:
+    source = make_runner()
+    result = compare([make_runner(), make_runner()], source)
+    assert (result.source, result.data, result.samples) == (str(source.artifact), "random values (seed 0)", 8)
+    assert len(result.comparisons) == 2
+    for row in result.comparisons:
+        assert (row.error, row.notes, row.accuracy) == ("", (), None)
+        assert list(row.outputs) == ["y"]
+        assert row.outputs["y"].max_abs == 0
+        assert row.outputs["y"].sqnr_db == math.inf
+        assert row.outputs["y"].top1 == 1.0
+
+
+def test_difference_by_hand(make_runner: MakeRunner) -> None:
+    worse = make_runner("def run(self):\n    self.y = self.x * 2\n    self.y[0, 2] = 0")
+    result = compare([worse], make_runner(), {"x": X})
+    figures = result.comparisons[0].outputs["y"]
+    # 2x = (2, 4, 6), (12, 10, 8): squares sum to 364; the artifact lacks the 6.
+    assert (figures.max_abs, figures.mean_abs, figures.relative) == (6, 1, 0.5)
+    assert figures.sqnr_db == pytest.approx(10 * math.log10(364 / 36))
+    assert figures.top1 == 0.5
+    assert result.samples == 2
+
+
+def test_accuracy_with_labels_and_a_last_batch_that_is_not_full(make_runner: MakeRunner, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((5, 3)).astype(np.float32)
+    labels = values.argmax(axis=1)
+    labels[4] = (labels[4] + 1) % 3
+    np.savez(tmp_path / "data.npz", x=values, y=labels)
+    negated = make_runner("def run(self):\n    self.y = -self.x")
+    result = compare([make_runner(), negated], make_runner(), tmp_path / "data.npz")
+    assert result.samples == 5
+    assert result.accuracy == pytest.approx(0.8)
+    assert result.comparisons[0].accuracy == pytest.approx(0.8)
+    assert result.comparisons[1].accuracy == pytest.approx(float((values.argmin(axis=1) == labels).mean()))
+    assert result.comparisons[1].outputs["y"].cosine == pytest.approx(-1)
+    assert compare([make_runner()], make_runner(), tmp_path / "data.npz", samples=3).samples == 3
+
+
+def test_other_names_are_matched_by_order_and_said_so(make_runner: MakeRunner) -> None:
+    body = """
+inputs = [{"name": "input_1", "shape": [2, 3], "dtype": "float32"}]
+outputs = [{"name": "Identity", "shape": [2, 3], "dtype": "float32"}]
+def set_inputs(self, feeds): self.x = feeds["input_1"]
+def get_outputs(self): return {"Identity": self.y}
+"""
+    (row,) = compare([make_runner(body)], make_runner()).comparisons
+    assert row.outputs["y"].max_abs == 0
+    assert row.notes == ("inputs are matched by order: x = input_1", "outputs are matched by order: y = Identity")
+
+
+def test_recorded_layout_and_scale(make_runner: MakeRunner) -> None:
+    body = """
+inputs = [{"name": "x", "shape": [3, 2], "dtype": "int8"}]
+outputs = [{"name": "out", "shape": [3, 2], "dtype": "float32"}]
+def run(self): self.y = self.x.astype(np.float32) * 0.5 * 2
+def get_outputs(self): return {"out": self.y}
+"""
+    runner = make_runner(body, name="other.fake")
+    matches = [
+        {"source": "x", "target": "x", "layout": [1, 0], "scale": 0.5, "zero_point": 0},
+        {"source": "y", "target": "out", "layout": [1, 0], "scale": None, "zero_point": None},
+    ]
+    report(runner, correspondence=matches)
+    (row,) = compare([runner], make_runner(), {"x": X}).comparisons
+    assert row.error == ""
+    assert row.notes == ()
+    assert row.outputs["y"].max_abs == 0
+
+
+def test_open_dimensions_of_the_source_are_as_the_artifact_has_them(make_runner: MakeRunner) -> None:
+    body = 'inputs = [{"name": "x", "shape": [-1, -1], "dtype": "float32"}]'
+    (row,) = compare([make_runner()], make_runner(body)).comparisons
+    assert row.error == ""
+
+
+def test_quantized_boundary_saturates() -> None:
+    source = Signature((TensorSpec("x", "float32", (3,)),), (TensorSpec("y", "float32", (3,)),))
+    target = Signature((TensorSpec("x", "uint8", (3,)),), (TensorSpec("y", "uint8", (3,)),))
+    matches = [{"source": n, "target": n, "layout": None, "scale": 0.1, "zero_point": 100} for n in "xy"]
+    boundary = Boundary.between(source, target, matches)
+    stored = boundary.inputs({"x": np.array([0.0, 1.24, 99.0])})["x"]
+    assert stored.tolist() == [100, 112, 255]
+    assert stored.dtype == np.uint8
+    restored = boundary.outputs({"y": stored})["y"]
+    np.testing.assert_allclose(restored, [0, 1.2, 15.5], rtol=1e-6)
+    assert restored.dtype == np.float32
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_a_crash_is_a_result(make_runner: MakeRunner) -> None:
+    crashing = make_runner("def run(self):\n    os.kill(os.getpid(), signal.SIGSEGV)")
+    unavailable = make_runner(missing="there is no GPU")
+    rows = compare([crashing, unavailable, make_runner()], make_runner()).comparisons
+    assert "SIGSEGV" in rows[0].error
+    assert rows[0].outputs == {}
+    assert "there is no GPU" in rows[1].error
+    assert rows[2].error == ""
+
+
+def test_artifact_of_another_source(make_runner: MakeRunner) -> None:
+    body = 'inputs = [{"name": n, "shape": [2, 3], "dtype": "float32"} for n in "ab"]'
+    (row,) = compare([make_runner(body)], make_runner()).comparisons
+    assert "the artifact has 2 inputs, the source has 1" in row.error
+    wrong = make_runner("def run(self):\n    self.y = self.x[:, :2]")
+    (row,) = compare([wrong], make_runner()).comparisons
+    assert "output 'y' has shape [2, 2], the source's has [2, 3]" in row.error
+
+
+def test_source_that_is_not_known(make_runner: MakeRunner) -> None:
+    runner = make_runner()
+    with pytest.raises(InvalidModelError, match="the source to compare with is not known") as caught:
+        compare([runner])
+    assert caught.value.hint == "name it: --source MODEL.onnx"
+    report(runner, recipe={"source": "gone.onnx"})
+    with pytest.raises(InvalidModelError) as caught:
+        compare([runner])
+    assert caught.value.why == "model.fake was compiled from gone.onnx, which is not there"
+
+
+def test_source_that_onnx_runtime_does_not_run(make_runner: MakeRunner) -> None:
+    with pytest.raises(InvalidModelError, match=r"model\.h5 cannot be run as the source"):
+        compare([make_runner()], "model.h5")
+
+
+def test_recorded_source(make_runner: MakeRunner, tmp_path: Path) -> None:
+    runner = make_runner()
+    (tmp_path / "m.onnx").write_bytes(b"changed")
+    report(runner, recipe={"source": "m.onnx"}, source_sha256="0" * 64)
+    notes: list[str] = []
+    assert recorded_source([runner.artifact], notes) == tmp_path / "m.onnx"
+    assert notes == [f"{tmp_path / 'm.onnx'} has changed since model.fake was compiled from it"]
+
+
+def test_result_as_json(make_runner: MakeRunner) -> None:
+    values = compare([make_runner()], make_runner()).to_dict()
+    assert json.loads(json.dumps(values, allow_nan=False))["comparisons"][0]["outputs"]["y"]["sqnr_db"] == "inf"
+
+
+def test_other_number_of_outputs() -> None:
+    one = Signature((), (TensorSpec("y", "float32", ()),))
+    with pytest.raises(OptionError, match="the artifact has 0 outputs, the source has 1"):
+        Boundary.between(one, Signature((), ()), [])
