@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+Clock = Callable[[], float]
 ROOT = Path(__file__).resolve().parents[1]
 
 #: Runs the rest of argv as `edgecc` and leaves the process's own peak in a file: a parent sees only a mixture.
@@ -47,10 +48,10 @@ def run(command: Sequence[str]) -> None:
         sys.exit(f"{' '.join(command)}\n{finished.stderr}")
 
 
-def seconds(action: Callable[[], object]) -> float:
-    start = time.perf_counter()
+def seconds(action: Callable[[], object], clock: Clock = time.perf_counter) -> float:
+    start = clock()
     action()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def in_turns(commands: Mapping[str, Sequence[str]], rounds: int) -> dict[str, list[float]]:

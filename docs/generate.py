@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import click
 
+from edgecc.hookspecs import GROUP
 from edgecc.registry import SELECT_VARIABLE, default_registry
 
 DOCS = Path(__file__).resolve().parent
@@ -172,7 +174,8 @@ def pages() -> dict[Path, str]:
 
 def main(arguments: Sequence[str]) -> int:
     """Write the pages, or say which ones are stale."""
-    os.environ[SELECT_VARIABLE] = ",".join(FIRST_PARTY)
+    installed = {entry_point.name for entry_point in entry_points(group=GROUP)}
+    os.environ[SELECT_VARIABLE] = ",".join(name for name in FIRST_PARTY if name in installed)
     found = pages()
     stale = [path for path, text in found.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
     if "--check" in arguments:

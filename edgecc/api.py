@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Source = "str | Path | onnx.ModelProto | Model"
 
 
-def compile(  # noqa: A001 - the public name is the field's word
+def compile(
     source: str | Path | onnx.ModelProto | Model,
     target: str | Target = "",
     output: str | Path = "",
@@ -68,7 +68,7 @@ def compile(  # noqa: A001 - the public name is the field's word
 
 
 def load(source: str | Path | onnx.ModelProto | Model, shapes: Mapping[str, Sequence[int]] | None = None) -> Model:
-    """Import a model: from a file of any installed format, or from an `onnx.ModelProto`; a Model is returned as it is."""
+    """Import a model: a file of any installed format, or an `onnx.ModelProto`; a Model is returned as it is."""
     from edgecc.importers.onnx import OnnxImporter
     from edgecc.loading import load_model
     from edgecc.model import Model

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx_graphsurgeon as gs
 
 from edgecc.errors import EdgeccError, Unsupported
-from edgecc.model import Constant, Model, Node, Signature
+from edgecc.model import Model, Node, Signature
 from edgecc.passes.base import PassContext
 from edgecc.passes.pipeline import PassPipeline
 
@@ -55,7 +56,7 @@ class Support:
 
 def inspect_model(model: Model) -> Inspection:
     """Count what is in the model, subgraphs included."""
-    constants = [t for t in model.tensors() if isinstance(t, Constant)]
+    constants = [t for t in model.tensors() if isinstance(t, gs.Constant)]
     return Inspection(
         signature=model.signature,
         operators=dict(Counter(_qualified(node) for node in model.all_nodes()).most_common()),

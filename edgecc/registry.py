@@ -59,9 +59,15 @@ class Plugin:
 
 @dataclass
 class Registry:
-    """Names to what plugins bring; `owners` says which plugin brought `kind name`."""
+    """Names to what plugins bring; `owner` says which plugin brought `kind name`.
+
+    Attributes:
+        plugins: every one that was looked at, broken ones with their reason.
+        left_out: names of those that SELECT_VARIABLE leaves out.
+    """
 
     plugins: list[Plugin] = field(default_factory=list)
+    left_out: tuple[str, ...] = ()
     _implementations: dict[str, list[tuple[Plugin, Any]]] = field(default_factory=dict)
 
     def add(self, plugin: Plugin, module: object) -> None:
@@ -98,7 +104,13 @@ class Registry:
     @functools.cached_property
     def backends(self) -> dict[str, Backend]:
         classes = self._collect("edgecc_backends", "target", lambda cls: str(cls.target.name))
-        return {name: cls() for name, cls in classes.items()}
+        made: dict[str, Backend] = {}
+        for name, cls in classes.items():
+            try:
+                made[name] = cls()
+            except Exception as error:  # as above: an abstract method left out, a failing constructor
+                self._mark_broken(self._owners["target", name], error)
+        return made
 
     @functools.cached_property
     def commands(self) -> dict[str, click.Command]:
@@ -138,7 +150,7 @@ class Registry:
     def _items(self, hook: str) -> Iterable[tuple[Plugin, Any]]:
         for plugin, function in self._implementations.get(hook, ()):
             try:
-                found = function()
+                found = list(function())
             except Exception as error:  # a plugin may raise anything; it must not end the program
                 self._mark_broken(plugin, error)
                 continue
@@ -151,7 +163,11 @@ class Registry:
     def _collect(self, hook: str, kind: str, name_of: Any) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for plugin, item in self._items(hook):
-            name = name_of(item)
+            try:
+                name = name_of(item)
+            except AttributeError as error:
+                self._mark_broken(plugin, error)
+                continue
             if name in found:
                 first = self._owners[kind, name]
                 raise PluginError(
@@ -179,6 +195,11 @@ class Registry:
                 why=broken.error,
                 hint=f"pip install --force-reinstall {broken.distribution or broken.name}",
             )
+        if name in self.left_out:
+            hint = f"unset {SELECT_VARIABLE}, or add {name!r} to it"
+            raise PluginError(
+                f"{kind} {name!r} is not there because {SELECT_VARIABLE} leaves its plugin out", hint=hint
+            )
         if kind == "target" and name in _FIRST_PARTY:
             raise PluginError(f"target {name!r} is not installed", hint=_FIRST_PARTY[name])
         unknown = UnknownNameError(kind, name, found)
@@ -200,9 +221,9 @@ def default_registry() -> Registry:
 
 def load_registry(entry_points: Sequence[importlib.metadata.EntryPoint] | importlib.metadata.EntryPoints) -> Registry:
     """Load entry points one by one; one that fails is kept with its reason and stops nothing else."""
-    registry = Registry()
-    selected = os.environ.get(SELECT_VARIABLE)
-    wanted = None if selected is None else {name.strip() for name in selected.split(",")}
+    names = [entry_point.name for entry_point in entry_points]
+    wanted = _selected(names)
+    registry = Registry(left_out=tuple(name for name in names if name not in wanted))
     for entry_point in sorted(entry_points, key=lambda e: (e.name != "builtin", e.name)):
         distribution = entry_point.dist
         plugin = Plugin(
@@ -211,12 +232,24 @@ def load_registry(entry_points: Sequence[importlib.metadata.EntryPoint] | import
             distribution.version if distribution else "",
             entry_point.value,
         )
-        if wanted is not None and plugin.name not in wanted and plugin.name != "builtin":
+        if plugin.name not in wanted:
             continue
         try:
             module = entry_point.load()
-        except Exception as error:  # whatever a broken plugin raises at import
+        except (Exception, SystemExit) as error:  # whatever a broken plugin raises at import
             registry.fail(plugin, error)
             continue
         registry.add(plugin, module)
     return registry
+
+
+def _selected(names: Sequence[str]) -> set[str]:
+    """The names of the plugins to load; edgecc's own are always among them."""
+    selected = os.environ.get(SELECT_VARIABLE)
+    if selected is None:
+        return set(names)
+    wanted = {name.strip() for name in selected.split(",") if name.strip()} | {"builtin"}
+    for name in sorted(wanted - {"builtin"}):
+        if name not in names:
+            raise UnknownNameError("plugin", name, names, where=SELECT_VARIABLE)
+    return wanted

@@ -18,7 +18,7 @@ runtime_option = click.option(
     "--runtime",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Option of the runtime, such as --runtime provider=CUDAExecutionProvider or --runtime xnnpack=false. Repeatable.",
+    help="Option of the runtime, such as --runtime provider=cuda or --runtime xnnpack=false. Repeatable.",
 )
 
 

@@ -74,8 +74,8 @@ class OnnxImporter(Importer):
         light = opset_conversion.convert(light)
         proto_graphs.name_nodes(light)
         proto_graphs.sort_nodes(light.graph)
+        _check(light)
         declared = static_shapes.apply(light.graph, shapes or {}, weights)
-        _check(light, weights)
         model = Model.from_proto(light, weights)
         model.cleanup()
         static_shapes.restore(model, declared)
@@ -155,10 +155,10 @@ def _check_versions(proto: onnx.ModelProto) -> None:
         raise InvalidModelError(f"IR version {proto.ir_version} is too old", hint="export it with opset 7 or newer")
 
 
-def _check(proto: onnx.ModelProto, weights: Mapping[str, object]) -> None:
+def _check(proto: onnx.ModelProto) -> None:
     proto.ir_version = INTERNAL_IR_VERSION
     try:
-        onnx.checker.check_model(proto_graphs.without_unknown_ops(proto))
+        onnx.checker.check_model(proto_graphs.checkable(proto))
     except onnx.checker.ValidationError as error:
         place, why = _place(str(error)), str(error).strip().splitlines()[0]
         raise InvalidModelError("the model is not valid ONNX", where=place, why=why) from error

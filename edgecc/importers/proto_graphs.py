@@ -80,21 +80,32 @@ def _reads(node: onnx.NodeProto) -> Iterator[str]:
         yield from (value.name for value in subgraph.output)
 
 
-def without_unknown_ops(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The model as the checker takes it: operators nobody knows are a backend's business, not the checker's."""
+def checkable(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model as onnx's checker takes it.
+
+    Operators that nobody knows are a backend's business, not the checker's; and inputs and outputs of unknown rank are
+    valid, whatever it says.
+    """
     unknown = {
         node.name
         for graph in every_graph(proto.graph)
         for node in graph.node
         if not node.domain and not onnx.defs.has(node.op_type)
     }
-    if not unknown:
+    if not unknown and not _without_rank(proto):
         return proto
-    checked = onnx.ModelProto()
-    checked.CopyFrom(proto)
-    checked.opset_import.add(domain=_UNKNOWN_DOMAIN, version=1)
-    for graph in every_graph(checked.graph):
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    copy.opset_import.add(domain=_UNKNOWN_DOMAIN, version=1)
+    for graph in every_graph(copy.graph):
         for node in graph.node:
             if node.name in unknown:
                 node.domain = _UNKNOWN_DOMAIN
-    return checked
+    for value in _without_rank(copy):
+        value.type.tensor_type.shape.SetInParent()
+    return copy
+
+
+def _without_rank(proto: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    values = (*proto.graph.input, *proto.graph.output)
+    return [v for v in values if v.type.HasField("tensor_type") and not v.type.tensor_type.HasField("shape")]

@@ -44,7 +44,13 @@ class Slots:
 
 
 def is_float32(tensor: gs.Tensor) -> bool:
-    return not tensor.is_empty() and tensor.dtype is not None and bool(tensor.dtype == np.float32)
+    known = not tensor.is_empty() and tensor.dtype is not None and _is_tensor(tensor)
+    return known and bool(tensor.dtype == np.float32)
+
+
+def _is_tensor(tensor: gs.Tensor) -> bool:
+    """Not a sequence or an optional, whose elements have types of their own."""
+    return isinstance(tensor, gs.Constant) or getattr(tensor, "type", "tensor_type") == "tensor_type"
 
 
 def slots_of(node: gs.Node) -> Slots:
@@ -58,6 +64,8 @@ def slots_of(node: gs.Node) -> Slots:
     types = _types(node.op)
     if types is None:
         return Slots(inputs, outputs, inputs, problem=f"{node.op} is not an operator of opset {INTERNAL_OPSET}")
+    if types.has_sequence or not all(_is_tensor(t) for t in (*node.inputs, *node.outputs)):
+        return Slots(inputs, outputs, inputs, problem="it works on sequences")
     return _by_schema(node, inputs, outputs, types)
 
 
@@ -79,11 +87,17 @@ def _by_schema(node: gs.Node, inputs: tuple[int, ...], outputs: tuple[int, ...],
 
 @dataclass(frozen=True)
 class _Types:
-    """Type variables of an operator's formal inputs and outputs; the last one may repeat."""
+    """Type variables of an operator's formal inputs and outputs; the last one may repeat.
+
+    Attributes:
+        half: variables that can be float16.
+        has_sequence: one of them is always a sequence or an optional.
+    """
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     half: frozenset[str]
+    has_sequence: bool
 
     def input_variable(self, position: int) -> str:
         return self.inputs[min(position, len(self.inputs) - 1)]
@@ -104,5 +118,10 @@ def _types(op: str) -> _Types | None:
         schema = onnx.defs.get_schema(op, INTERNAL_OPSET, "")
     except onnx.defs.SchemaError:
         return None
-    half = frozenset(c.type_param_str for c in schema.type_constraints if _HALF in c.allowed_type_strs)
-    return _Types(tuple(i.type_str for i in schema.inputs), tuple(o.type_str for o in schema.outputs), half)
+    allowed = {c.type_param_str: c.allowed_type_strs for c in schema.type_constraints}
+    return _Types(
+        inputs=tuple(i.type_str for i in schema.inputs),
+        outputs=tuple(o.type_str for o in schema.outputs),
+        half=frozenset(name for name, types in allowed.items() if _HALF in types),
+        has_sequence=any(not any(text.startswith("tensor(") for text in types) for types in allowed.values()),
+    )

@@ -6,7 +6,12 @@ backend's own tests subclass; `models` has small named models; `strategies` make
 
 from __future__ import annotations
 
-from edgecc.testing.checks import assert_skipped, check_contract, check_pass
-from edgecc.testing.conformance import BackendConformance
+import pytest
+
+# Before the import: only then do failing assertions of the suite show their values.
+pytest.register_assert_rewrite("edgecc.testing.conformance")
+
+from edgecc.testing.checks import assert_skipped, check_contract, check_pass  # noqa: E402
+from edgecc.testing.conformance import BackendConformance  # noqa: E402
 
 __all__ = ["BackendConformance", "assert_skipped", "check_contract", "check_pass"]

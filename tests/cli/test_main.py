@@ -13,6 +13,7 @@ import pytest
 
 from edgecc import __version__
 from edgecc.cli import main
+from edgecc.registry import load_registry
 
 Run = Callable[..., "Outcome"]  # noqa: F821 - of conftest.py
 Save = Callable[[str], Path]
@@ -110,7 +111,17 @@ def test_plugins_can_be_selected(shell: Run) -> None:
     assert [row["target"] for row in json.loads(done.out)] == ["tflite"]
 
 
-def test_target_of_a_plugin_that_is_not_installed_says_what_installs_it(shell: Run, small: Path) -> None:
+def test_target_of_a_plugin_that_was_left_out_says_so(shell: Run, small: Path) -> None:
     done = shell("compile", small, "-t", "tensorrt", EDGECC_PLUGINS="builtin")
+    assert done.code == 2
+    assert "target 'tensorrt' is not there because EDGECC_PLUGINS leaves its plugin out" in done.err
+    assert "add 'tensorrt' to it" in done.err
+
+
+def test_target_of_a_plugin_that_is_not_installed_says_what_installs_it(
+    edgecc: Run, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgecc.compiler.default_registry", lambda: load_registry([]))
+    done = edgecc("compile", small, "-t", "tensorrt")
     assert done.code == 2
     assert done.err == "error: target 'tensorrt' is not installed\n  try: pip install edgecc-tensorrt\n"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import onnx
 import pytest
@@ -109,7 +111,9 @@ def relabelled_node_tests() -> list[tuple[str, int, object]]:
             versions.setdefault(schema.name, set()).add(max(schema.since_version, 7))
     random = {"Dropout", "Bernoulli", "RandomNormalLike", "RandomUniformLike", "Multinomial", "RoiAlign"}
     cases = []
-    for case in collect_testcases(None):
+    with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):  # onnx's own, while it makes their data
+        collected = collect_testcases(None)
+    for case in collected:
         nodes = case.model.graph.node
         if len(nodes) == 1 and not nodes[0].domain and nodes[0].op_type not in random and case.data_sets:
             cases += [(case.name, v, case) for v in sorted(versions[nodes[0].op_type]) if v < INTERNAL_OPSET]
@@ -119,7 +123,7 @@ def relabelled_node_tests() -> list[tuple[str, int, object]]:
 @pytest.mark.slow
 def test_node_tests_relabelled_to_older_opsets() -> None:
     """onnx's node tests, under every older opset in which they are valid and ONNX Runtime can run them."""
-    compared = 0
+    compared, refused = 0, set()
     for name, version, case in relabelled_node_tests():
         proto = relabelled(case.model, version)  # type: ignore[attr-defined]
         feeds = dict(zip([i.name for i in proto.graph.input], case.data_sets[0][0], strict=False))  # type: ignore[attr-defined]
@@ -133,11 +137,17 @@ def test_node_tests_relabelled_to_older_opsets() -> None:
             continue
         if any(not isinstance(v, np.ndarray) or v.dtype.kind not in "biuf" for v in expected.values()):
             continue
-        found = outputs_of(load(proto).to_proto(), feeds)
+        try:
+            found = outputs_of(load(proto).to_proto(), feeds)
+        except InvalidModelError:
+            refused.add(name)
+            continue
         for key, values in expected.items():
             np.testing.assert_allclose(found[key], values, rtol=1e-5, atol=1e-6, err_msg=f"{name} from {version}")
         compared += 1
     assert compared > 1900
+    # Optional values are no tensors.
+    assert all("opt" in name or name == "test_loop16_seq_none" for name in refused)
 
 
 # ------------------------------------------------------------------------------------------------- nothing to change
@@ -341,7 +351,9 @@ def test_local_functions_are_inlined_and_named_after_their_calls() -> None:
 
 def test_function_in_another_opset_than_the_model() -> None:
     text = "g (float[1,3] x) => (float[3] y) { [call] y = my.flat<ax=[0]>(x) }"
-    function = '<domain: "my", opset_import: ["": 11]> flat <ax> (a) => (b) { s = Squeeze<axes: ints = @ax>(a) b = Relu(s) }'
+    function = (
+        '<domain: "my", opset_import: ["": 11]> flat <ax> (a) => (b) { s = Squeeze<axes: ints = @ax>(a) b = Relu(s) }'
+    )
     model = load(from_text(f"{text} {function}", 17, '"my": 1'))
     assert [n.op for n in model.nodes()] == ["Squeeze", "Relu"]
     x = np.array([[-1, 0, 2]], np.float32)

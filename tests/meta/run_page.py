@@ -4,7 +4,8 @@
     ```python file=x.py       written to a file, which later blocks can import
     ```toml file=pyproject.toml
                               its project is installed, as far as entry points go
-    ```sh                     lines that begin with `edgecc` are run, and must exit with 0 (or with N after `# exit N`)
+    ```sh                     lines that begin with `edgecc` or `pytest` are run, and must exit with 0, or with N after
+                              a comment `# exit N`
 
 Anything else is text. A page's Python is compiled with its own line numbers, so that tracebacks point into the page.
 """
@@ -58,13 +59,14 @@ def install(project: Path) -> None:
 
 
 def run_shell(text: str) -> None:
-    """Run the lines that call edgecc."""
+    """Run the lines that call edgecc or pytest."""
     for line in text.replace("\\\n", " ").splitlines():
         command, _, comment = line.partition(" #")
-        if not command.startswith("edgecc "):
+        module = command.partition(" ")[0]
+        if module not in ("edgecc", "pytest"):
             continue
         expected = re.search(r"exit (\d)", comment)
-        call = [sys.executable, "-m", "edgecc", *shlex.split(command)[1:]]
+        call = [sys.executable, "-m", module, *shlex.split(command)[1:]]
         done = subprocess.run(call, capture_output=True, text=True, check=False)
         if done.returncode != (int(expected[1]) if expected else 0):
             sys.exit(f"$ {command}\n{done.stdout}{done.stderr}exit {done.returncode}")

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import edgecc
+
 ROOT = Path(__file__).resolve().parents[2]
 GENERATE = ROOT / "docs" / "generate.py"
 RUN_PAGE = Path(__file__).with_name("run_page.py")
@@ -41,6 +43,13 @@ def test_code_of_page_runs(page: Path, tmp_path: Path) -> None:
         shutil.copy(ROOT / "examples" / "digits" / file, tmp_path)
     done = run([str(RUN_PAGE), str(page)], tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_page_of_the_report_lists_every_field(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "report.md").read_text(encoding="utf-8")
+    digits = ROOT / "examples" / "digits" / "digits.onnx"
+    result = edgecc.compile(digits, target="onnxruntime", output=tmp_path / "m.onnx")
+    assert re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE) == list(result.artifact.report)
 
 
 def test_make_targets_of_the_pages_exist() -> None:

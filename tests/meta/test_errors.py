@@ -66,3 +66,9 @@ def test_error_text_is_tested(name: str) -> None:
     with_match = rf"raises\(\s*(?:errors\.)?{name},\s*match="
     with_text = rf"raises\(\s*(?:errors\.)?{name}\s*\) as (\w+):(?:.*\n){{1,12}}?.*(?:str\(\1|\1\.value)"
     assert re.search(with_match, TESTS) or re.search(with_text, TESTS), f"no test looks at the text of {name}"
+
+
+def test_page_lists_every_error_with_its_exit_code() -> None:
+    page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    listed = dict(re.findall(r"^\| `(\w+)` \|.*\| (\d) \|$", page, re.MULTILINE))
+    assert listed == {name: str(cls.exit_code) for name, cls in CLASSES.items() if name != "EdgeccError"}

@@ -378,6 +378,19 @@ def test_subgraphs_are_left_alone() -> None:
     check_close(source, model)
 
 
+@pytest.mark.parametrize("keep_io", [True, False])
+def test_sequences_are_left_alone(keep_io: bool) -> None:
+    text = """g (float[2,4] x, int64 i) => (float[1,4] y) <float[1] two = {2.0}> {
+      a = Mul(x, two)
+      s = SplitToSequence<axis=0>(a)
+      b = SequenceAt(s, i)
+      y = Mul(b, two)
+    }"""
+    _, model, ctx = convert(text, keep_io=keep_io)
+    assert {s.op for s in ctx.skips} == {"SplitToSequence", "SequenceAt"}
+    assert all(n.inputs[0].dtype == np.float16 for n in model.nodes("Mul"))
+
+
 def test_ignored_nodes_stay_float32() -> None:
     source, model, ctx = convert(RESIDUAL, ignore=("Conv_2",))
     assert sorted(str(n.inputs[1].dtype) for n in model.nodes("Conv")) == ["float16", "float32"]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
 from edgecc.errors import OptionError
 from edgecc.opset import INTERNAL_IR_VERSION
+from edgecc.serialization import graphs_of, tensors_of
 from edgecc_onnxruntime.opset_label import oldest_opset
 from edgecc_onnxruntime.ort_file import UnknownLayoutError, canonical
 
@@ -24,8 +27,6 @@ if TYPE_CHECKING:
 MAX_FILE_BYTES = 2**31 - 2**26
 #: Suffix of the file with the weights, after the whole name of the model's file.
 DATA_SUFFIX = ".data"
-#: Weights under this size stay in the model's file.
-_MIN_EXTERNAL_BYTES = 1024
 #: Where a tensor starts in the weights' file: a page, so that the runtime can map it.
 _ALIGNMENT = 4096
 
@@ -63,14 +64,11 @@ def _ir_of_types(proto: onnx.ModelProto) -> int:
 
 def write(model: Model, opset: int, optimize: str) -> dict[str, Buffer]:
     """The `.onnx` file and, where the weights do not fit into it, the file beside it."""
-    proto = labelled(model, opset)
     if weight_bytes(model) >= MAX_FILE_BYTES:
         if optimize != "none":
             raise _too_large("option 'optimize'", "leave the option out")
-        data = _move_weights(proto)
-        return {".onnx": proto.SerializeToString(deterministic=True), DATA_SUFFIX: data}
-    contents = proto.SerializeToString(deterministic=True)
-    del proto
+        return _apart(model, opset)
+    contents = labelled(model, opset).SerializeToString(deterministic=True)
     return {".onnx": contents if optimize == "none" else _through_runtime(contents, optimize, "ONNX")}
 
 
@@ -106,21 +104,41 @@ def _through_runtime(contents: bytes, optimize: str, file_format: str) -> bytes:
         return path.read_bytes()
 
 
-def _move_weights(proto: onnx.ModelProto) -> bytearray:
-    """Take large weights out of the proto; `name_data` tells it in which file they are."""
-    data = bytearray()
-    for tensor in proto.graph.initializer:
-        size = len(tensor.raw_data)
-        if size < _MIN_EXTERNAL_BYTES:
-            continue
-        data += bytes(-len(data) % _ALIGNMENT)
-        place = {"location": DATA_SUFFIX, "offset": str(len(data)), "length": str(size)}
-        data += tensor.raw_data
-        tensor.ClearField("raw_data")
-        tensor.data_location = onnx.TensorProto.EXTERNAL
-        for key, value in place.items():
-            tensor.external_data.add(key=key, value=value)
-    return data
+def _apart(model: Model, opset: int) -> dict[str, Buffer]:
+    """The file without large weights, and the weights; `name_data` tells the first what the second is called.
+
+    Weights are copied once, from their arrays: no proto ever holds them.
+    """
+    proto = labelled(model, opset, detach=True)
+    own = {tensor.name for tensor in model.inputs}
+    detached = [info for info in proto.graph.input if info.name not in own]
+    weights = {
+        t.name: t.values for part in graphs_of(model.graph) for t in tensors_of(part) if isinstance(t, gs.Constant)
+    }
+    contents = [_stored(weights[info.name]) for info in detached]
+    data = np.zeros(sum(_padded(raw.nbytes) for raw in contents), np.uint8)
+    offset = 0
+    for info, raw in zip(detached, contents, strict=True):
+        proto.graph.input.remove(info)
+        dims = weights[info.name].shape
+        stored = proto.graph.initializer.add(name=info.name, data_type=info.type.tensor_type.elem_type, dims=dims)
+        stored.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in (("location", DATA_SUFFIX), ("offset", offset), ("length", raw.nbytes)):
+            stored.external_data.add(key=key, value=str(value))
+        data[offset : offset + raw.nbytes] = raw
+        offset += _padded(raw.nbytes)
+    return {".onnx": proto.SerializeToString(deterministic=True), DATA_SUFFIX: data.data}
+
+
+def _stored(values: np.ndarray) -> np.ndarray:
+    """The bytes that a weight has in a file; not a copy where memory looks the same."""
+    if values.dtype.kind in "biufc" and sys.byteorder == "little":
+        return np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+    return np.frombuffer(onnx.numpy_helper.from_array(values).raw_data, np.uint8)
+
+
+def _padded(size: int) -> int:
+    return size + -size % _ALIGNMENT
 
 
 def name_data(contents: bytes, name: str) -> bytes:

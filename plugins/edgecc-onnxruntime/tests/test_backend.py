@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
+from edgecc import serialization
 from edgecc.backend import Compiled
 from edgecc.errors import OptionError, RunnerError, UnavailableError
 from edgecc.feeds import random_feeds
@@ -149,18 +150,48 @@ def test_weights_past_the_limit_lie_beside_the_file(
     net: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "MAX_FILE_BYTES", 100)
-    monkeypatch.setattr(writer, "_MIN_EXTERNAL_BYTES", 64)
+    monkeypatch.setattr(serialization, "INLINE_BYTES", 64)
     feeds = random_feeds(net.signature, 0)
     net.save(tmp_path / "source.onnx")
     compiled = BACKEND.compile(net, ONNX)
     assert list(compiled.files) == [".onnx", ".data"]
     path = write(compiled, tmp_path / "big net.onnx")
-    assert (tmp_path / "big net.onnx.data").stat().st_size == 108 * 4
+    assert (tmp_path / "big net.onnx.data").stat().st_size == 4096
     np.testing.assert_allclose(run(path, feeds)["y"], run(tmp_path / "source.onnx", feeds)["y"], atol=1e-6)
     with pytest.raises(OptionError, match=r"an \.ort file cannot be had for a model past 2 GB"):
         BACKEND.compile(net, ORT)
     with pytest.raises(OptionError, match="option 'optimize' cannot be had"):
         BACKEND.compile(net, OnnxRuntimeTarget(optimize="all"))
+
+
+def test_packed_weights_and_weights_of_subgraphs_beside_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ml_dtypes
+
+    model = Model.from_text(
+        """
+    <ir_version: 11, opset_import: ["" : 23]>
+    g (bool c, float[64] x) => (float[64] y, float[64] z)
+    <float s = {0.5}, float[64] q = {QUARTERS}> {
+        y = If (c) <
+            then_branch = a () => (float[64] t) <float[64] one = {ONES}> { t = Add(x, one) },
+            else_branch = b () => (float[64] e) { e = Neg(x) }
+        >
+        z = DequantizeLinear(q, s)
+    }
+    """.replace("QUARTERS", ", ".join(["1"] * 64)).replace("ONES", ", ".join(["1"] * 64))
+    )
+    small = model.constant("int4", np.arange(64).reshape(64).astype(np.int8).clip(-8, 7).astype(ml_dtypes.int4))
+    model.set_input(model.nodes("DequantizeLinear")[0], 0, small)
+    model.cleanup()
+    monkeypatch.setattr(writer, "MAX_FILE_BYTES", 10)
+    monkeypatch.setattr(serialization, "INLINE_BYTES", 8)
+    path = write(BACKEND.compile(model, ONNX), tmp_path / "m.onnx")
+    x = np.arange(64, dtype=np.float32)
+    outputs = run(path, {"c": np.array(True), "x": x})
+    np.testing.assert_array_equal(outputs["y"], x + 1)
+    np.testing.assert_array_equal(outputs["z"], np.minimum(x, 7) / 2)
 
 
 def test_options_are_checked() -> None:

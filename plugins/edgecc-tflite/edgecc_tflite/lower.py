@@ -25,14 +25,14 @@ def find_unsupported(model: Model, rules: RuleTable) -> list[Unsupported]:
         model: in the internal opset, shapes inferred.
         rules: what can be lowered.
     """
-    flag = _shape_flag(model)
-    return [problem for node in model.nodes() for problem in _problems(node, rules, flag)]
+    flag, outputs = _shape_flag(model), frozenset(t.name for t in model.outputs)
+    return [problem for node in model.nodes() for problem in _problems(node, outputs, rules, flag)]
 
 
-def _problems(node: Node, rules: RuleTable, flag: str) -> list[Unsupported]:
+def _problems(node: Node, outputs: frozenset[str], rules: RuleTable, flag: str) -> list[Unsupported]:
     from edgecc.model import origins
 
-    view = NodeView(node)
+    view = NodeView(node, outputs)
     domain = "" if node.domain in (None, "ai.onnx") else node.domain
     name = ", ".join(origins(node)) or node.name
     op = f"{domain}.{node.op}" if domain else node.op
@@ -41,9 +41,22 @@ def _problems(node: Node, rules: RuleTable, flag: str) -> list[Unsupported]:
         hint = "`edgecc targets` names targets that may take it; a plugin can add a rule (docs/adding_a_lowering.md)"
         return [Unsupported(name, op, "no lowering rule for this operator", hint)]
     unranked = [t.name for t in (*view.inputs, *view.outputs) if t is not None and t.shape is None]
-    reasons = [f"the shape of {unranked[0]!r} could not be inferred"] if unranked else rule.reasons(view)
+    if unranked:
+        reasons = [f"the shape of {unranked[0]!r} could not be inferred"]
+    elif (empty := _without_elements(view)) is not None:
+        reasons = [f"{empty!r} has no elements, which TFLite's kernels do not expect"]
+    else:
+        reasons = rule.reasons(view)
     hints = [flag if OPEN_DIMENSION in reason or unranked else "" for reason in reasons]
     return [Unsupported(name, op, reason, hint) for reason, hint in zip(reasons, hints, strict=True)]
+
+
+def _without_elements(view: NodeView) -> str | None:
+    """The first computed tensor of size 0."""
+    for tensor in (*view.inputs, *view.outputs):
+        if tensor is not None and getattr(tensor, "values", None) is None and 0 in tensor.shape:
+            return str(tensor.name)
+    return None
 
 
 def _shape_flag(model: Model) -> str:
@@ -73,12 +86,13 @@ def lower(model: Model, rules: RuleTable) -> Graph:
 
     builder = GraphBuilder(model.graph.name or "main")
     readers = _reader_counts(model)
+    outputs = frozenset(t.name for t in model.outputs)
     builder.graph.inputs = [builder.tensor(t) for t in model.inputs]
     for node in model.nodes():
         domain = "" if node.domain in (None, "ai.onnx") else node.domain
         rule = rules.find(node.op, domain, INTERNAL_OPSET)
         assert rule is not None, f"{node.op} went through find_unsupported"
-        rule.lower(Lowering(builder, NodeView(node), origins(node), readers))
+        rule.lower(Lowering(builder, NodeView(node, outputs), origins(node), readers))
     builder.graph.outputs = _outputs(builder, model.outputs)
     return builder.graph
 

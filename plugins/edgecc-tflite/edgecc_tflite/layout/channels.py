@@ -188,6 +188,12 @@ class _Walk:
         self._views: dict[Tensor, _View] = {}
         self._made: dict[tuple[object, ...], Tensor] = {}
         self._operators: list[Operator] = []
+        #: Where in `_operators` the one is that writes a tensor.
+        self._places: dict[Tensor, int] = {}
+
+    def _append(self, op: Operator) -> None:
+        self._places.update((tensor, len(self._operators)) for tensor in op.outputs)
+        self._operators.append(op)
 
     def run(self) -> list[Operator]:
         for op in self._graph.operators:
@@ -199,13 +205,13 @@ class _Walk:
             elif any(t in self._views for t in op.inputs if t is not None):
                 self._read_view(op)
             else:
-                self._operators.append(op)
+                self._append(op)
         for tensor in self._graph.outputs:
             if tensor in self._views:
                 # Its name is the model's; a RESHAPE to the same shape gives it to what is there.
                 end = Operator("RESHAPE", [], [tensor])
                 end.inputs = [self._in_order(tensor, end), _indices(tensor, "shape", list(tensor.shape))]
-                self._operators.append(end)
+                self._append(end)
         return self._operators
 
     def _view(self, tensor: Tensor) -> _View:
@@ -250,7 +256,7 @@ class _Walk:
             self._pass_on(op, self._views[data])
         else:
             inputs = [self._in_order(t, op) if t is not None and t in self._views else t for t in op.inputs]
-            self._operators.append(replace(op, inputs=inputs))
+            self._append(replace(op, inputs=inputs))
 
     def _absorb(self, op: Operator, view: _View, groups: int) -> None:
         """Permute the weights' input channels instead of the input."""
@@ -263,7 +269,7 @@ class _Walk:
         within = positions.reshape(groups, size) - np.arange(groups)[:, None] * size
         permuted = np.concatenate([part[..., order] for part, order in zip(parts, within, strict=True)])
         inputs = [self._real(view.take(positions), op), _like(weights, permuted), *op.inputs[2:]]
-        self._operators.append(replace(op, inputs=inputs))
+        self._append(replace(op, inputs=inputs))
 
     def _pass_on(self, op: Operator, view: _View) -> None:
         """Work on the channels as they lie; the result is a view of what comes out."""
@@ -277,7 +283,7 @@ class _Walk:
                 inputs.append(_like(tensor, tensor.data[..., positions]))
         declared = op.outputs[0]
         out = replace(declared, name=f"{declared.name}/sorted", source="", layout=None)
-        self._operators.append(replace(op, inputs=inputs, outputs=[out]))
+        self._append(replace(op, inputs=inputs, outputs=[out]))
         back = np.argsort(positions)
         self._views[declared] = replace(_View.of(out).take(back), shuffles=view.shuffles)
 
@@ -297,7 +303,7 @@ class _Walk:
             joined = Tensor(f"{first.name}/joined", shape, first.dtype, quantization=first.quantization)
             self._made[key] = joined
             options = {"axis": joined.rank - 1, "fusedActivationFunction": 0}
-            self._operators.append(Operator("CONCATENATION", list(parts), [joined], options, reader.origins))
+            self._append(Operator("CONCATENATION", list(parts), [joined], options, reader.origins))
         return self._made[key]
 
     def _slice(self, piece: tuple[Tensor, int, int], reader: Operator) -> Tensor:
@@ -310,7 +316,7 @@ class _Walk:
             part = Tensor(f"{source.name}/{start}", shape, source.dtype, quantization=source.quantization)
             begin = _indices(part, "begin", [0] * kept + [start])
             size = _indices(part, "size", [-1 if d < 0 else d for d in shape])
-            self._operators.append(Operator("SLICE", [source, begin, size], [part], {}, reader.origins))
+            self._append(Operator("SLICE", [source, begin, size], [part], {}, reader.origins))
             self._made[piece] = part
         return self._made[piece]
 
@@ -331,8 +337,8 @@ class _Walk:
         alone = len(view.sources) == 1 and len(self._readers.get(source, ())) == 1 and source not in self._graph.outputs
         if not alone or not np.array_equal(np.sort(view.channel), np.arange(source.shape[-1])):
             return None
-        place = next((n for n in range(len(self._operators) - 1, -1, -1) if source in self._operators[n].outputs), -1)
-        if place < 0 or _groups(self._operators[place]) != 1:
+        place = self._places.get(source)
+        if place is None or _groups(self._operators[place]) != 1:
             return None
         op = self._operators[place]
         weights, bias = op.inputs[1], op.inputs[2]

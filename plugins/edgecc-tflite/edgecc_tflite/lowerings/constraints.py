@@ -105,5 +105,5 @@ def _one_of(attribute: str, allowed: tuple[str, ...], default: str, node: NodeVi
 
 def single_output(node: NodeView) -> str | None:
     """Only the first output is used."""
-    extra = [t.name for t in node.outputs[1:] if t is not None]
+    extra = [t.name for n, t in enumerate(node.outputs) if n and t is not None and node.has_output(n)]
     return f"output {extra[0]!r} has no counterpart in TFLite" if extra else None

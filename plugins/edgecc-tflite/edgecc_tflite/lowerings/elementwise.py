@@ -202,12 +202,10 @@ RULES = (
     unary("Cos", "COS"),
     unary("Sign", "SIGN", {"float32", "int32"}),
     unary("Not", "LOGICAL_NOT", _BOOL),
-    composed(
-        "Add", _add, "ADD", typed(NUMERIC | _SMALL_INTS), since=7, note="A matrix product's bias where it can be."
-    ),
+    composed("Add", _add, "ADD", typed(NUMERIC), since=7, note="A matrix product's bias where it can be."),
     binary("Sub", "SUB"),
     binary("Mul", "MUL"),
-    binary("Equal", "EQUAL", NUMERIC | _SMALL_INTS | _BOOL),
+    binary("Equal", "EQUAL", NUMERIC | _BOOL),
     binary("Greater", "GREATER"),
     binary("GreaterOrEqual", "GREATER_EQUAL"),
     binary("Less", "LESS"),

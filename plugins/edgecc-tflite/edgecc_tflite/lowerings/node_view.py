@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 class NodeView:
     """Reads a node. Inputs and outputs are numbered as in the ONNX specification."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, model_outputs: frozenset[str] = frozenset()) -> None:
         self.node = node
+        self._model_outputs = model_outputs
         self.op: str = node.op
         self.inputs: list[SourceTensor | None] = [t if t.name else None for t in node.inputs]
         self.outputs: list[SourceTensor | None] = [t if t.name else None for t in node.outputs]
@@ -29,7 +30,8 @@ class NodeView:
 
     def has_output(self, index: int) -> bool:
         """Whether the optional output is there and somebody needs it."""
-        return index < len(self.outputs) and self.outputs[index] is not None
+        tensor = self.outputs[index] if index < len(self.outputs) else None
+        return tensor is not None and bool(tensor.outputs or tensor.name in self._model_outputs)
 
     def input(self, index: int) -> SourceTensor:
         tensor = self.inputs[index]

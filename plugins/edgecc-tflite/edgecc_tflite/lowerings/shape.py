@@ -9,7 +9,7 @@ import numpy as np
 from edgecc_tflite.enums import TensorType
 from edgecc_tflite.ir import Shape, Tensor
 from edgecc_tflite.lowerings.base import LoweringRule
-from edgecc_tflite.lowerings.constraints import ANY_TYPE, NUMERIC, known_rank, typed
+from edgecc_tflite.lowerings.constraints import ANY_TYPE, NUMERIC, known_rank, single_output, typed
 
 if TYPE_CHECKING:
     from edgecc_tflite.lowerings.context import Lowering
@@ -158,11 +158,11 @@ def _identity(c: Lowering) -> None:
     c.copy(c.x(), c.out())
 
 
-def _mask_unused(node: NodeView) -> str | None:
-    if node.has_output(1) and (node.outputs[1].outputs if node.outputs[1] is not None else False):
-        return "its mask output is used; it only exists in training"
+def _for_inference(node: NodeView) -> str | None:
     training = node.value(2)
-    return "training_mode is set; export the model for inference" if training is not None and training.any() else None
+    if not node.has(2) or (training is not None and not training.any()):
+        return None
+    return "training_mode is set; export the model for inference"
 
 
 def _depth_to_space(c: Lowering) -> None:
@@ -203,7 +203,7 @@ RULES = (
     LoweringRule("ConstantOfShape", _constant_of_shape, ("FILL",), since=9),
     LoweringRule("Range", _range, ("RANGE",), (typed(NUMERIC),), since=11),
     LoweringRule("Identity", _identity, ()),
-    LoweringRule("Dropout", _identity, (), (_mask_unused,), since=7),
+    LoweringRule("Dropout", _identity, (), (_for_inference, single_output), since=7),
     LoweringRule(
         "DepthToSpace", _depth_to_space, ("DEPTH_TO_SPACE", "GATHER", "TRANSPOSE"), (*_MOVABLE, typed({"float32"}))
     ),

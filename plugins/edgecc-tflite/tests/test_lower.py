@@ -1,0 +1,149 @@
+"""Support check, fusion and open dimensions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgecc.errors import PluginError
+from edgecc.model import Model
+from edgecc_tflite.lower import find_unsupported
+from edgecc_tflite.lowerings import LoweringRule, builtin_rules
+from edgecc_tflite.testing import Case, assert_close, counts, lowered, run_onnx, run_tflite, weights
+from edgecc_tflite.testing.net import Net
+
+RULES = builtin_rules()
+
+
+def reasons(case: Case) -> list[str]:
+    return [str(problem) for problem in find_unsupported(case.model(), RULES)]
+
+
+def test_an_operator_without_a_rule() -> None:
+    model = Model.from_text("g (float[2, 3] x) => (float[2, 3] y) { y = com.acme.Magic(x) }")
+    (problem,) = find_unsupported(model, RULES)
+    assert problem.op == "com.acme.Magic"
+    assert problem.reason == "no lowering rule for this operator"
+
+
+def test_every_node_and_every_reason_is_listed() -> None:
+    net = Net(x="f:1,8,4,4")
+    y = net.op("LRN", net.op("LRN", "x", size=4), size=2)
+    assert [p.reason.split(";")[0] for p in find_unsupported(net.model(y), RULES)] == ["size=4", "size=2"]
+
+
+@pytest.mark.parametrize(
+    ("case", "text"),
+    [
+        (Case("Conv", ("f:1,3,4,4", "f:4,3,3,3")), "the weights 'x1' is computed at run time"),
+        (Case("Conv", ("f:1,3,4,4,4", weights(4, 3, 1, 1, 1))), "has rank 5, only rank 3 to 4 can be lowered"),
+        (Case("Sqrt", ("f:2,3",)), ""),
+        (Case("Resize", ("f:1,2,4,4", None, np.array([1, 1, 2, 2], np.float32)), {"mode": "cubic"}), "mode='cubic'"),
+        (Case("MaxPool", ("f:1,2,8,8",), {"kernel_shape": [2, 2], "dilations": [2, 2]}), "dilations other than 1"),
+        (Case("ArgMax", ("f:2,3",), {"select_last_index": 1}), "TFLite finds the first of equal values"),
+    ],
+    ids=str,
+)
+def test_reasons(case: Case, text: str) -> None:
+    found = reasons(case)
+    assert text in "\n".join(found)
+    assert bool(found) == bool(text)
+
+
+def test_an_open_dimension_names_the_flag_that_fixes_it() -> None:
+    case = Case("ConvTranspose", ("f:n,3,h,w", weights(3, 4, 2, 2)))
+    (text,) = reasons(case)
+    assert "open dimension (nx3xhxw)" in text
+    assert "--shape x0=1,3,224,224" in text
+
+
+@pytest.mark.parametrize(
+    ("act", "bounds"), [("Relu", ()), ("Clip", (0.0, 6.0)), ("Clip", (-1.0, 1.0))], ids=["relu", "relu6", "unit"]
+)
+def test_activations_go_into_the_operator_in_front(act: str, bounds: tuple[float, ...]) -> None:
+    net = Net(x="f:1,3,8,8")
+    y = net.op(act, net.conv("x", 4, 3), *(np.full((), b, np.float32) for b in bounds))
+    y = net.op(act, net.op("Add", y, net.random(4, 1, 1)), *(np.full((), b, np.float32) for b in bounds))
+    assert counts(lowered(net.model(y))) == {"TRANSPOSE": 2, "CONV_2D": 1, "ADD": 1}
+
+
+def test_an_activation_stays_where_its_input_has_other_readers() -> None:
+    net = Net(x="f:1,3,8,8")
+    y = net.conv("x", 4, 3)
+    model = net.model(net.op("Relu", y), y)
+    feeds = {"x": np.random.default_rng(0).standard_normal((1, 3, 8, 8)).astype(np.float32)}
+    graph = lowered(model)
+    assert counts(graph)["RELU"] == 1
+    assert_close(run_tflite(graph, feeds), run_onnx(model, feeds), 1e-5)
+
+
+def test_a_bias_goes_into_the_matrix_product() -> None:
+    net = Net(x="f:4,3")
+    model = net.model(net.op("Relu", net.op("Add", net.op("MatMul", "x", net.random(3, 5)), net.random(5))))
+    assert counts(lowered(model)) == {"FULLY_CONNECTED": 1}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case("Conv", ("f:n,3,h,w", weights(4, 3, 3, 3)), {"pads": [1, 1, 1, 1]}, label="space"),
+        Case("MaxPool", ("f:n,3,h,w",), {"kernel_shape": [2, 2], "strides": [2, 2]}, label="space"),
+        Case("Reshape", ("f:n,3,h,w", np.array([0, 0, -1])), label="two-open"),
+        Case("Softmax", ("f:n,3,h,w",), {"axis": 1}),
+        Case("Add", ("f:n,3,h,w", weights(3, 1, 1))),
+        Case("Shape", ("f:n,3,h,w",)),
+        Case("Size", ("f:n,3,h,w",)),
+        Case("Slice", ("f:n,3,h,w", np.array([1]), np.array([-1]), np.array([2]))),
+        Case("Flatten", ("f:n,3,4",)),
+        Case("MatMul", ("f:n,h,3", weights(3, 4))),
+        Case("LayerNormalization", ("f:n,h,8", weights(8), weights(8)), tolerance=1e-5),
+        Case("ConvTranspose", ("f:n,3,4,4", weights(3, 2, 2, 2)), {"strides": [2, 2]}),
+        Case("AveragePool", ("f:n,3,8,8",), {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}),
+        Case("Expand", ("f:n,1,4", np.array([1, 3, 4]))),
+        Case("Concat", ("f:n,3", "f:n,2"), {"axis": 1}),
+        Case("Gather", ("f:n,5", np.array([0, -1])), {"axis": 1}),
+    ],
+    ids=str,
+)
+def test_open_dimensions_take_any_size(case: Case) -> None:
+    model = case.model()
+    graph = lowered(model)
+    for n, h, w in ((1, 6, 6), (2, 8, 5), (5, 7, 9)):
+        feeds = case.feeds(n=n, h=h, w=w)
+        expected = run_onnx(model, feeds)
+        for xnnpack in (True, False):
+            assert_close(run_tflite(graph, feeds, xnnpack=xnnpack), expected, case.tolerance)
+
+
+def test_a_whole_network_takes_any_batch() -> None:
+    net = Net(x="f:n,3,16,16")
+    x = net.conv("x", 8, 3, 2, act="HardSwish")
+    x = net.op("Add", x, net.conv(net.squeeze_excite(net.depthwise(x), 4), 8))
+    model = net.model(net.head(net.shuffle(x, 2, 8, 8)))
+    graph = lowered(model)
+    for n in (1, 2, 5):
+        feeds = {"x": np.random.default_rng(n).standard_normal((n, 3, 16, 16)).astype(np.float32)}
+        assert_close(run_tflite(graph, feeds), run_onnx(model, feeds), 1e-5)
+
+
+def test_a_plugin_adds_a_rule() -> None:
+    rule = LoweringRule("Magic", lambda c: c.emit("TANH", [c.x()], c.out()) and None, ("TANH",), domain="com.acme")
+    model = Model.from_text("g (float[2, 3] x) => (float[2, 3] y) { y = com.acme.Magic(x) }")
+    graph = lowered(model, rules=RULES.extended([rule]))
+    assert counts(graph) == {"TANH": 1}
+
+
+def test_two_rules_for_one_operator_name_both_owners() -> None:
+    rule = LoweringRule("Relu", lambda c: None, ("RELU",), owner="acme-rules")
+    with pytest.raises(PluginError) as error:
+        RULES.extended([rule])
+    assert "two lowering rules for Relu" in str(error.value)
+    assert "from edgecc-tflite and from acme-rules" in str(error.value)
+
+
+def test_the_table_for_the_documentation() -> None:
+    lines = RULES.to_markdown().splitlines()
+    assert len(lines) == len(RULES) + 2
+    conv = next(line for line in lines if line.startswith("| Conv |"))
+    assert "as declared" in conv
+    assert "| Abs | 1+ | ABS | any |" in "\n".join(lines)

@@ -1,0 +1,1 @@
+"""A plugin for edgecc: the pass remove-dropout."""
