@@ -8,31 +8,29 @@ Every name is imported at first use: `import edgecc` costs next to nothing.
 from __future__ import annotations
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from edgecc.api import compile, load, runner
     from edgecc.artifact import Artifact
     from edgecc.backend import Availability, Backend, Compiled, TensorMatch
-    from edgecc.benchmark import BenchmarkResult, benchmark
-    from edgecc.compare import compare
     from edgecc.compiler import CompileResult
     from edgecc.errors import EdgeccError, Unsupported
     from edgecc.hookspecs import hookimpl
+    from edgecc.measuring.benchmark import BenchmarkResult, benchmark
+    from edgecc.measuring.compare import compare
     from edgecc.model import Model
     from edgecc.passes.base import Loss, NodePass, Pass, PassContext, Property
     from edgecc.passes.pipeline import PassPipeline
     from edgecc.recipe import Recipe
-    from edgecc.runner import Runner
+    from edgecc.running.runner import Runner
     from edgecc.target import Target
 
 _HOME = {
     "Artifact": "edgecc.artifact",
     "Availability": "edgecc.backend",
     "Backend": "edgecc.backend",
-    "BenchmarkResult": "edgecc.benchmark",
+    "BenchmarkResult": "edgecc.measuring.benchmark",
     "CompileResult": "edgecc.compiler",
     "Compiled": "edgecc.backend",
     "EdgeccError": "edgecc.errors",
@@ -44,12 +42,12 @@ _HOME = {
     "PassPipeline": "edgecc.passes.pipeline",
     "Property": "edgecc.passes.base",
     "Recipe": "edgecc.recipe",
-    "Runner": "edgecc.runner",
+    "Runner": "edgecc.running.runner",
     "Target": "edgecc.target",
     "TensorMatch": "edgecc.backend",
     "Unsupported": "edgecc.errors",
-    "benchmark": "edgecc.benchmark",
-    "compare": "edgecc.compare",
+    "benchmark": "edgecc.measuring.benchmark",
+    "compare": "edgecc.measuring.compare",
     "compile": "edgecc.api",
     "hookimpl": "edgecc.hookspecs",
     "load": "edgecc.api",
@@ -97,15 +95,3 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-class _Package(ModuleType):
-    """Python binds a submodule to its package whenever it is imported: `edgecc.runner` must stay the function."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if name in _HOME and isinstance(value, ModuleType):
-            return
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

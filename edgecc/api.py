@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from edgecc.backend import Backend
     from edgecc.model import Model
     from edgecc.passes.base import Pass
-    from edgecc.runner import Runner
+    from edgecc.running.runner import Runner
     from edgecc.target import Target
 
 Source = "str | Path | onnx.ModelProto | Model"
@@ -91,7 +91,7 @@ def runner(
         threads: of the runtime.
         options: the runtime's own, such as `{"provider": "CUDAExecutionProvider"}` for onnxruntime.
     """
-    from edgecc.runner import Runner
+    from edgecc.running.runner import Runner
 
     path = Path(artifact)
     return Runner(path, backend_of(path, target), threads=threads, options=dict(options or {}))

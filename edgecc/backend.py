@@ -116,7 +116,7 @@ class Backend(ABC):
 
     @abstractmethod
     def session_file(self) -> Path:
-        """The module with `Session`, which runs artifacts: see `edgecc.runner`."""
+        """The module with `Session`, which runs artifacts: see `edgecc.running.runner`."""
 
     def session_options(self, threads: int, options: dict[str, object]) -> dict[str, object]:
         """What `Session` is given, from the runner's thread count and the user's own options."""

@@ -16,18 +16,18 @@ from edgecc.serialization import subgraphs_of
 if TYPE_CHECKING:
     from edgecc.model import Model
 
-#: Shape arithmetic resolves in rounds (a folded shape makes a Reshape static, which makes the next Shape static).
-_MAX_ROUNDS = 16
-
 
 def clean(model: Model) -> list[str]:
     """Fold constants, drop what nothing uses, sort, infer shapes, until nothing changes.
+
+    Shape arithmetic resolves in rounds: a folded shape makes a Reshape static, which makes the next Shape static. Every
+    round turns at least one computed tensor into a constant, so they come to an end.
 
     Returns:
         Notes about nodes that have constant inputs and could not be folded.
     """
     notes: list[str] = []
-    for _ in range(_MAX_ROUNDS):
+    while True:
         drop_unused(model.graph)
         sort(model.graph)
         model.infer_shapes()

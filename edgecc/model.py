@@ -229,7 +229,13 @@ class Model:
                 self.set_input(node, index, new)
 
     def bypass(self, node: Node) -> bool:
-        """Remove a node whose first output equals its first input; False if a model output's name forbids it."""
+        """Remove a node whose first output equals its first input.
+
+        Returns:
+            Whether that was possible: not if a model output's name forbids it, or something reads another output.
+        """
+        if any(self.consumers(tensor) or self.is_output(tensor) for tensor in node.outputs[1:]):
+            return False
         if not self.redirect(node.outputs[0], node.inputs[0]):
             return False
         self.remove(node)

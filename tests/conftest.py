@@ -11,7 +11,7 @@ import pytest
 
 from edgecc.backend import Availability, Backend, Compiled
 from edgecc.errors import Unsupported
-from edgecc.runner import Runner
+from edgecc.running.runner import Runner
 from edgecc.target import Target
 
 DOUBLING = '''

@@ -11,7 +11,7 @@ from edgecc.cli.options import json_option, parse_runtime_options, runtime_optio
 from edgecc.cli.output import format_bytes, format_seconds, log, print_json, print_table, progress_bar
 
 if TYPE_CHECKING:
-    from edgecc.benchmark import BenchmarkResult
+    from edgecc.measuring.benchmark import BenchmarkResult
 
 _COLUMNS = [
     "artifact",
@@ -52,7 +52,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Measure artifacts, each in a process of its own, in turns: latency, load time, peak memory, size."""
-    from edgecc.benchmark import benchmark
+    from edgecc.measuring.benchmark import benchmark
 
     with progress_bar("benchmark") as bar:
         results = benchmark(

@@ -11,9 +11,9 @@ from edgecc.cli.options import json_option, parse_runtime_options, runtime_optio
 from edgecc.cli.output import format_bytes, format_seconds, log, print_json, print_table, progress_bar
 
 if TYPE_CHECKING:
-    from edgecc.benchmark import BenchmarkResult
-    from edgecc.compare import CompareResult, Comparison
-    from edgecc.metrics import Fidelity
+    from edgecc.measuring.benchmark import BenchmarkResult
+    from edgecc.measuring.compare import CompareResult, Comparison
+    from edgecc.measuring.metrics import Fidelity
 
 _FIDELITY = [
     "artifact",
@@ -51,8 +51,8 @@ def command(
     as_json: bool,
 ) -> None:
     """Compare artifacts with their source on the same inputs: what was lost, and what it costs."""
-    from edgecc.benchmark import benchmark
-    from edgecc.compare import compare
+    from edgecc.measuring.benchmark import benchmark
+    from edgecc.measuring.compare import compare
 
     options = parse_runtime_options(runtime)
     with progress_bar("compare") as bar:

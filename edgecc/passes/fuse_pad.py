@@ -33,7 +33,8 @@ class FusePad(NodePass):
     loss = Loss.ROUNDING
 
     def candidates(self, model: Model) -> list[Node]:
-        return model.nodes("Pad", ignore=self.ignore)
+        # Last ones first: where Pads follow each other, the reader of the first is then the reader of the second.
+        return model.nodes("Pad", ignore=self.ignore)[::-1]
 
     def visit(self, node: Node, model: Model, ctx: PassContext) -> bool:
         reason = fusable(node, model)

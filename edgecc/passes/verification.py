@@ -14,7 +14,7 @@ from edgecc.errors import DataError, VerificationError
 from edgecc.passes.base import Loss
 
 if TYPE_CHECKING:
-    from edgecc.feeds import Feeds
+    from edgecc.data.feeds import Feeds
     from edgecc.model import Model
     from edgecc.passes.base import Pass
 
@@ -94,7 +94,7 @@ class Verifier:
         )
 
     def _feeds(self, model: Model) -> Feeds:
-        from edgecc.feeds import random_feeds
+        from edgecc.data.feeds import random_feeds
 
         return self.feeds if self.feeds is not None else random_feeds(model.signature, self.seed)
 

@@ -14,7 +14,7 @@ from edgecc.passes.base import Loss, Pass, PassContext, Skip
 from edgecc.passes.pipeline import PassPipeline
 
 if TYPE_CHECKING:
-    from edgecc.feeds import Feeds
+    from edgecc.data.feeds import Feeds
     from edgecc.model import Model
     from edgecc.target import Target
 
@@ -180,7 +180,7 @@ def _check_values(
 
 
 def _random(step: Pass, model: Model) -> list[Feeds]:
-    from edgecc.feeds import random_feeds
+    from edgecc.data.feeds import random_feeds
 
     # Where every bit counts, also signed zeros, huge and tiny values: x + 0 and x * 0 are not what they seem to be.
     special = step.loss is Loss.EXACT

@@ -133,9 +133,9 @@ class BackendConformance:
 
     @_every_model
     def test_artifact_keeps_the_signature_and_the_values(self, name: str, tmp_path: Path) -> None:
-        from edgecc.feeds import random_feeds
+        from edgecc.data.feeds import random_feeds
         from edgecc.passes.verification import compare, run
-        from edgecc.runner import Runner
+        from edgecc.running.runner import Runner
 
         can_run = self.backend.can_run()
         if not can_run:

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 import edgecc
-from edgecc.benchmark import BenchmarkResult
-from edgecc.compare import Comparison
+from edgecc.measuring.benchmark import BenchmarkResult
+from edgecc.measuring.compare import Comparison
 
 HERE = Path(__file__).parent
 SOURCE = HERE / "digits.onnx"

@@ -117,6 +117,15 @@ def test_shared_pads_serve_the_other_pad_still() -> None:
     )
 
 
+def test_pad_after_pad() -> None:
+    check_pass(
+        FusePad(),
+        graph("float[1,2,11,7] y", f"{W}, {PADS}", "a = Pad(x, p) h = Pad(a, p) y = Conv(h, w)"),
+        graph("float[1,2,11,7] y", f"{W}, {PADS}", "y = Conv<pads=[2, 4, 6, 0]>(x, w)"),
+        tolerance=ROUNDING,
+    )
+
+
 def test_open_dimensions() -> None:
     check_pass(
         FusePad(),

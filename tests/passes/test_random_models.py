@@ -27,7 +27,7 @@ def test_pass_keeps_its_contract(cls: type[Pass], model: Model) -> None:
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(model=models())
 def test_models_are_whole_and_run(model: Model) -> None:
-    from edgecc.feeds import random_feeds
+    from edgecc.data.feeds import random_feeds
     from edgecc.passes.verification import run
 
     model.verify()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -32,11 +32,19 @@ class Source:
     shapes: dict[str, tuple[int, ...]]
     feeds: dict[str, np.ndarray]
     expected: dict[str, np.ndarray]
+    _compiled: dict[str, edgecc.Artifact] = field(default_factory=dict)
 
-    def compile(self, target: str, folder: Path) -> edgecc.CompileResult:
+    def compiled(self, target: str) -> edgecc.Artifact:
+        """Compiled once, in a folder of its own."""
         need(target)
-        output = folder / f"model{TARGETS[target]}"
-        return edgecc.compile(self.path, target=target, output=output, shapes=self.shapes)
+        if target not in self._compiled:
+            self._compiled[target] = self.compile(target)
+        return self._compiled[target]
+
+    def compile(self, target: str) -> edgecc.Artifact:
+        output = self.path.parent / target / f"model{TARGETS[target]}"
+        output.parent.mkdir(exist_ok=True)
+        return edgecc.compile(self.path, target=target, output=output, shapes=self.shapes).artifact
 
 
 @pytest.fixture(scope="module", params=all_sources())
@@ -64,9 +72,8 @@ def need(target: str) -> None:
 
 
 @pytest.mark.parametrize("target", ["onnxruntime", "tflite"])
-def test_outputs_are_those_of_the_source(source: Source, target: str, tmp_path: Path) -> None:
-    path = source.compile(target, tmp_path).path
-    with edgecc.runner(path) as runner:
+def test_outputs_are_those_of_the_source(source: Source, target: str) -> None:
+    with edgecc.runner(source.compiled(target).path) as runner:
         outputs = runner.infer(source.feeds)
     assert list(outputs) == list(source.expected)
     for name, expected in source.expected.items():
@@ -74,15 +81,15 @@ def test_outputs_are_those_of_the_source(source: Source, target: str, tmp_path: 
         assert np.abs(outputs[name] - expected).max() <= TOLERANCE * np.abs(expected).max(), name
 
 
-def test_tensorrt_builds_an_engine(source: Source, tmp_path: Path) -> None:
-    result = source.compile("tensorrt", tmp_path)
-    assert result.artifact.nbytes > 0
-    assert [o["name"] for o in result.artifact.report["signature"]["outputs"]] == list(source.expected)
+def test_tensorrt_builds_an_engine(source: Source) -> None:
+    artifact = source.compiled("tensorrt")
+    assert artifact.nbytes > 0
+    assert [output["name"] for output in artifact.report["signature"]["outputs"]] == list(source.expected)
 
 
-def test_tflite_transposes_only_at_its_ends(source: Source, tmp_path: Path) -> None:
+def test_tflite_transposes_only_at_its_ends(source: Source) -> None:
     """One for each image that comes in or goes out, and the source's own shuffles of channels."""
-    path = source.compile("tflite", tmp_path).path
+    path = source.compiled("tflite").path
     ends = [array for array in (*source.feeds.values(), *source.expected.values()) if array.ndim > 2]
     shuffles = [node for node in onnx.load(source.path).graph.node if is_shuffle(node)]
     assert tflite_operators(path).count("TRANSPOSE") <= len(ends) + len(shuffles)
@@ -96,12 +103,13 @@ def test_tflite_of_a_model_in_channels_last_has_no_transpose(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_second_compilation_writes_the_same_bytes(source: Source, target: str, tmp_path: Path) -> None:
-    result = source.compile(target, tmp_path)
-    files = {path: path.read_bytes() for path in sorted(tmp_path.iterdir())}
-    assert {result.path, result.artifact.report_path} <= files.keys()
-    source.compile(target, tmp_path)
-    assert [path for path in sorted(tmp_path.iterdir()) if files[path] != path.read_bytes()] == []
+def test_second_compilation_writes_the_same_bytes(source: Source, target: str) -> None:
+    artifact = source.compiled(target)
+    folder = artifact.path.parent
+    files = {path: path.read_bytes() for path in sorted(folder.iterdir())}
+    assert {artifact.path, artifact.report_path} <= files.keys()
+    source.compile(target)
+    assert [path for path in sorted(folder.iterdir()) if files[path] != path.read_bytes()] == []
 
 
 @pytest.mark.parametrize("target", TARGETS)

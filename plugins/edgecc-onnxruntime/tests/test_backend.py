@@ -10,12 +10,12 @@ import pytest
 
 from edgecc import serialization
 from edgecc.backend import Compiled
+from edgecc.data.feeds import random_feeds
 from edgecc.errors import OptionError, RunnerError, UnavailableError
-from edgecc.feeds import random_feeds
 from edgecc.model import Model
 from edgecc.options import build
 from edgecc.registry import default_registry
-from edgecc.runner import Runner
+from edgecc.running.runner import Runner
 from edgecc_onnxruntime import writer
 from edgecc_onnxruntime.backend import OnnxRuntimeBackend
 from edgecc_onnxruntime.ort_file import UnknownLayoutError, canonical

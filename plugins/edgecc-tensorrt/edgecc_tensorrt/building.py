@@ -12,7 +12,6 @@ from edgecc_tensorrt.sdk import Sdk
 from edgecc_tensorrt.target import Range3, TensorRTTarget
 
 if TYPE_CHECKING:
-
     from edgecc.signature import TensorSpec
     from edgecc_tensorrt.typed_onnx import TypedOnnx
 
@@ -145,5 +144,3 @@ def open_dimensions(inputs: Sequence[TensorSpec], target: TensorRTTarget) -> lis
         for axis, size in enumerate(spec.shape)
         if isinstance(size, str) and target.range_of(size, first=axis == 0) is None
     ]
-
-

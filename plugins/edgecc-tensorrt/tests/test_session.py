@@ -7,7 +7,7 @@ import onnxruntime as ort
 import pytest
 
 from edgecc.errors import RunnerError
-from edgecc.runner import Runner
+from edgecc.running.runner import Runner
 from edgecc_tensorrt.backend import TensorRTBackend
 from edgecc_tensorrt.sdk import has_gpu
 from edgecc_tensorrt.session import Session, Unavailable

@@ -183,6 +183,12 @@ def _some_infinity(node: NodeView) -> str | None:
     return "it detects neither positive nor negative infinity"
 
 
+def _sign_of_dividend(node: NodeView) -> str | None:
+    if node.dtype().name != "int64" or not node.integer("fmod", 0):
+        return None
+    return "fmod=1 on int64, of which TFLite takes no absolute value"
+
+
 def _same_types(node: NodeView) -> str | None:
     if node.dtype(0) == node.dtype(1) or node.value(1) is not None:
         return None
@@ -218,7 +224,7 @@ RULES = (
     composed("Mean", _mean, "ADD MUL"),
     composed("Xor", _xor, "NOT_EQUAL", typed(_BOOL)),
     composed("Div", _div, "DIV MUL", typed({"float32", "int32"}), since=7),
-    composed("Mod", _mod, "FLOOR_MOD ABS SIGN MUL", typed(NUMERIC)),
+    composed("Mod", _mod, "FLOOR_MOD ABS SIGN MUL", typed(NUMERIC), _sign_of_dividend),
     composed("Pow", _pow, "POW SQUARE SQRT RSQRT", typed({"float32", "int32"}), _same_types, since=7),
     composed("Reciprocal", _reciprocal, "DIV"),
     composed("Where", _where, "SELECT_V2", typed(ANY_TYPE - {"float16", "uint16", "uint32"}, 1)),

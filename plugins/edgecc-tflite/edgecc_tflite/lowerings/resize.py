@@ -8,7 +8,7 @@ import numpy as np
 
 from edgecc_tflite.ir import Shape, Tensor
 from edgecc_tflite.lowerings.base import LoweringRule
-from edgecc_tflite.lowerings.constraints import FLOAT, known_rank, static_space, typed
+from edgecc_tflite.lowerings.constraints import FLOAT, constant, known_rank, static_space, typed
 from edgecc_tflite.lowerings.windows import as_2d, from_2d
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ RULES = (
         "Resize",
         _resize,
         ("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "GATHER", "RESHAPE", "TRANSPOSE"),
-        (typed(FLOAT), known_rank(), static_space(), _expressible),
+        (typed(FLOAT), known_rank(), static_space(), constant(2, "scales"), _expressible),
         since=10,
         note="Nearest in every mode; linear at half_pixel, align_corners and asymmetric places.",
     ),

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecc.benchmark import benchmark, paired_ratio
 from edgecc.errors import DataError, InvalidModelError, OptionError
-from edgecc.runner import Runner
+from edgecc.measuring.benchmark import benchmark, paired_ratio
+from edgecc.running.runner import Runner
 
 MakeRunner = Callable[..., Runner]
 LOGGING = """

@@ -17,8 +17,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from edgecc import worker
 from edgecc.errors import RunnerError, UnavailableError
+from edgecc.running import worker
 
 _STDERR_LINES = 200
 _SHOWN_LINES = 12
@@ -71,7 +71,7 @@ class WorkerProcess:
         Args:
             doing: what the worker is asked for, for messages ("loading").
             timeout: seconds.
-            header: the request; see `edgecc.worker`.
+            header: the request; see `edgecc.running.worker`.
             arrays: what goes with it.
 
         Raises:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgecc.data.npz import read_npz
 from edgecc.errors import DataError, UnknownNameError
-from edgecc.npz import read_npz
 
 if TYPE_CHECKING:
     from edgecc.signature import Signature, TensorSpec

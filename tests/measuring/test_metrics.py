@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from edgecc.metrics import AccuracyMeter, FidelityMeter, class_scores, cosine, fidelity, sqnr_db, top1
+from edgecc.measuring.metrics import AccuracyMeter, FidelityMeter, class_scores, cosine, fidelity, sqnr_db, top1
 
 F = np.float32
 

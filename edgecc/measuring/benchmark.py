@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 import numpy as np
 
 from edgecc.artifact import Artifact
+from edgecc.data.feeds import random_feeds
 from edgecc.errors import OptionError, RunnerError
-from edgecc.feeds import random_feeds
-from edgecc.runner import TIMEOUT, Runner, runner_for
+from edgecc.running.runner import TIMEOUT, Runner, runner_for
 
 if TYPE_CHECKING:
-    from edgecc.metrics import Fidelity
+    from edgecc.measuring.metrics import Fidelity
     from edgecc.signature import Signature
 
 P = ParamSpec("P")

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecc import worker
-from edgecc.runner import Runner
+from edgecc.running import worker
+from edgecc.running.runner import Runner
 
 MakeRunner = Callable[..., Runner]
 ALLOWED = {"numpy", "edgecc_session", "__main__", "__mp_main__"}
@@ -128,7 +128,7 @@ def test_worker_ends_with_a_killed_parent(tmp_path: Path, make_runner: MakeRunne
     script = f"""
 import sys, numpy as np
 from pathlib import Path
-from edgecc.worker_process import WorkerProcess
+from edgecc.running.worker_process import WorkerProcess
 process = WorkerProcess(Path({str(session)!r}), Path({str(tmp_path)!r}), {{"threads": 1}})
 process.ask("loading", 30, {{"request": "load"}})
 print(process.pid, flush=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgecc.data.feeds import OPEN_BATCH, Dataset, load_feeds, random_feeds
 from edgecc.errors import DataError
-from edgecc.feeds import OPEN_BATCH, Dataset, load_feeds, random_feeds
 from edgecc.signature import Signature, TensorSpec
 
 

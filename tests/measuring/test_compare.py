@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgecc.compare import compare, recorded_source
-from edgecc.correspondence import Boundary
 from edgecc.errors import InvalidModelError, OptionError
-from edgecc.runner import Runner
+from edgecc.measuring.compare import compare, recorded_source
+from edgecc.measuring.correspondence import Boundary
+from edgecc.running.runner import Runner
 from edgecc.signature import Signature, TensorSpec
 
 MakeRunner = Callable[..., Runner]

@@ -12,11 +12,11 @@ from typing import Any, ParamSpec
 import numpy as np
 
 from edgecc.artifact import Artifact
-from edgecc.correspondence import Boundary
+from edgecc.data.feeds import Batch, load_feeds, random_feeds
 from edgecc.errors import DataError, InvalidModelError, OptionError, RequestError, RunnerError
-from edgecc.feeds import Batch, load_feeds, random_feeds
-from edgecc.metrics import AccuracyMeter, Fidelity, FidelityMeter, class_scores
-from edgecc.runner import TIMEOUT, Runner, runner_for
+from edgecc.measuring.correspondence import Boundary
+from edgecc.measuring.metrics import AccuracyMeter, Fidelity, FidelityMeter, class_scores
+from edgecc.running.runner import TIMEOUT, Runner, runner_for
 from edgecc.signature import Signature, TensorSpec
 
 P = ParamSpec("P")
@@ -111,7 +111,7 @@ def compare(
     Args:
         artifacts: paths, or runners that are not entered.
         source: the reference; what the first artifact's report names if None.
-        data: an `.npz` file (see `edgecc.feeds`), or one set of feeds; random feeds if None.
+        data: an `.npz` file (see `edgecc.data.feeds`), or one set of feeds; random feeds if None.
         target: whose runtime runs the paths; by the report beside a file or its suffix if empty.
         samples: how many; RANDOM_SAMPLES, or all of the data, if None.
         seed: of random feeds.

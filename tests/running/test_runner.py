@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from edgecc.errors import DataError, InvalidModelError, RunnerError, UnavailableError
-from edgecc.feed_check import check_feeds
-from edgecc.runner import Runner
+from edgecc.running.feed_check import check_feeds
+from edgecc.running.runner import Runner
+from edgecc.running.worker_process import describe_exit
 from edgecc.signature import TensorSpec
-from edgecc.worker_process import describe_exit
 
 MakeRunner = Callable[..., Runner]
 X = np.arange(6, dtype=np.float32).reshape(2, 3)

@@ -1,7 +1,7 @@
 """The process that owns one artifact: `python worker.py SESSION_FILE ARTIFACT OPTIONS_JSON`.
 
 Needs numpy and the runtime that SESSION_FILE imports, nothing else, so that this file and a session file copied to a
-device run there over ssh. SESSION_FILE defines `Session(path, options)`, described in `edgecc.runner`.
+device run there over ssh. SESSION_FILE defines `Session(path, options)`, described in `edgecc.running.runner`.
 
 A frame is a magic number, a JSON header and arrays as .npy, each with its length before it. Requests on stdin, one
 answer each on stdout:

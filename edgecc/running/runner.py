@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgecc.errors import InvalidModelError, RunnerError, UnavailableError
-from edgecc.feed_check import check_feeds
+from edgecc.running.feed_check import check_feeds
+from edgecc.running.worker_process import WorkerProcess
 from edgecc.signature import Signature, TensorSpec
-from edgecc.worker_process import WorkerProcess
 
 if TYPE_CHECKING:
     from edgecc.backend import Backend

@@ -1,0 +1,1 @@
+"""Measuring artifacts: how fast, how large, how far from the source."""

@@ -1,0 +1,1 @@
+"""Runners: an artifact in a process of its own."""
