@@ -10,7 +10,8 @@ from edgecc.model import Constant, Model, Variable, merged_origins, origins, val
 
 CHAIN = "g (float[2,3] x) => (float[2,3] y) { [a] t = Relu(x) [b] u = Abs(t) [c] y = Neg(u) }"
 BRANCHES = """g (bool c, float[2] x) => (float[2] y) <float[2] k = {1,2}> { [a] t = Add(x, k) [if] y = If(c)<
-    then_branch = p () => (float[2] r) { [then] r = Mul(t, k) }, else_branch = q () => (float[2] s) { [else] s = Abs(t) }> }"""
+    then_branch = p () => (float[2] r) { [then] r = Mul(t, k) },
+    else_branch = q () => (float[2] s) { [else] s = Abs(t) }> }"""
 
 
 def names(model: Model) -> list[str]:
@@ -50,8 +51,8 @@ def test_ignore_matches_origins_too() -> None:
 
 
 def test_nodes_of_other_domains_are_not_found_by_operator() -> None:
-    text = '<ir_version: 10, opset_import: ["": 23, "my": 1]> g (float[2] x) => (float[2] y) { t = my.Relu(x) y = Relu(t) }'
-    model = Model.from_text(text)
+    header = '<ir_version: 10, opset_import: ["": 23, "my": 1]>'
+    model = Model.from_text(f"{header} g (float[2] x) => (float[2] y) {{ t = my.Relu(x) y = Relu(t) }}")
     assert [n.domain for n in model.nodes("Relu")] == [None]
     assert len(model.nodes()) == 2
 
@@ -166,7 +167,8 @@ def test_redirect_of_an_output_keeps_its_name() -> None:
 
 
 def test_redirect_of_an_output_with_other_readers() -> None:
-    text = "g (float[2] x) => (float[2] y, float[2] z) { [a] t = Abs(x) [b] y = Identity(t) [c] u = Neg(t) [d] z = Add(u, y) }"
+    text = """g (float[2] x) => (float[2] y, float[2] z) {
+        [a] t = Abs(x) [b] y = Identity(t) [c] u = Neg(t) [d] z = Add(u, y) }"""
     model = Model.from_text(text)
     assert model.bypass(node(model, "b"))
     model.cleanup()
@@ -410,7 +412,8 @@ def test_constants_of_subgraphs_are_written_once() -> None:
 
 def test_detached_proto_has_no_large_weights() -> None:
     text = """g (bool c, float[300] x) => (float[300] y) { y = If(c)<
-        then_branch = p () => (float[300] r) { r = Mul(x, w) }, else_branch = q () => (float[300] s) { s = Add(x, w) }> }"""
+        then_branch = p () => (float[300] r) { r = Mul(x, w) },
+        else_branch = q () => (float[300] s) { s = Add(x, w) }> }"""
     model = Model.from_text(text, {"w": np.ones(300, np.float32)})
     proto = model.to_proto(detach=True)
     assert [v.name for v in proto.graph.input] == ["c", "x", "w"]

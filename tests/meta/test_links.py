@@ -45,3 +45,9 @@ def test_named_files_exist(page: Path) -> None:
     named = FILE_NAME.findall(without_code(page.read_text(encoding="utf-8")))
     missing = [name for name in named if not re.search(r"[A-Z]{3}", name) and not (ROOT / name).exists()]
     assert missing == []
+
+
+def test_design_shows_every_room_of_the_house() -> None:
+    page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    rooms = [path.parent for path in (ROOT / "edgecc").glob("*/__init__.py")]
+    assert [room.name for room in rooms if f" {room.name}/" not in page] == []

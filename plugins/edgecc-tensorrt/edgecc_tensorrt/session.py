@@ -1,4 +1,4 @@
-"""Runs engines; needs numpy, tensorrt or tensorrt-rtx, and the NVIDIA driver only (see `edgecc.runner`).
+"""Runs engines; needs numpy, tensorrt or tensorrt-rtx, and the NVIDIA driver only (see `edgecc.running.runner`).
 
 The driver is called through ctypes, so that no further package is needed on the device. `run` is what is timed: the
 inputs are on the GPU already and the outputs stay there; `set_inputs` and `get_outputs` move them.

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
 
+from edgecc.backend import Compiled
 from edgecc.errors import OptionError, UnsupportedError
 from edgecc.importers.onnx import OnnxImporter
 from edgecc.model import Model
@@ -16,14 +19,13 @@ from edgecc_tensorrt.sdk import find_sdk
 from edgecc_tensorrt.session import Unavailable, check
 from edgecc_tensorrt.target import TensorRTTarget
 
-from .nets import CONV, DYNAMIC, compile_text
-
 LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
 pytestmark = pytest.mark.usefixtures("sdk_installed")
+Compile: TypeAlias = Callable[..., tuple[Model, Compiled]]
 
 
-def test_engine_and_typed_onnx() -> None:
-    model, compiled = compile_text(CONV)
+def test_engine_and_typed_onnx(compile_text: Compile, conv: str) -> None:
+    model, compiled = compile_text(conv)
     assert list(compiled.files) == [".engine", ".onnx"]
     assert memoryview(compiled.files[".engine"]).nbytes > 1000
     proto = onnx.load_from_string(bytes(compiled.files[".onnx"]))
@@ -38,15 +40,15 @@ def _run(data: bytes, feeds: dict[str, np.ndarray]) -> np.ndarray:
     return session.run(None, feeds)[0]  # type: ignore[no-any-return]
 
 
-def test_two_builds_are_identical() -> None:
-    first, second = (compile_text(CONV)[1] for _ in range(2))
+def test_two_builds_are_identical(compile_text: Compile, conv: str) -> None:
+    first, second = (compile_text(conv)[1] for _ in range(2))
     assert bytes(first.files[".engine"]) == bytes(second.files[".engine"])
     assert bytes(first.files[".onnx"]) == bytes(second.files[".onnx"])
     assert first.details == second.details
 
 
-def test_the_model_is_not_changed() -> None:
-    model = Model.from_text(CONV)
+def test_the_model_is_not_changed(conv: str) -> None:
+    model = Model.from_text(conv)
     before = model.digest()
     backend, target = TensorRTBackend(), TensorRTTarget()
     backend.find_unsupported(model, target)
@@ -54,8 +56,8 @@ def test_the_model_is_not_changed() -> None:
     assert model.digest() == before
 
 
-def test_layers_name_the_nodes_of_the_source() -> None:
-    _, compiled = compile_text(CONV)
+def test_layers_name_the_nodes_of_the_source(compile_text: Compile, conv: str) -> None:
+    _, compiled = compile_text(conv)
     layers = compiled.details["layers"]
     assert isinstance(layers, list)
     named = {name for layer in layers for name in layer["nodes"]}
@@ -81,8 +83,8 @@ def test_layer_list_maps_names_to_origins() -> None:
     assert layer == Layer("a_fused", "kgen", ("Half",), ("first", "second", "b/c"))
 
 
-def test_float16_is_in_the_typed_onnx_and_in_the_engine() -> None:
-    model, compiled = compile_text(CONV, precision="float16")
+def test_float16_is_in_the_typed_onnx_and_in_the_engine(compile_text: Compile, conv: str) -> None:
+    model, compiled = compile_text(conv, precision="float16")
     proto = onnx.load_from_string(bytes(compiled.files[".onnx"]))
     kinds = {t.name: t.data_type for t in proto.graph.initializer if t.data_type != onnx.TensorProto.INT64}
     assert set(kinds.values()) == {onnx.TensorProto.FLOAT16}
@@ -90,24 +92,24 @@ def test_float16_is_in_the_typed_onnx_and_in_the_engine() -> None:
     layers = compiled.details["layers"]
     assert isinstance(layers, list)
     assert "Half" in {kind for layer in layers if "Conv_0" in layer["nodes"] for kind in layer["types"]}
-    full = compile_text(CONV)[1]
+    full = compile_text(conv)[1]
     assert "Half" not in str(full.details["layers"])
 
 
-def test_open_dimension_names_the_flags() -> None:
-    (entry,) = TensorRTBackend().find_unsupported(Model.from_text(DYNAMIC), TensorRTTarget())
+def test_open_dimension_names_the_flags(dynamic: str) -> None:
+    (entry,) = TensorRTBackend().find_unsupported(Model.from_text(dynamic), TensorRTTarget())
     assert str(entry) == (
         "Conv_0 (Conv): dimension 'N' of input 'x' is open; fix it with --shape x=1,3,16,16, "
         "or give its range: --target tensorrt:batch=[1,8,32]"
     )
 
 
-def test_open_dimension_with_a_range() -> None:
-    _, compiled = compile_text(DYNAMIC, batch=(1, 4, 16))
+def test_open_dimension_with_a_range(compile_text: Compile, dynamic: str) -> None:
+    _, compiled = compile_text(dynamic, batch=(1, 4, 16))
     assert memoryview(compiled.files[".engine"]).nbytes > 1000
 
 
-def test_open_dimensions_by_name() -> None:
+def test_open_dimensions_by_name(compile_text: Compile) -> None:
     text = "g (float[1,n,4] x) => (float[1,n,4] y) { y = Relu(x) }"
     (entry,) = TensorRTBackend().find_unsupported(Model.from_text(text), TensorRTTarget())
     assert "--target tensorrt:dims=[n:1:64:512]" in entry.hint
@@ -115,19 +117,19 @@ def test_open_dimensions_by_name() -> None:
     assert compiled.files
 
 
-def test_compute_capabilities() -> None:
+def test_compute_capabilities(compile_text: Compile, conv: str) -> None:
     if not find_sdk().is_rtx:
         pytest.skip("only tensorrt-rtx builds for GPUs that are not here")
-    both = compile_text(CONV)[1]
-    one = compile_text(CONV, compute_capabilities=("8.6",))[1]
+    both = compile_text(conv)[1]
+    one = compile_text(conv, compute_capabilities=("8.6",))[1]
     assert bytes(one.files[".engine"]) != bytes(both.files[".engine"])
 
 
-def test_unknown_compute_capability() -> None:
+def test_unknown_compute_capability(compile_text: Compile, conv: str) -> None:
     if not find_sdk().is_rtx:
         pytest.skip("only tensorrt-rtx builds for GPUs that are not here")
     with pytest.raises(OptionError, match=r"cannot build for compute capability 5\.0") as caught:
-        compile_text(CONV, compute_capabilities=("5.0",))
+        compile_text(conv, compute_capabilities=("5.0",))
     assert "8.6" in caught.value.hint
 
 

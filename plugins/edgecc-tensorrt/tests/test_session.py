@@ -1,26 +1,29 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import onnxruntime as ort
 import pytest
 
+from edgecc.backend import Compiled
 from edgecc.errors import RunnerError
+from edgecc.model import Model
 from edgecc.running.runner import Runner
 from edgecc_tensorrt.backend import TensorRTBackend
 from edgecc_tensorrt.sdk import has_gpu
 from edgecc_tensorrt.session import Session, Unavailable
 
-from .nets import CONV, DYNAMIC, compile_text
-
 pytestmark = pytest.mark.usefixtures("sdk_installed")
+Compile: TypeAlias = Callable[..., tuple[Model, Compiled]]
 
 
 @pytest.mark.skipif(has_gpu(), reason="this machine has a GPU")
-def test_without_a_gpu_it_says_so(tmp_path: Path) -> None:
+def test_without_a_gpu_it_says_so(tmp_path: Path, compile_text: Compile, conv: str) -> None:
     path = tmp_path / "m.engine"
-    path.write_bytes(compile_text(CONV)[1].files[".engine"])
+    path.write_bytes(compile_text(conv)[1].files[".engine"])
     with pytest.raises(Unavailable) as caught:
         Session(str(path), {"threads": 1})
     assert "copy the .engine to a machine with an NVIDIA GPU" in str(caught.value)
@@ -36,8 +39,10 @@ def test_unknown_option(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not has_gpu(), reason="no GPU on this machine")
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-3), ("float16", 1e-2)])
-def test_results_on_a_gpu(tmp_path: Path, precision: str, tolerance: float) -> None:
-    model, compiled = compile_text(DYNAMIC, batch=(1, 2, 8), precision=precision)
+def test_results_on_a_gpu(
+    tmp_path: Path, precision: str, tolerance: float, compile_text: Compile, dynamic: str
+) -> None:
+    model, compiled = compile_text(dynamic, batch=(1, 2, 8), precision=precision)
     path = tmp_path / "m.engine"
     path.write_bytes(compiled.files[".engine"])
     session = ort.InferenceSession(model.to_proto().SerializeToString(), providers=["CPUExecutionProvider"])

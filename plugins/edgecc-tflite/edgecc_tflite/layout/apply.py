@@ -141,7 +141,10 @@ class _Rewriter:
             return tensor
         if version in self._inputs or version in self._outputs:
             result = Tensor(tensor.name, version.shape, tensor.dtype, source=tensor.source, layout=_unless_plain(order))
-            self._emit("TRANSPOSE", version, np.arange(version.rank, dtype=np.int32), result, ())
+            if version.shape.count(-1) <= 1:
+                self._emit("RESHAPE", version, np.array(version.shape, np.int32), result, ())
+            else:
+                self._emit("TRANSPOSE", version, np.arange(version.rank, dtype=np.int32), result, ())
             return result
         version.name, version.source, version.layout = tensor.name, tensor.source, _unless_plain(order)
         return version

@@ -1,0 +1,95 @@
+"""Types and shapes are derived afresh, without the weights."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgecc.model import Model
+from edgecc.shape_inference import open_dimensions
+
+
+def shapes(model: Model) -> dict[str, object]:
+    return {t.name: t.shape for t in model.tensors()}
+
+
+def test_inner_tensors() -> None:
+    model = Model.from_text("g (float16[N,3,8] x) => (float16[N,b] y) { t = Flatten(x) i = Shape(t) y = Relu(t) }")
+    assert shapes(model)["t"] == ["N", 24]
+    assert {t.name: t.dtype for t in model.tensors()}["i"] == np.int64
+    assert model.signature.outputs[0].shape == ("N", 24)
+
+
+def test_what_a_pass_left_behind_is_corrected() -> None:
+    model = Model.from_text("g (float[2,3] x) => (float[3,2] y) { t = Relu(x) y = Transpose(t) }")
+    tensor = model.nodes()[0].outputs[0]
+    tensor.shape, tensor.dtype = [9, 9], np.dtype(np.float16)
+    model.infer_shapes()
+    assert tensor.shape == [2, 3]
+    assert tensor.dtype == np.float32
+
+
+def test_shape_follows_the_inputs() -> None:
+    model = Model.from_text("g (float[N,3] x) => (float[N,6] y) { t = Relu(x) y = Concat<axis=1>(t, x) }")
+    model.inputs[0].shape = [4, 3]
+    model.outputs[0].shape = None
+    model.infer_shapes()
+    assert shapes(model) == {"x": [4, 3], "t": [4, 3], "y": [4, 6]}
+
+
+def test_large_weights_take_part_by_their_shape() -> None:
+    model = Model.from_text(
+        "g (float[N,600] x) => (float[N,b] y) { y = MatMul(x, w) }", {"w": np.ones((600, 7), np.float32)}
+    )
+    assert model.signature.outputs[0].shape == ("N", 7)
+
+
+def test_small_values_decide_shapes() -> None:
+    model = Model.from_text("g (float[2,12] x) => (float[a,b,c] y) <int64[3] s = {0,3,-1}> { y = Reshape(x, s) }")
+    assert model.outputs[0].shape == [2, 3, 4]
+
+
+def test_unknown_operators_keep_what_they_have() -> None:
+    header = '<ir_version: 10, opset_import: ["": 23, "my": 1]>'
+    text = "g (bool c, float[2] x) => (float[7,2] y) <float[7,1] t> { t = my.Thing(x) y = Add(t, x) }"
+    model = Model.from_text(f"{header} {text}")
+    assert shapes(model)["t"] == [7, 1]
+    assert shapes(model)["y"] == [7, 2]
+
+
+def test_unknown_operators_of_subgraphs_keep_what_they_have() -> None:
+    header = '<ir_version: 10, opset_import: ["": 23, "my": 1]>'
+    text = """g (bool c, float[2] x) => (float[7,2] y) { y = If(c)<
+        then_branch = p () => (float[7,2] r) <float[7,1] t> { t = my.Thing(x) r = Add(t, x) },
+        else_branch = q () => (float[7,2] s) <float[7,1] u> { u = NobodyKnows(x) s = Mul(u, x) }> }"""
+    model = Model.from_text(f"{header} {text}")
+    for name in ("then_branch", "else_branch"):
+        first, second = model.nodes()[0].attrs[name].nodes
+        assert first.outputs[0].shape == [7, 1]
+        assert second.outputs[0].shape == [7, 2]
+
+
+def test_tensors_of_subgraphs() -> None:
+    text = """g (int64 n, bool c, float[2] x) => (float[2] y, float[k,2] z) { y, z = Loop(n, c, x)<body =
+        l (int64 i, bool a, float[2] s) => (bool b, float[2] r, float[2] u) {
+            b = Identity(a) v = Unsqueeze(s, i) r = Relu(s) u = Neg(r) }> }"""
+    model = Model.from_text(text)
+    body = model.nodes("Loop")[0].attrs["body"]
+    inferred = {t.name: (t.dtype, t.shape) for n in body.nodes for t in n.outputs}
+    assert inferred["r"] == (np.float32, [2])
+    assert inferred["b"][0] == np.bool_
+    assert model.outputs[1].shape[1:] == [2]
+
+
+def test_dimensions_that_nothing_says_get_a_name() -> None:
+    model = Model.from_text("g (float[2] x) => (int64[r,n] y) { y = NonZero(x) }")
+    model.outputs[0].shape = None
+    model.infer_shapes()
+    assert model.outputs[0].shape[0] == 1
+    assert isinstance(model.outputs[0].shape[1], str)
+
+
+def test_open_dimensions() -> None:
+    model = Model.from_text("g (float[N,3] x, float[2] z) => (float[N,3] y) { y = Relu(x) }")
+    assert [t.name for t in open_dimensions(model)] == ["x"]
+    model.inputs[1].shape = None
+    assert [t.name for t in open_dimensions(model)] == ["x", "z"]
