@@ -1,6 +1,6 @@
 """Time and memory of compiling, against the import of what compiling is built on.
 
-python -m benchmarks.compile_time [process|warm|chains|memory ...]
+Run it with `python -m benchmarks.compile_time [process|warm|chains|memory ...]`.
 """
 
 from __future__ import annotations

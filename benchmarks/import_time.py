@@ -1,6 +1,6 @@
 """`import edgecc` and `edgecc --help` against the packages without which there is no edgecc.
 
-python -m benchmarks.import_time [ROUNDS]
+Run it with `python -m benchmarks.import_time [ROUNDS]`.
 """
 
 from __future__ import annotations

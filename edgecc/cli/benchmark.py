@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgecc.cli.options import json_option, parse_runtime_options, runtime_option
-from edgecc.cli.output import format_bytes, format_seconds, log, print_json, print_table, progress_bar
+from edgecc.cli.output import exit_code, format_bytes, format_seconds, log, print_json, print_table, progress_bar
 
 if TYPE_CHECKING:
     from edgecc.measuring.benchmark import BenchmarkResult
@@ -40,7 +40,9 @@ _COLUMNS = [
 @click.option("--max-seconds", default=30.0, show_default=True, help="Stop an artifact early after this time.")
 @runtime_option
 @json_option
+@click.pass_context
 def command(
+    ctx: click.Context,
     artifacts: tuple[str, ...],
     target: str,
     threads: int,
@@ -51,7 +53,11 @@ def command(
     runtime: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Measure artifacts, each in a process of its own, in turns: latency, load time, peak memory, size."""
+    """Measure artifacts, each in a process of its own, in turns: latency, load time, peak memory, size.
+
+    An artifact whose runtime or device is not on this machine is a row that says so; one that fails makes the exit
+    code 1.
+    """
     from edgecc.measuring.benchmark import benchmark
 
     with progress_bar("benchmark") as bar:
@@ -68,7 +74,12 @@ def command(
         )
     if as_json:
         print_json([result.to_dict() for result in results])
-        return
+    else:
+        _print(results)
+    ctx.exit(exit_code([(result.error, result.unavailable) for result in results]))
+
+
+def _print(results: list[BenchmarkResult]) -> None:
     print_table(_COLUMNS, [_row(result) for result in results], right=_COLUMNS[2:])
     for result in results:
         if result.error:

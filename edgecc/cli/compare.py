@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgecc.cli.options import json_option, parse_runtime_options, runtime_option
-from edgecc.cli.output import format_bytes, format_seconds, log, print_json, print_table, progress_bar
+from edgecc.cli.output import exit_code, format_bytes, format_seconds, log, print_json, print_table, progress_bar
 
 if TYPE_CHECKING:
     from edgecc.measuring.benchmark import BenchmarkResult
@@ -39,7 +39,9 @@ _COST = ["artifact", "target", "size", "median", "p90", "peak memory"]
 @click.option("--latency/--no-latency", default=True, show_default=True, help="Measure time and memory too.")
 @runtime_option
 @json_option
+@click.pass_context
 def command(
+    ctx: click.Context,
     artifacts: tuple[str, ...],
     source: str | None,
     data: str | None,
@@ -50,7 +52,11 @@ def command(
     runtime: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Compare artifacts with their source on the same inputs: what was lost, and what it costs."""
+    """Compare artifacts with their source on the same inputs: what was lost, and what it costs.
+
+    An artifact whose runtime or device is not on this machine is a row that says so; one that fails makes the exit
+    code 1.
+    """
     from edgecc.measuring.benchmark import benchmark
     from edgecc.measuring.compare import compare
 
@@ -72,8 +78,9 @@ def command(
             costs = benchmark(artifacts, target=target, threads=threads, options=options, progress=bar.update)
     if as_json:
         print_json({**result.to_dict(), "costs": [cost.to_dict() for cost in costs]})
-        return
-    _print(result, costs)
+    else:
+        _print(result, costs)
+    ctx.exit(exit_code([(row.error, row.unavailable) for row in (*result.comparisons, *costs)]))
 
 
 def _print(result: CompareResult, costs: list[BenchmarkResult]) -> None:

@@ -112,3 +112,12 @@ def progress_bar(description: str) -> Iterator[ProgressBar]:
 def log(text: str) -> None:
     """A line on stderr."""
     click.echo(text, err=True)
+
+
+def exit_code(errors: Sequence[tuple[str, bool]]) -> int:
+    """1 if something failed that should have worked here.
+
+    Args:
+        errors: the error text of each row ("" for none) and whether it only says what this machine lacks.
+    """
+    return int(any(text and not unavailable for text, unavailable in errors))

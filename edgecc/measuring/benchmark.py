@@ -12,7 +12,7 @@ import numpy as np
 
 from edgecc.artifact import Artifact
 from edgecc.data.feeds import random_feeds
-from edgecc.errors import OptionError, RunnerError
+from edgecc.errors import OptionError, RunnerError, UnavailableError
 from edgecc.running.runner import TIMEOUT, Runner, runner_for
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ class BenchmarkResult:
         fidelity: to the source, by output; filled in by who compared.
         info: what else the session says.
         error: why it could not be measured; times are None then.
+        unavailable: whether the error is that the runtime or its device is not on this machine.
     """
 
     artifact: str
@@ -92,6 +93,7 @@ class BenchmarkResult:
     fidelity: dict[str, Fidelity] | None = None
     info: dict[str, Any] = field(default_factory=dict)
     error: str = ""
+    unavailable: bool = False
 
     @property
     def runs_per_second(self) -> float | None:
@@ -113,6 +115,7 @@ class _Track:
         self.warmup: list[float] = []
         self.rounds: list[list[float]] = []
         self.error = ""
+        self.unavailable = False
         self.facts: dict[str, Any] = {}
 
     @property
@@ -132,6 +135,7 @@ class _Track:
             step(*args, **kwargs)
         except RunnerError as error:
             self.error = str(error)
+            self.unavailable = isinstance(error, UnavailableError)
 
 
 def benchmark(
@@ -239,7 +243,7 @@ def _result(track: _Track, first: _Track, warmup: int) -> BenchmarkResult:
     common["versions"] = {common["tool"]: str(info.pop("version"))} if "version" in info else {}
     common["accelerated_fraction"] = info.pop("accelerated_fraction", None)
     if track.error:
-        return BenchmarkResult(**common, info=info, error=track.error)
+        return BenchmarkResult(**common, info=info, error=track.error, unavailable=track.unavailable)
     times = np.array([seconds for part in track.rounds for seconds in part])
     p90, p99 = np.percentile(times, [90, 99])
     return BenchmarkResult(

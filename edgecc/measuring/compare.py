@@ -13,7 +13,7 @@ import numpy as np
 
 from edgecc.artifact import Artifact
 from edgecc.data.feeds import Batch, load_feeds, random_feeds
-from edgecc.errors import DataError, InvalidModelError, OptionError, RequestError, RunnerError
+from edgecc.errors import DataError, InvalidModelError, OptionError, RequestError, RunnerError, UnavailableError
 from edgecc.measuring.correspondence import Boundary
 from edgecc.measuring.metrics import AccuracyMeter, Fidelity, FidelityMeter, class_scores
 from edgecc.running.runner import TIMEOUT, Runner, runner_for
@@ -36,6 +36,7 @@ class Comparison:
         accuracy: top-1 on the labels; None without labels.
         notes: what the user should know about how it was compared.
         error: why it could not be compared.
+        unavailable: whether the error is that the runtime or its device is not on this machine.
     """
 
     artifact: str
@@ -44,6 +45,7 @@ class Comparison:
     accuracy: float | None = None
     notes: tuple[str, ...] = ()
     error: str = ""
+    unavailable: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ class _Track:
     meters: dict[str, FidelityMeter] = field(default_factory=dict)
     accuracy: AccuracyMeter = field(default_factory=AccuracyMeter)
     error: str = ""
+    unavailable: bool = False
 
     def attempt(self, step: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
         """Do a step unless one has failed; the others go on."""
@@ -91,6 +94,7 @@ class _Track:
             step(*args, **kwargs)
         except (RunnerError, DataError, OptionError) as error:
             self.error = str(error)
+            self.unavailable = isinstance(error, UnavailableError)
 
 
 def compare(
@@ -268,6 +272,6 @@ def _comparison(track: _Track, notes: Sequence[str]) -> Comparison:
     name, target = str(track.runner.artifact), track.runner.backend.name
     all_notes = (*track.boundary.notes, *notes)
     if track.error:
-        return Comparison(name, target, notes=all_notes, error=track.error)
+        return Comparison(name, target, notes=all_notes, error=track.error, unavailable=track.unavailable)
     figures = {output: meter.result() for output, meter in track.meters.items()}
     return Comparison(name, target, figures, track.accuracy.result(), all_notes)

@@ -17,6 +17,8 @@ from edgecc.serialization import subgraphs_of
 OUTPUT_TYPE_ATTRIBUTE = {"Cast": "to", "DequantizeLinear": "output_dtype"}
 #: Inputs that stay float32 beside float16 data: regions of interest are coordinates.
 _FIXED_INPUTS = frozenset({("Resize", 1)})
+#: Operators whose schema allows float16 and whose definition as an ONNX function has float32 constants in it.
+_FLOAT32_INSIDE = frozenset({"MeanVarianceNormalization"})
 _HALF = "tensor(float16)"
 
 
@@ -73,7 +75,7 @@ def _by_schema(node: gs.Node, inputs: tuple[int, ...], outputs: tuple[int, ...],
     half_inputs = tuple(i for i in inputs if types.takes_half(i) and (node.op, i) not in _FIXED_INPUTS)
     fixed = tuple(i for i in inputs if i not in half_inputs)
     half_outputs = tuple(i for i in outputs if types.gives_half(i))
-    if not half_inputs and inputs and half_outputs:
+    if node.op in _FLOAT32_INSIDE or (not half_inputs and inputs and half_outputs):
         return Slots(inputs, outputs, inputs, problem=f"{node.op} computes in float32 only")
     bound = {types.input_variable(i) for i in range(len(node.inputs))}
     unbound = [i for i in half_outputs if types.output_variable(i) not in bound]

@@ -1,6 +1,6 @@
 """Compile a trained model for three runtimes, measure them on this machine, compare them with the source.
 
-python examples/digits/demo.py
+Run it with `python examples/digits/demo.py`; README.md beside it says what the model is.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from rich.console import Console
 from rich.table import Table
 
 import edgecc
-from edgecc.measuring.benchmark import BenchmarkResult
-from edgecc.measuring.compare import Comparison
 
 HERE = Path(__file__).parent
 SOURCE = HERE / "digits.onnx"
@@ -47,26 +45,23 @@ def main() -> None:
         if problem := speed.error or fidelity.error:
             problems[speed.target] = problem
             table.add_row(speed.target, size, "see below")
-        else:
-            table.add_row(speed.target, size, *figures(speed, fidelity))
+            continue
+        logits = fidelity.outputs["logits"]
+        table.add_row(
+            speed.target,
+            size,
+            f"{speed.median * 1e6:.1f} us",
+            f"{speed.p90 * 1e6:.1f} us",
+            f"{speed.peak_rss / 1e6:.0f} MB",
+            f"{logits.sqnr_db:.0f} dB",
+            f"{logits.max_abs:.1e}",
+            f"{fidelity.accuracy:.2%}",
+        )
     console = Console(highlight=False)
     console.print(table)
     for target, problem in problems.items():
         console.print(f"[bold]{target}[/bold]: {problem}")
     console.print(f"The files, each with its report, are in {folder}/.")
-
-
-def figures(speed: BenchmarkResult, fidelity: Comparison) -> list[str]:
-    """Latency, memory, fidelity to the source and accuracy of an artifact that ran here."""
-    logits = fidelity.outputs["logits"]
-    return [
-        f"{speed.median * 1e6:.1f} us",
-        f"{speed.p90 * 1e6:.1f} us",
-        f"{speed.peak_rss / 1e6:.0f} MB",
-        f"{logits.sqnr_db:.0f} dB",
-        f"{logits.max_abs:.1e}",
-        f"{fidelity.accuracy:.2%}",
-    ]
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ def test_json_has_the_same_facts(edgecc: Run, artifacts: list[str]) -> None:
 def test_a_damaged_artifact_is_a_row_and_stops_nothing(edgecc: Run, artifacts: list[str]) -> None:
     Path("bad.tflite").write_bytes(Path("a.tflite").read_bytes()[:100])
     done = edgecc("benchmark", "bad.tflite", "b.onnx", *QUICK)
+    assert done.code == 1
     assert "b.onnx" in done.out
     assert "bad.tflite was not measured: the runtime failed loading the artifact" in done.err
     assert "Traceback" not in done.err

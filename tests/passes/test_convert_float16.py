@@ -147,6 +147,13 @@ def test_softmax_in_float16_when_asked() -> None:
     check_close(source, model)
 
 
+def test_operators_with_float32_definitions_stay_whatever_the_option_says() -> None:
+    text = "g (float[2,3,4,4] x) => (float[2,3,4,4] y) { a = Relu(x) b = Mul(a, a) y = MeanVarianceNormalization(b) }"
+    source, model, _ = convert(text, keep_float32_ops=())
+    assert dtype_of(model, "MeanVarianceNormalization") == "float32"
+    check_close(source, model)
+
+
 def test_batchnorm() -> None:
     text = f"""g (float[2,3,4,4] x) => (float[2,3,4,4] y)
     <float[3] s = {{1.1,0.9,1.5}}, float[3] b = {{{numbers(3)}}},

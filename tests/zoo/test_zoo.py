@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,7 +50,7 @@ class Source:
 
 
 @pytest.fixture(scope="module", params=all_sources())
-def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Source:
+def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Source]:
     load: Load = request.param
     path = tmp_path_factory.mktemp("zoo") / "source.onnx"
     onnx.save(load(), path)
@@ -60,7 +62,8 @@ def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     random = np.random.default_rng(0)
     feeds = {name: random.standard_normal(shape).astype(np.float32) for name, shape in inputs.items()}
     names = [output.name for output in session.get_outputs()]
-    return Source(path, shapes, feeds, dict(zip(names, session.run(names, feeds), strict=True)))
+    yield Source(path, shapes, feeds, dict(zip(names, session.run(names, feeds), strict=True)))
+    shutil.rmtree(path.parent)  # pytest keeps folders of three runs, and the large ones are gigabytes
 
 
 def need(target: str) -> None:

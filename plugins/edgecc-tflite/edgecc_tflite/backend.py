@@ -17,7 +17,7 @@ from edgecc_tflite.target import TFLiteTarget
 if TYPE_CHECKING:
     from edgecc.model import Model
     from edgecc.passes.base import Pass
-    from edgecc_tflite.ir import Graph
+    from edgecc_tflite.ir import Graph, Tensor
     from edgecc_tflite.lowerings.base import RuleTable
 
 
@@ -82,8 +82,17 @@ def _installed(modules: tuple[str, ...]) -> Availability:
 
 
 def _correspondence(graph: Graph) -> list[TensorMatch]:
-    tensors = dict.fromkeys(t for operator in graph.operators for t in operator.outputs if t.source)
-    return [TensorMatch(tensor.source, tensor.name) for tensor in tensors]
+    written = (tensor for operator in graph.operators for tensor in operator.outputs)
+    tensors = dict.fromkeys(t for t in (*graph.inputs, *written) if t.source)
+    return [_match(tensor) for tensor in tensors]
+
+
+def _match(tensor: Tensor) -> TensorMatch:
+    quantization = tensor.quantization
+    if quantization is None or quantization.scale.size != 1:
+        return TensorMatch(tensor.source, tensor.name, tensor.layout)
+    scale, zero_point = float(quantization.scale.item()), int(quantization.zero_point.item())
+    return TensorMatch(tensor.source, tensor.name, tensor.layout, scale, zero_point)
 
 
 def _details(graph: Graph) -> dict[str, object]:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from edgecc.model import Tensor as SourceTensor
 
 
+_NO_ELEMENTS = "a tensor without elements, which TFLite's kernels do not expect"
+
+
 def find_unsupported(model: Model, rules: RuleTable) -> list[Unsupported]:
     """Every node that no rule takes, with all reasons.
 
@@ -26,7 +29,11 @@ def find_unsupported(model: Model, rules: RuleTable) -> list[Unsupported]:
         rules: what can be lowered.
     """
     flag, outputs = _shape_flag(model), frozenset(t.name for t in model.outputs)
-    return [problem for node in model.nodes() for problem in _problems(node, outputs, rules, flag)]
+    empty = [t.name for t in model.inputs if t.shape is not None and 0 in t.shape]
+    return [
+        *(Unsupported(name, "model input", _NO_ELEMENTS) for name in empty),
+        *(problem for node in model.nodes() for problem in _problems(node, outputs, rules, flag)),
+    ]
 
 
 def _problems(node: Node, outputs: frozenset[str], rules: RuleTable, flag: str) -> list[Unsupported]:
@@ -44,7 +51,7 @@ def _problems(node: Node, outputs: frozenset[str], rules: RuleTable, flag: str) 
     if unranked:
         reasons = [f"the shape of {unranked[0]!r} could not be inferred"]
     elif (empty := _without_elements(view)) is not None:
-        reasons = [f"{empty!r} has no elements, which TFLite's kernels do not expect"]
+        reasons = [f"{empty!r}: {_NO_ELEMENTS}"]
     else:
         reasons = rule.reasons(view)
     hints = [flag if OPEN_DIMENSION in reason or unranked else "" for reason in reasons]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from edgecc.model import Model
 from edgecc_tflite.ir import Graph, Operator, Tensor
 from edgecc_tflite.layout import solve
-from edgecc_tflite.layout.behaviours import BARRIER, behaviour_of
+from edgecc_tflite.layout.behaviours import is_rigid
 from edgecc_tflite.layout.min_cut import FlowNetwork
 from edgecc_tflite.layout.orders import reordered, through_reshape, through_transpose
 from edgecc_tflite.layout.problem import SINK, SOURCE, Cut, Problem, Proposal, cost_of
@@ -152,7 +152,7 @@ def test_the_first_move_is_optimal(seed: int) -> None:
     net, out = random_net(seed)
     problem = Problem.of(lower(net.model(out), builtin_rules()))
     ends = (SOURCE, SINK)
-    rigid = [op for op in problem.operators if behaviour_of(op.builtin) is BARRIER and op.builtin not in ends]
+    rigid = [op for op in problem.operators if is_rigid(op.builtin) and op.builtin not in ends]
     proposal = Proposal.spreading(problem, rigid, False)
     free = [op for op, config in proposal.config.items() if config != problem.config[op]]
     if len(free) > 10:

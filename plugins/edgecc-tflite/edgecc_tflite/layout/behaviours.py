@@ -55,7 +55,8 @@ class Behaviour:
         """Adapt options and index constants to the orders; data constants are permuted by the caller."""
 
 
-BARRIER = Behaviour()
+_BARRIER = Behaviour()
+_CHANNELS_LAST = Behaviour("channels-last")
 
 
 @dataclass(frozen=True)
@@ -328,6 +329,11 @@ def _table() -> dict[str, Behaviour]:
     reductions = "MEAN SUM REDUCE_MAX REDUCE_MIN REDUCE_PROD REDUCE_ANY REDUCE_ALL ARG_MAX ARG_MIN"
     table |= dict.fromkeys(reductions.split(), Reduction())
     table |= dict.fromkeys(("SOFTMAX", "LOG_SOFTMAX", "L2_NORMALIZATION"), Alike(label="last axis last", last=True))
+    images = (
+        "CONV_2D DEPTHWISE_CONV_2D TRANSPOSE_CONV AVERAGE_POOL_2D MAX_POOL_2D L2_POOL_2D RESIZE_BILINEAR"
+        " RESIZE_NEAREST_NEIGHBOR DEPTH_TO_SPACE SPACE_TO_DEPTH LOCAL_RESPONSE_NORMALIZATION"
+    )
+    table |= dict.fromkeys(images.split(), _CHANNELS_LAST)
     table |= {
         "BATCH_MATMUL": BatchMatMul(),
         "BROADCAST_TO": Alike(vectors=(1,)),
@@ -355,7 +361,12 @@ _BEHAVIOURS = _table()
 
 
 def behaviour_of(builtin: str) -> Behaviour:
-    return _BEHAVIOURS.get(builtin, BARRIER)
+    return _BEHAVIOURS.get(builtin, _BARRIER)
+
+
+def is_rigid(builtin: str) -> bool:
+    """Whether the operator works only as declared."""
+    return type(behaviour_of(builtin)) is Behaviour
 
 
 def describe(builtins: Iterable[str]) -> str:

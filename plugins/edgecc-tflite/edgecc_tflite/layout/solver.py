@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgecc_tflite.ir import Graph, Tensor
 from edgecc_tflite.layout.apply import apply
-from edgecc_tflite.layout.behaviours import BARRIER, behaviour_of
+from edgecc_tflite.layout.behaviours import is_rigid
 from edgecc_tflite.layout.channels import solve_channels
 from edgecc_tflite.layout.cleanup import drop_unused, merge_reshapes, unflatten
 from edgecc_tflite.layout.problem import SINK, SOURCE, Cut, Problem, Proposal, cost_of
@@ -27,7 +27,7 @@ def solve(graph: Graph, io_layout: str = KEEP) -> Graph:
     unflatten(graph)
     problem = Problem.of(graph)
     # Channels-last spreads from the convolutions, and where it costs the same up to the model's inputs and outputs.
-    rigid = [op for op in problem.operators if behaviour_of(op.builtin) is BARRIER and op.builtin not in (SOURCE, SINK)]
+    rigid = [op for op in problem.operators if is_rigid(op.builtin) and op.builtin not in (SOURCE, SINK)]
     _improve(problem, Proposal.spreading(problem, rigid, io_layout == NHWC, only=_is_wide), eager=True)
     if cost_of(problem):
         # What the model's own transposes do away from convolutions: try to do them later, then to do them earlier.
