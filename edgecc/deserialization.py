@@ -154,8 +154,15 @@ def shape_of(tensor: onnx.TypeProto.Tensor) -> list[int | str | None] | None:
 
 @cache
 def numpy_type(number: int) -> np.dtype[Any]:
-    """The element type of onnx's number."""
-    return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(number))
+    """The element type of onnx's number.
+
+    Raises:
+        InvalidModelError: there is no such type.
+    """
+    try:
+        return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(number))
+    except KeyError as error:
+        raise InvalidModelError(f"the model has a tensor of the unknown element type {number}") from error
 
 
 def _origins(node: onnx.NodeProto) -> tuple[str, ...]:

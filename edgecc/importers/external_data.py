@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from edgecc.deserialization import numpy_type
 from edgecc.errors import InvalidModelError
 
 _WHOLE = "copy the model together with all files that belong to it"
@@ -95,11 +96,15 @@ _PACKED = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2, "FLOAT
 
 
 def bits_of(data_type: int) -> int:
-    """Bits of one stored element: packed types have fewer than eight."""
-    name = onnx.TensorProto.DataType.Name(data_type)
-    if name in _PACKED:
-        return _PACKED[name]
-    return 8 * int(np.dtype(onnx.helper.tensor_dtype_to_np_dtype(data_type)).itemsize)
+    """Bits of one stored element: packed types have fewer than eight.
+
+    Raises:
+        InvalidModelError: there is no such type.
+    """
+    for name, bits in _PACKED.items():
+        if data_type == getattr(onnx.TensorProto, name, None):
+            return bits
+    return 8 * numpy_type(data_type).itemsize
 
 
 def _read(file: Path, offset: int, length: int, tensor: onnx.TensorProto) -> np.ndarray:
@@ -110,5 +115,5 @@ def _read(file: Path, offset: int, length: int, tensor: onnx.TensorProto) -> np.
     if bits_of(tensor.data_type) < 8:
         packed = onnx.TensorProto(data_type=tensor.data_type, dims=tensor.dims, raw_data=stored.tobytes())
         return onnx.numpy_helper.to_array(packed)
-    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
+    dtype = numpy_type(tensor.data_type)
     return stored.view(dtype.newbyteorder("<")).astype(dtype, copy=False).reshape(tuple(tensor.dims))

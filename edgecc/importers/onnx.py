@@ -70,6 +70,7 @@ class OnnxImporter(Importer):
         _check_versions(proto)
         light, weights = detaching.detach(proto, external_data.Folder(base_dir))
         del proto  # load() holds no other reference: the file's copy of the weights is freed here
+        proto_graphs.refuse_damaged_names(light.graph)
         proto_graphs.name_nodes(light)
         light = opset_conversion.convert(light)
         proto_graphs.name_nodes(light)
@@ -159,7 +160,7 @@ def _check(proto: onnx.ModelProto) -> None:
     proto.ir_version = INTERNAL_IR_VERSION
     try:
         onnx.checker.check_model(proto_graphs.checkable(proto))
-    except onnx.checker.ValidationError as error:
+    except (onnx.checker.ValidationError, ValueError) as error:  # ValueError: onnx's C++ cannot read it at all
         place, why = _place(str(error)), str(error).strip().splitlines()[0]
         raise InvalidModelError("the model is not valid ONNX", where=place, why=why) from error
 

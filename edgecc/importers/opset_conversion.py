@@ -30,7 +30,7 @@ from edgecc.errors import InvalidModelError
 from edgecc.importers.inlining import inline_functions, inline_operators
 from edgecc.importers.proto_graphs import every_graph, subgraphs
 from edgecc.importers.upgrade_site import Facts, Site
-from edgecc.importers.upgrades import TABLE
+from edgecc.importers.upgrades import TABLE, Step
 from edgecc.opset import INTERNAL_IR_VERSION, INTERNAL_OPSET
 
 _OLDEST = 7
@@ -180,11 +180,23 @@ def _upgrade(graph: onnx.GraphProto, opset: int, facts: Facts) -> None:
             continue
         site, table = Site(node, facts), TABLE[node.op_type]
         for version in steps:
-            table[version](site)
+            _run(table[version], site)
         result += site.nodes()
     copies = onnx.GraphProto(node=result).node
     del graph.node[:]
     graph.node.extend(copies)
+
+
+def _run(step: Step, site: Site) -> None:
+    """One step of the table; a node that lacks what its own opset asks for makes it fail."""
+    try:
+        step(site)
+    except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
+        raise InvalidModelError(
+            "a node is not valid in the opset that the model says it is in",
+            where=f"node {site.node.name!r} ({site.node.op_type})",
+            why=str(error),
+        ) from error
 
 
 # ------------------------------------------------------------------------------------------------------------ newer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import graphlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import onnx
 
@@ -43,6 +43,29 @@ def name_nodes(proto: onnx.ModelProto) -> None:
             name = f"{wanted}_{count}"
         taken.add(name)
         node.name = name
+
+
+def refuse_damaged_names(graph: onnx.GraphProto) -> None:
+    """Protobuf hands out names that are not UTF-8 as bytes, and everything after would stumble over them.
+
+    Raises:
+        InvalidModelError: there is such a name.
+    """
+    for part in every_graph(graph):
+        for node in part.node:
+            texts = (node.name, node.op_type, node.domain, *node.input, *node.output, *(a.name for a in node.attribute))
+            _refuse_bytes(texts)
+        _refuse_bytes(value.name for value in (*part.input, *part.output, *part.value_info, *part.initializer))
+        dims = (d for v in (*part.input, *part.output, *part.value_info) for d in v.type.tensor_type.shape.dim)
+        _refuse_bytes(dim.dim_param for dim in dims)
+
+
+def _refuse_bytes(texts: Iterable[object]) -> None:
+    for text in texts:
+        if not isinstance(text, str):
+            raise InvalidModelError(
+                f"the model is damaged: the name {text!r} is not UTF-8", hint="export or download it again"
+            )
 
 
 def sort_nodes(graph: onnx.GraphProto) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from edgecc.deserialization import numpy_type, to_array
 from edgecc.errors import InvalidModelError
 from edgecc.importers.proto_graphs import every_graph
 from edgecc.serialization import METADATA_ORIGINS
@@ -30,7 +31,8 @@ class Facts:
     def _types(self) -> dict[str, onnx.TypeProto | None]:
         try:
             inferred = onnx.shape_inference.infer_shapes(self._proto).graph
-        except onnx.shape_inference.InferenceError:  # attributes of a function's body may refer to its caller's
+        except (onnx.shape_inference.InferenceError, ValueError):
+            # Attributes of a function's body may refer to its caller's; and a damaged model is for the checker to name.
             inferred = self._proto.graph
         types: dict[str, onnx.TypeProto | None] = {}
         for graph in every_graph(inferred):
@@ -91,7 +93,7 @@ class Facts:
     def values(self, name: str) -> np.ndarray | None:
         """The values of a small constant; None for large ones and for what is computed."""
         tensor = self._values.get(name)
-        return None if tensor is None else onnx.numpy_helper.to_array(tensor)
+        return None if tensor is None else to_array(tensor)
 
 
 class Site:
@@ -171,7 +173,7 @@ class Site:
         dtype = self.facts.dtype(name)
         if not dtype:
             return self.before("CastLike", [self.constant(np.array(value, np.float32)), name])
-        return self.constant(np.array(value, onnx.helper.tensor_dtype_to_np_dtype(dtype)))
+        return self.constant(np.array(value, numpy_type(dtype)))
 
     def reference(self, name: str) -> str:
         """The value of a local function's parameter, a list of integers."""

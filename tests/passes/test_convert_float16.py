@@ -148,7 +148,10 @@ def test_softmax_in_float16_when_asked() -> None:
 
 
 def test_operators_with_float32_definitions_stay_whatever_the_option_says() -> None:
-    text = "g (float[2,3,4,4] x) => (float[2,3,4,4] y) { a = Relu(x) b = Mul(a, a) y = MeanVarianceNormalization(b) }"
+    text = """g (float[2,3,4,4] x) => (float[2,3,4,4] y) {
+      a = Mul(x, x)
+      y = MeanVarianceNormalization<axes=[0,2,3]>(a)
+    }"""
     source, model, _ = convert(text, keep_float32_ops=())
     assert dtype_of(model, "MeanVarianceNormalization") == "float32"
     check_close(source, model)
