@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from edgecc.errors import InvalidModelError
+from edgecc.errors import InvalidModelError, VerificationError
 from edgecc.importers import detaching, external_data, opset_conversion, proto_graphs, static_shapes
 from edgecc.importers.base import Importer
 from edgecc.importers.file_kinds import is_onnx, kind_of, missing_bytes
@@ -68,7 +68,10 @@ class OnnxImporter(Importer):
         from edgecc.model import Model
 
         _check_versions(proto)
-        light, weights = detaching.detach(proto, external_data.Folder(base_dir))
+        try:
+            light, weights = detaching.detach(proto, external_data.Folder(base_dir))
+        except UnicodeDecodeError as error:
+            raise InvalidModelError("the model is damaged: a text in it is not UTF-8", why=str(error)) from error
         del proto  # load() holds no other reference: the file's copy of the weights is freed here
         proto_graphs.refuse_damaged_names(light.graph)
         proto_graphs.name_nodes(light)
@@ -80,7 +83,7 @@ class OnnxImporter(Importer):
         model = Model.from_proto(light, weights)
         model.cleanup()
         static_shapes.restore(model, declared)
-        model.verify()
+        _verify(model)
         return model
 
 
@@ -163,6 +166,14 @@ def _check(proto: onnx.ModelProto) -> None:
     except (onnx.checker.ValidationError, ValueError) as error:  # ValueError: onnx's C++ cannot read it at all
         place, why = _place(str(error)), str(error).strip().splitlines()[0]
         raise InvalidModelError("the model is not valid ONNX", where=place, why=why) from error
+
+
+def _verify(model: Model) -> None:
+    """What the checker lets through and no graph may have."""
+    try:
+        model.verify()
+    except VerificationError as error:
+        raise InvalidModelError("the model is not valid ONNX", where=error.where, why=error.what) from error
 
 
 def _place(message: str) -> str:

@@ -52,6 +52,7 @@ def refuse_damaged_names(graph: onnx.GraphProto) -> None:
         InvalidModelError: there is such a name.
     """
     for part in every_graph(graph):
+        _refuse_bytes((part.name, part.doc_string))
         for node in part.node:
             texts = (node.name, node.op_type, node.domain, *node.input, *node.output, *(a.name for a in node.attribute))
             _refuse_bytes(texts)

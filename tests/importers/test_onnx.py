@@ -16,6 +16,8 @@ from edgecc.importers import saving
 from edgecc.importers.onnx import OnnxImporter, save_proto
 from edgecc.model import Model
 
+from .old_opsets import SAMPLES
+from .old_opsets import parse as parse_sample
 from .running import assert_same, outputs_of
 
 LIGHT = sorted((Path(onnx.__file__).parent / "backend/test/data/light").glob("*.onnx"))
@@ -248,6 +250,48 @@ def test_attribute_that_the_graph_cannot_keep() -> None:
     assert proto_refusal(proto) == (
         "attribute 'type' is of kind TYPE_PROTO, which edgecc cannot keep\n  where: node 'o' (Optional)"
     )
+
+
+def test_names_that_are_no_text() -> None:
+    whole = parse("g (float[1,3] abcdef) => (float[1,3] y) { [node] y = Relu(abcdef) }").SerializeToString()
+    damaged = onnx.ModelProto.FromString(whole.replace(b"abcdef", b"ab\xffdef"))
+    assert proto_refusal(damaged).startswith("the model is damaged: ")
+
+
+def test_node_that_its_own_opset_does_not_allow() -> None:
+    message = proto_refusal(parse("g (float[1,3] x) => (float[1,3] y) { [p] y = Pad(x) }", opset=7))
+    assert message.startswith("a node is not valid in the opset that the model says it is in\n  where: node 'p' (Pad)")
+
+
+def test_output_that_nothing_writes() -> None:
+    message = proto_refusal(parse("g (float[1,3] x) => (float[1,3] y, float[1,3] z) { [a] y = Relu(x) }"))
+    assert message.startswith("the model is not valid ONNX\n")
+    assert "'z'" in message or " z " in message
+
+
+def test_unknown_element_type() -> None:
+    proto = parse("g (float[1,3] x) => (float[1,3] y) { y = Relu(x) }")
+    proto.graph.input[0].type.tensor_type.elem_type = 99
+    assert proto_refusal(proto) == "the model has a tensor of the unknown element type 99"
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_damaged_files_end_in_an_error_of_edgecc(tmp_path: Path, seed: int) -> None:
+    """Bytes changed at random: the model loads or is refused, and nothing else happens."""
+    generator = np.random.default_rng(seed)
+    path, refused = tmp_path / "m.onnx", 0
+    for name, sample in SAMPLES.items():
+        contents = bytearray(parse_sample(*sample).SerializeToString())
+        for position in generator.integers(0, len(contents), generator.integers(1, 4)):
+            contents[position] = generator.integers(0, 256)
+        path.write_bytes(contents)
+        try:
+            Model.load(path)
+        except InvalidModelError:
+            refused += 1
+        except Exception as error:
+            raise AssertionError(f"{name}: {error!r}") from error
+    assert refused > len(SAMPLES) // 2
 
 
 # ------------------------------------------------------------------------------------------------ names and origins
