@@ -80,7 +80,9 @@ def chains(folder: Path) -> None:
             for nodes, source in sources.items():
                 per_node = [cpu_seconds(source, target, folder, collect) / nodes for collect in (False, True)]
                 first = first or per_node
-                pairs = [(f"{taken * 1e6:.0f} us", f"{taken / one:.2f}") for taken, one in zip(per_node, first)]
+                pairs = [
+                    (f"{taken * 1e6:.0f} us", f"{taken / one:.2f}") for taken, one in zip(per_node, first, strict=True)
+                ]
                 table.add_row(name, str(nodes), target, *pairs[0], *pairs[1])
     show(table)
 

@@ -1,8 +1,8 @@
-"""Replacing calls by what they stand for: the model's own functions, and operators that onnx defines as functions."""
+"""Replacing calls of a model's own functions by what they stand for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 import onnx
 from onnx import inliner
@@ -15,22 +15,6 @@ from edgecc.serialization import METADATA_ORIGINS
 def inline_functions(proto: onnx.ModelProto) -> onnx.ModelProto:
     """The model without calls of its local functions."""
     called = {(function.domain, function.name) for function in proto.functions}
-    return _inline(proto, called, lambda: inliner.inline_local_functions(proto))
-
-
-def inline_operators(proto: onnx.ModelProto, ops: Collection[str]) -> onnx.ModelProto:
-    """The model with operators of the default domain replaced by the bodies that onnx's schemas define."""
-    called = {("", op) for op in ops}
-    return _inline(
-        proto,
-        called,
-        lambda: inliner.inline_selected_functions(proto, sorted(called), inline_schema_functions=True),
-    )
-
-
-def _inline(
-    proto: onnx.ModelProto, called: Collection[tuple[str, str]], run: Callable[[], onnx.ModelProto]
-) -> onnx.ModelProto:
     calls: dict[str, str] = {}
     kept: set[str] = set()
     for graph in every_graph(proto.graph):
@@ -40,7 +24,7 @@ def _inline(
             else:
                 kept.add(node.name)
     try:
-        inlined = run()
+        inlined = inliner.inline_local_functions(proto)
     except Exception as error:  # the inliner's C++ errors share no base class
         raise InvalidModelError("the model's functions cannot be inlined", why=str(error).splitlines()[0]) from error
     for graph in every_graph(inlined.graph):

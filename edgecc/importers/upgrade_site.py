@@ -79,6 +79,9 @@ class Facts:
     def is_read(self, name: str) -> bool:
         return name in self._read
 
+    def type(self, name: str) -> onnx.TypeProto | None:
+        return self._types.get(name)
+
     def dtype(self, name: str) -> int:
         """The element type as onnx's number; 0 if unknown."""
         kind = self._types.get(name)
