@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from edgecc.running.runner import Runner
     from edgecc.target import Target
 
-Source = "str | Path | onnx.ModelProto | Model"
-
 
 def compile(
     source: str | Path | onnx.ModelProto | Model,

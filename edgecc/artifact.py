@@ -49,9 +49,10 @@ class Artifact:
         if not beside.is_file():
             return cls(path)
         try:
-            return cls(path, json.loads(beside.read_text(encoding="utf-8")))
+            report = json.loads(beside.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return cls(path)
+        return cls(path, report) if isinstance(report, dict) else cls(path)
 
 
 def report_path(path: Path) -> Path:

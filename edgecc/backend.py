@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from edgecc.errors import Unsupported
-from edgecc.target import Target
+from edgecc.options import build
+from edgecc.target import RuntimeOptions, Target
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -76,9 +77,11 @@ class Backend(ABC):
 
     Class attributes:
         target: the class of targets this backend compiles for; its name is the backend's name.
+        runtime: options of `Session` beside the number of threads.
     """
 
     target: ClassVar[type[Target]]
+    runtime: ClassVar[type[RuntimeOptions]] = RuntimeOptions
 
     @property
     def name(self) -> str:
@@ -118,6 +121,11 @@ class Backend(ABC):
     def session_file(self) -> Path:
         """The module with `Session`, which runs artifacts: see `edgecc.running.runner`."""
 
-    def session_options(self, threads: int, options: dict[str, object]) -> dict[str, object]:
-        """What `Session` is given, from the runner's thread count and the user's own options."""
-        return {"threads": threads, **options}
+    def session_options(self, threads: int, options: Mapping[str, object]) -> dict[str, object]:
+        """What `Session` is given: the number of threads and the user's options, validated.
+
+        Raises:
+            UnknownNameError, OptionError: `runtime` has no such option, or it takes no such value.
+        """
+        chosen = build(self.runtime, "runtime", self.name, options)
+        return {"threads": threads, **chosen.model_dump(mode="json", exclude_unset=True)}

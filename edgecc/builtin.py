@@ -22,7 +22,9 @@ def edgecc_importers() -> list[type[Importer]]:
 def edgecc_passes() -> list[type[Pass]]:
     from edgecc.passes.convert_float16 import ConvertFloat16
     from edgecc.passes.eliminate_identity import EliminateIdentity
+    from edgecc.passes.expand_functions import ExpandFunctions
+    from edgecc.passes.expand_qoperators import ExpandQOperators
     from edgecc.passes.fold_batchnorm import FoldBatchNorm
     from edgecc.passes.fuse_pad import FusePad
 
-    return [ConvertFloat16, EliminateIdentity, FoldBatchNorm, FusePad]
+    return [ConvertFloat16, EliminateIdentity, ExpandFunctions, ExpandQOperators, FoldBatchNorm, FusePad]

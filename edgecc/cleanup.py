@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import onnx_graphsurgeon as gs
 
 from edgecc.folding import fold_constants
+from edgecc.inlining import inline_branches
 from edgecc.serialization import subgraphs_of
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def clean(model: Model) -> list[str]:
-    """Fold constants, drop what nothing uses, sort, infer shapes, until nothing changes.
+    """Fold constants, inline branches, drop what nothing uses, sort, infer shapes, until nothing changes.
 
     Shape arithmetic resolves in rounds: a folded shape makes a Reshape static, which makes the next Shape static. Every
     round turns at least one computed tensor into a constant, so they come to an end.
@@ -28,6 +29,7 @@ def clean(model: Model) -> list[str]:
     """
     notes: list[str] = []
     while True:
+        inline_branches(model)
         drop_unused(model.graph)
         sort(model.graph)
         model.infer_shapes()

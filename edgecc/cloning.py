@@ -30,7 +30,6 @@ def _clone(graph: gs.Graph, copies: dict[int, gs.Tensor]) -> gs.Graph:
         import_domains=list(graph.import_domains) if graph.import_domains is not None else None,
         producer_name=graph.producer_name,
         producer_version=graph.producer_version,
-        ir_version=graph.ir_version,
     )
 
 

@@ -216,8 +216,3 @@ def _sha256(path: Path) -> str:
 
 def _same_file(first: Path, second: Path) -> bool:
     return first.resolve() == second.resolve()
-
-
-def make_pipeline(specs: Sequence[str], registry: Registry) -> PassPipeline:
-    """A pipeline of passes by their specs, without a backend's own."""
-    return PassPipeline([resolve_pass(spec, registry) for spec in specs])

@@ -40,6 +40,19 @@ def graph_from_proto(proto: onnx.ModelProto, weights: Mapping[str, np.ndarray] |
     return graph
 
 
+def nodes_from_protos(protos: Iterable[onnx.NodeProto], tensors: Iterable[gs.Tensor], opset: int) -> list[gs.Node]:
+    """Import nodes that stand in a graph already: linked to the given tensors by name, to new ones elsewhere.
+
+    Args:
+        protos: in topological order.
+        tensors: what they may read and write of the graph around them.
+        opset: of the graph.
+    """
+    scope = {tensor.name: tensor for tensor in tensors if not tensor.is_empty()}
+    reader = _Reader({}, opset, [])
+    return [reader.node(proto, scope, {}, {}) for proto in protos]
+
+
 @dataclass
 class _Reader:
     weights: Mapping[str, np.ndarray]

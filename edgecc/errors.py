@@ -120,7 +120,7 @@ class Unsupported:
     hint: str = ""
 
     def __str__(self) -> str:
-        text = f"{self.node} ({self.op}): {self.reason}"
+        text = f"{self.node} ({self.op}): {self.reason}" if self.op else f"{self.node}: {self.reason}"
         return f"{text}; {self.hint}" if self.hint else text
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from edgecc.serialization import graph_to_proto, subgraphs_of
+from edgecc.serialization import graph_to_proto, graphs_of, subgraphs_of
+from edgecc.shape_arithmetic import fold_shape_arithmetic
 
 if TYPE_CHECKING:
     from edgecc.model import Model
@@ -28,7 +29,7 @@ def fold_constants(model: Model, notes: list[str]) -> bool:
     subgraphs and DequantizeLinear stay. One ONNX Runtime session computes everything of one sweep.
     """
     changed = _fold_constant_nodes(model)
-    changed |= _fold_shapes(model)
+    changed |= fold_shape_arithmetic(model)
     return _fold_through_runtime(model, notes) or changed
 
 
@@ -38,13 +39,20 @@ def _become_constant(tensor: gs.Tensor, values: np.ndarray) -> None:
 
 
 def _fold_constant_nodes(model: Model) -> bool:
-    nodes = [n for n in model.nodes("Constant") if not model.is_output(n.outputs[0])]
+    outputs = _output_ids(model)
+    constants = (n for n in model.all_nodes() if n.op == "Constant" and n.domain in (None, "", "ai.onnx"))
+    nodes = [n for n in constants if id(n.outputs[0]) not in outputs]
     for node in nodes:
         values, output = _constant_value(node), node.outputs[0]
         if values is None:
             continue
         _become_constant(output, values)
     return any(not node.outputs for node in nodes)
+
+
+def _output_ids(model: Model) -> set[int]:
+    """The outputs of the model and of every subgraph."""
+    return {id(tensor) for part in graphs_of(model.graph) for tensor in part.outputs}
 
 
 def _constant_value(node: gs.Node) -> np.ndarray | None:
@@ -56,21 +64,6 @@ def _constant_value(node: gs.Node) -> np.ndarray | None:
     if name in ("value_int", "value_ints"):
         return np.array(value, np.int64)
     return None
-
-
-def _fold_shapes(model: Model) -> bool:
-    changed = False
-    for node in model.nodes("Shape", "Size"):
-        shape, output = node.inputs[0].shape, node.outputs[0]
-        if shape is None or model.is_output(output):
-            continue
-        part = shape[node.attrs.get("start", 0) : node.attrs.get("end", len(shape))] if node.op == "Shape" else shape
-        if not all(isinstance(d, int) for d in part):
-            continue
-        values = np.array(part, np.int64) if node.op == "Shape" else np.array(np.prod(part), np.int64)
-        _become_constant(output, values)
-        changed = True
-    return changed
 
 
 def _fold_through_runtime(model: Model, notes: list[str]) -> bool:

@@ -182,6 +182,11 @@ class Model:
         list.__setitem__(node.inputs, index, tensor)
         list.append(tensor.outputs, node)
 
+    def drop_input(self, node: Node, index: int) -> None:
+        """Let the node have one input less; those behind it move up."""
+        _unlink(node.inputs[index].outputs, node)
+        list.pop(node.inputs, index)
+
     def set_output(self, node: Node, index: int, tensor: Tensor) -> None:
         """Let one output of the node be written to another tensor, taking it from its producer if it has one."""
         for producer in list(tensor.inputs):

@@ -18,7 +18,7 @@ from edgecc.errors import OptionError, UnknownNameError
 T = TypeVar("T", bound=BaseModel)
 
 #: The command that lists things of a kind, where an s does not do.
-_LISTING = {"pass": "passes"}
+_LISTING = {"pass": "passes", "runtime": "targets"}
 
 
 def parse_spec(text: str) -> tuple[str, dict[str, object]]:

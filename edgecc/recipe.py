@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgecc.errors import RecipeError, UnknownNameError
 
@@ -41,7 +41,7 @@ class Recipe(BaseModel):
     quantize: Quantize | None = None
     shapes: dict[str, tuple[int, ...]] = {}
     verify: bool = False
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
 
     @property
     def all_passes(self) -> tuple[str, ...]:

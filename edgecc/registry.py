@@ -33,6 +33,8 @@ _FIRST_PARTY = {
     "onnxruntime": "pip install edgecc-onnxruntime",
     "tensorrt": "pip install edgecc-tensorrt",
 }
+#: Suffix to the target whose users know it, for the same hint where the target is only implied.
+_FIRST_PARTY_SUFFIXES = {".tflite": "tflite", ".onnx": "onnxruntime", ".ort": "onnxruntime", ".engine": "tensorrt"}
 #: Comma-separated names of the plugins to load; everything if unset. The quickest way to find a plugin that misbehaves.
 SELECT_VARIABLE = "EDGECC_PLUGINS"
 
@@ -108,7 +110,7 @@ class Registry:
         for name, cls in classes.items():
             try:
                 made[name] = cls()
-            except Exception as error:  # as above: an abstract method left out, a failing constructor
+            except Exception as error:  # a plugin may raise anything: an abstract method left out ...
                 self._mark_broken(self._owners["target", name], error)
         return made
 
@@ -140,6 +142,8 @@ class Registry:
         for backend in self.backends.values():
             if suffix in backend.target.suffixes:
                 return backend
+        if suffix in _FIRST_PARTY_SUFFIXES:
+            return self.backend(_FIRST_PARTY_SUFFIXES[suffix])  # says why it is not there
         known = [s for backend in self.backends.values() for s in backend.target.suffixes]
         raise UnknownNameError("file suffix", suffix, known)
 

@@ -78,6 +78,14 @@ def graph_to_proto(graph: gs.Graph, metadata: Mapping[str, str], *, detach: bool
     return proto
 
 
+def node_to_proto(node: gs.Node) -> onnx.NodeProto:
+    """Export one node without subgraphs."""
+    body = onnx.GraphProto()
+    _Writer(body, {}, detach=True).node(node, body)
+    written: onnx.NodeProto = body.node[0]
+    return written
+
+
 def _opset_imports(graph: gs.Graph) -> list[onnx.OperatorSetIdProto]:
     known = {o.domain: o.version for o in graph.import_domains or ()}
     known[""] = graph.opset

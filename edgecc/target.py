@@ -30,3 +30,9 @@ class Target(BaseModel):
     def spec(self) -> str:
         """The target as written on the command line."""
         return spec_of(self.name, self)
+
+
+class RuntimeOptions(BaseModel):
+    """Options of the runtime that runs artifacts (`--runtime KEY=VALUE`): the fields of a backend's subclass."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")

@@ -12,7 +12,10 @@ import pytest
 from edgecc.backend import Availability, Backend, Compiled
 from edgecc.errors import Unsupported
 from edgecc.running.runner import Runner
-from edgecc.target import Target
+from edgecc.target import RuntimeOptions, Target
+
+#: A package of its own: tests/test_plugin_example.py runs its tests where it is installed.
+collect_ignore = ["plugin_example"]
 
 DOUBLING = '''
 import os, signal, sys, time
@@ -57,8 +60,15 @@ class FakeTarget(Target):
     suffixes: ClassVar[tuple[str, ...]] = (".fake",)
 
 
+class FakeRuntime(RuntimeOptions):
+    """The options of those sessions."""
+
+    provider: str = "cpu"
+
+
 class FakeBackend(Backend):
     target = FakeTarget
+    runtime = FakeRuntime
 
     def __init__(self, session_file: Path, missing: str = "") -> None:
         self._session_file = session_file

@@ -198,6 +198,15 @@ def test_missing_first_party_plugin_says_what_installs_it() -> None:
     assert caught.value.hint == "pip install edgecc-tflite"
 
 
+@pytest.mark.parametrize(
+    ("suffix", "target"), [(".tflite", "tflite"), (".engine", "tensorrt"), (".ort", "onnxruntime")]
+)
+def test_suffix_of_a_missing_first_party_plugin_says_what_installs_it(suffix: str, target: str) -> None:
+    with pytest.raises(PluginError, match=f"target '{target}' is not installed") as caught:
+        Registry().backend_for_suffix(suffix)
+    assert caught.value.hint == f"pip install edgecc-{target}"
+
+
 def test_unknown_suffix() -> None:
     with pytest.raises(UnknownNameError, match=r"unknown file suffix '\.zip'"):
         default_registry().backend_for_suffix(".zip")

@@ -80,7 +80,8 @@ def command(
         print_json({**result.to_dict(), "costs": [cost.to_dict() for cost in costs]})
     else:
         _print(result, costs)
-    ctx.exit(exit_code([(row.error, row.unavailable) for row in (*result.comparisons, *costs)]))
+    failures = [(row.error, row.unavailable) for row in result.comparisons]
+    ctx.exit(exit_code([*failures, *((cost.error, cost.unavailable) for cost in costs)]))
 
 
 def _print(result: CompareResult, costs: list[BenchmarkResult]) -> None:

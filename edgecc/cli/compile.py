@@ -55,12 +55,15 @@ def command(
         "output": output,
         "passes": passes,
         "quantize": quantize,
-        "shapes": {**values.get("shapes", {}), **parse_shapes(shapes)},
         "verify": verify,
-        "seed": seed,
     }
     values |= {key: value for key, value in flags.items() if value}
-    if not values.get("target") and values.get("output"):
+    if shapes:
+        known = values.get("shapes", {})
+        values["shapes"] = {**(known if isinstance(known, dict) else {}), **parse_shapes(shapes)}
+    if seed is not None:  # 0 is a seed like any other
+        values["seed"] = seed
+    if not values.get("target") and isinstance(values.get("output"), str) and values["output"]:
         from edgecc.api import target_for_output
 
         values["target"] = target_for_output(Path(values["output"]))

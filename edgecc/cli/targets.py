@@ -20,12 +20,23 @@ def command(name: str | None, as_json: bool) -> None:
 
     registry = default_registry()
     if name:
-        target = registry.backend(name).target
+        backend = registry.backend(name)
+        target = backend.target
         if as_json:
-            print_json({"name": name, "doc": inspect.getdoc(target), "schema": target.model_json_schema()})
+            print_json(
+                {
+                    "name": name,
+                    "doc": inspect.getdoc(target),
+                    "schema": target.model_json_schema(),
+                    "runtime_schema": backend.runtime.model_json_schema(),
+                }
+            )
             return
         click.echo(f"{name} ({' '.join(target.suffixes)})\n\n{doc_of(target)}\n")
         print_table(["option", "type", "default", "what"], describe(target))
+        if backend.runtime.model_fields:
+            click.echo()
+            print_table(["runtime option", "type", "default", "what"], describe(backend.runtime))
         return
     rows = []
     for target_name, backend in sorted(registry.backends.items()):

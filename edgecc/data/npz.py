@@ -1,8 +1,9 @@
-"""Reading `.npz` files without holding them in memory, and without pickle."""
+"""Reading `.npz` files without holding them in memory, and writing them; without pickle."""
 
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,6 +19,18 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(path) as archive:
         members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
         return {info.filename.removesuffix(".npy"): _read_member(path, archive, info) for info in members}
+
+
+def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays under any names: `np.savez` takes names as keywords, and `file` and `allow_pickle` are its own.
+
+    Raises:
+        ValueError: an array holds Python objects.
+    """
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, values in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
+                np.lib.format.write_array(stream, np.asanyarray(values), allow_pickle=False)
 
 
 def _read_member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:

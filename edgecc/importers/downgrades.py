@@ -1,4 +1,4 @@
-"""What is newer than the internal opset, has no function body, and can be said by operators that the internal opset has.
+"""What is newer than the internal opset, has no function body, and can be said in the internal opset all the same.
 
 Each function turns one node into nodes of the internal opset, or returns False where it cannot.
 """
@@ -16,17 +16,16 @@ from edgecc.importers.upgrade_site import Site
 def _mod(site: Site) -> bool:
     """Mod of floats that rounds the quotient down; before opset 28 there is only the one that truncates it.
 
-    The remainder of a truncated quotient has the sign of the dividend: where that is not the divisor's, one divisor is
-    missing. A remainder of zero has the divisor's sign.
+    The result has the divisor's sign, zeros too: it is found for a positive divisor, and gets the sign at the end (by a
+    product: ONNX Runtime's Where does not keep the sign of zeros).
     """
     x, y, out = site.input(0), site.input(1), site.node.output[0]
-    zero, minus_zero = site.scalar_like(0.0, y), site.scalar_like(-0.0, y)
-    rest = site.before("Mod", [x, y], fmod=1)
-    below = site.before("Less", [y, zero])
-    differs = site.before("Xor", [site.before("Less", [rest, zero]), below])
-    moved = site.before("Where", [differs, site.before("Add", [rest, y]), rest])
-    nothing = site.before("Where", [below, minus_zero, zero])
-    site.after("Where", [site.before("Equal", [rest, zero]), nothing, moved], out)
+    zero, one, minus_one = (site.scalar_like(value, y) for value in (0.0, 1.0, -1.0))
+    sign = site.before("Where", [site.before("Less", [y, zero]), minus_one, one])
+    rest = site.before("Mul", [site.before("Mod", [x, y], fmod=1), sign])
+    above = site.before("Add", [rest, site.before("Abs", [y])])
+    positive = site.before("Where", [site.before("Less", [rest, zero]), above, site.before("Abs", [rest])])
+    site.after("Mul", [positive, sign], out)
     site.drop_node()
     return True
 

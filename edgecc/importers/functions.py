@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import zip_longest
+from typing import Any
 
 import onnx
 
@@ -22,7 +23,7 @@ def has_body(op: str, opset: int) -> bool:
     """Whether ONNX defines the operator of the default domain as a function in this opset."""
     if not onnx.defs.has(op, opset, ""):
         return False
-    schema = onnx.defs.get_schema(op, opset, "")
+    schema = _schema(op, opset)
     return bool(schema.has_function or schema.has_context_dependent_function)
 
 
@@ -39,7 +40,7 @@ def body_of(node: onnx.NodeProto, types: Sequence[onnx.TypeProto | None], opset:
     Returns:
         None if onnx has no body for a node with these attributes and input types.
     """
-    schema = onnx.defs.get_schema(node.op_type, opset, "")
+    schema = _schema(node.op_type, opset)
     function = _function(schema, node, types, opset)
     if function is None:
         return None
@@ -85,8 +86,13 @@ def put_in_place(body: onnx.GraphProto, node: onnx.NodeProto, fresh: Callable[[s
     return list(body.node)
 
 
+def _schema(op: str, opset: int) -> Any:
+    """Of a type that does not tell what schemas say about functions."""
+    return onnx.defs.get_schema(op, opset, "")
+
+
 def _function(
-    schema: onnx.defs.OpSchema, node: onnx.NodeProto, types: Sequence[onnx.TypeProto | None], opset: int
+    schema: Any, node: onnx.NodeProto, types: Sequence[onnx.TypeProto | None], opset: int
 ) -> onnx.FunctionProto | None:
     """The newest body that the opset knows; None if there is none for these attributes and types."""
     plain = [version for version in schema.function_opset_versions if version <= opset]
@@ -106,7 +112,7 @@ def _parsed(written: bytes) -> onnx.FunctionProto | None:
     return onnx.FunctionProto.FromString(written) if written else None
 
 
-def _attributes(node: onnx.NodeProto, schema: onnx.defs.OpSchema) -> dict[str, onnx.AttributeProto]:
+def _attributes(node: onnx.NodeProto, schema: Any) -> dict[str, onnx.AttributeProto]:
     """What the node writes, and the defaults of what it does not."""
     defaults = {name: a.default_value for name, a in schema.attributes.items() if a.default_value.type}
     return defaults | {attribute.name: attribute for attribute in node.attribute}

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 
 import onnx
 from onnx import inliner
 
 from edgecc.errors import InvalidModelError
-from edgecc.importers.proto_graphs import every_graph
+from edgecc.importers.proto_graphs import every_graph, subgraphs
 from edgecc.serialization import METADATA_ORIGINS
+
+#: Functions that call functions can stand for more nodes than any machine holds; real models have some thousands.
+MAX_NODES = 1_000_000
 
 
 def inline_functions(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The model without calls of its local functions."""
+    """The model without calls of its local functions.
+
+    Raises:
+        InvalidModelError: a function calls itself, or the functions stand for more than MAX_NODES nodes.
+    """
+    _refuse_explosion(proto)
     called = {(function.domain, function.name) for function in proto.functions}
     calls: dict[str, str] = {}
     kept: set[str] = set()
@@ -30,6 +38,41 @@ def inline_functions(proto: onnx.ModelProto) -> onnx.ModelProto:
     for graph in every_graph(inlined.graph):
         _name_after_calls(graph, calls, kept)
     return inlined
+
+
+def _refuse_explosion(proto: onnx.ModelProto) -> None:
+    bodies = {(f.domain, f.name): f for f in proto.functions}
+    sizes: dict[tuple[str, str], int] = {}
+    pending = [(key, False) for key in bodies]
+    open_calls: set[tuple[str, str]] = set()
+    while pending:
+        key, visited = pending.pop()
+        calls = [(n.domain, n.op_type) for n in _inner_nodes(bodies[key].node)]
+        if visited:
+            sizes[key] = sum(sizes.get(call, 1) for call in calls)
+            open_calls.discard(key)
+            continue
+        if key in sizes:
+            continue
+        if key in open_calls:
+            raise InvalidModelError("the model's functions cannot be inlined", why=f"function {key[1]!r} calls itself")
+        open_calls.add(key)
+        pending.append((key, True))
+        pending += [(call, False) for call in calls if call in bodies and call not in sizes]
+    total = sum(sizes.get((n.domain, n.op_type), 1) for n in _inner_nodes(proto.graph.node))
+    if total > MAX_NODES:
+        raise InvalidModelError(
+            "the model's functions cannot be inlined",
+            why=f"they stand for {total:,} nodes, and edgecc takes {MAX_NODES:,}",
+        )
+
+
+def _inner_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """The nodes and those of their subgraphs."""
+    for node in nodes:
+        yield node
+        for graph in subgraphs(node):
+            yield from _inner_nodes(graph.node)
 
 
 def _name_after_calls(graph: onnx.GraphProto, calls: dict[str, str], kept: Collection[str]) -> None:

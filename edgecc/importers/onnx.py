@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import mmap
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -17,11 +16,10 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from edgecc.errors import InvalidModelError, VerificationError
-from edgecc.importers import detaching, external_data, opset_conversion, proto_graphs, static_shapes
+from edgecc.importers import detaching, external_data, opset_conversion, proto_graphs, static_shapes, validation
 from edgecc.importers.base import Importer
 from edgecc.importers.file_kinds import is_onnx, kind_of, missing_bytes
 from edgecc.importers.saving import save_proto
-from edgecc.opset import INTERNAL_IR_VERSION
 
 if TYPE_CHECKING:
     from edgecc.model import Model
@@ -78,7 +76,7 @@ class OnnxImporter(Importer):
         light = opset_conversion.convert(light)
         proto_graphs.name_nodes(light)
         proto_graphs.sort_nodes(light.graph)
-        _check(light)
+        validation.check(light)
         declared = static_shapes.apply(light.graph, shapes or {}, weights)
         model = Model.from_proto(light, weights)
         model.cleanup()
@@ -159,23 +157,9 @@ def _check_versions(proto: onnx.ModelProto) -> None:
         raise InvalidModelError(f"IR version {proto.ir_version} is too old", hint="export it with opset 7 or newer")
 
 
-def _check(proto: onnx.ModelProto) -> None:
-    proto.ir_version = INTERNAL_IR_VERSION
-    try:
-        onnx.checker.check_model(proto_graphs.checkable(proto))
-    except (onnx.checker.ValidationError, ValueError) as error:  # ValueError: onnx's C++ cannot read it at all
-        place, why = _place(str(error)), str(error).strip().splitlines()[0]
-        raise InvalidModelError("the model is not valid ONNX", where=place, why=why) from error
-
-
 def _verify(model: Model) -> None:
     """What the checker lets through and no graph may have."""
     try:
         model.verify()
     except VerificationError as error:
         raise InvalidModelError("the model is not valid ONNX", where=error.where, why=error.what) from error
-
-
-def _place(message: str) -> str:
-    found = re.search(r"Name: (\S+) OpType: (\S+)", message)
-    return f"node {found[1]!r} ({found[2]})" if found else ""

@@ -250,7 +250,21 @@ def expand(
         InvalidModelError: the internal opset cannot express the body.
     """
     body = body_of(node, types, opset) if has_body(node.op_type, opset) else None
-    return None if body is None else put_in_place(_convert(body).graph, node, fresh)
+    if body is None:
+        return None
+    body = _convert(body)
+    _settle_types(body)
+    return put_in_place(body.graph, node, fresh)
+
+
+def _settle_types(body: onnx.ModelProto) -> None:
+    """Bodies are written for any type: for the one at hand, their CastLikes are Casts, which constants fold through."""
+    facts = Facts(body)
+    for node in (n for graph in every_graph(body.graph) for n in graph.node if n.op_type == "CastLike"):
+        dtype = facts.dtype(node.input[1])
+        if dtype and not node.attribute:
+            node.op_type, node.input[:] = "Cast", node.input[:1]
+            node.attribute.append(onnx.helper.make_attribute("to", dtype))
 
 
 def _too_new(opset: int, nodes: list[onnx.NodeProto]) -> InvalidModelError:

@@ -49,8 +49,8 @@ class Facts:
         for graph in every_graph(self._proto.graph):
             tensors = {tensor.name: tensor for tensor in graph.initializer}
             for node in graph.node:
-                if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
-                    tensors[node.output[0]] = node.attribute[0].t
+                if node.op_type == "Constant" and (tensor := _constant(node)) is not None:
+                    tensors[node.output[0]] = tensor
             for name, tensor in tensors.items():
                 found[name] = None if name in found else tensor
         return found
@@ -97,6 +97,25 @@ class Facts:
         """The values of a small constant; None for large ones and for what is computed."""
         tensor = self._values.get(name)
         return None if tensor is None else to_array(tensor)
+
+
+def _constant(node: onnx.NodeProto) -> onnx.TensorProto | None:
+    """What a Constant holds, if that is numbers."""
+    attribute = node.attribute[0]
+    if attribute.ref_attr_name or attribute.name not in _CONSTANTS:
+        return None
+    value, dtype = onnx.helper.get_attribute_value(attribute), _CONSTANTS[attribute.name]
+    return value if dtype is None else onnx.numpy_helper.from_array(np.array(value, dtype))
+
+
+#: Attributes of Constant, and the type that they give where it is not the value's own.
+_CONSTANTS = {
+    "value": None,
+    "value_int": np.int64,
+    "value_ints": np.int64,
+    "value_float": np.float32,
+    "value_floats": np.float32,
+}
 
 
 class Site:

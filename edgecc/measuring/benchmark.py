@@ -13,7 +13,7 @@ import numpy as np
 from edgecc.artifact import Artifact
 from edgecc.data.feeds import random_feeds
 from edgecc.errors import OptionError, RunnerError, UnavailableError
-from edgecc.running.runner import TIMEOUT, Runner, runner_for
+from edgecc.running.runner import TIMEOUT, Runner, runners_for
 
 if TYPE_CHECKING:
     from edgecc.measuring.metrics import Fidelity
@@ -179,8 +179,10 @@ def benchmark(
     """
     if iterations < 1 or warmup < 0 or rounds < 1 or threads < 1:
         raise OptionError("iterations, rounds and threads are at least 1 and warmup is at least 0", where="benchmark")
+    if not max_seconds > 0:  # NaN too
+        raise OptionError(f"max_seconds is {max_seconds:g}; it must be more than 0", where="benchmark")
     rounds = min(rounds, iterations)
-    tracks = [_Track(runner_for(item, target, threads, options, timeout)) for item in artifacts]
+    tracks = [_Track(runner) for runner in runners_for(artifacts, target, threads, options, timeout)]
     total, done = len(tracks) * (rounds + 1), 0
     with contextlib.ExitStack() as stack:
         for track in tracks:

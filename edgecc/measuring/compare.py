@@ -16,7 +16,7 @@ from edgecc.data.feeds import Batch, load_feeds, random_feeds
 from edgecc.errors import DataError, InvalidModelError, OptionError, RequestError, RunnerError, UnavailableError
 from edgecc.measuring.correspondence import Boundary
 from edgecc.measuring.metrics import AccuracyMeter, Fidelity, FidelityMeter, class_scores
-from edgecc.running.runner import TIMEOUT, Runner, runner_for
+from edgecc.running.runner import TIMEOUT, Runner, runners_for
 from edgecc.signature import Signature, TensorSpec
 
 P = ParamSpec("P")
@@ -128,7 +128,7 @@ def compare(
         RequestError: the source is not known, a file is missing, or the data does not fit.
         RunnerError: the source itself does not run.
     """
-    tracks = [_Track(runner_for(item, target, threads, options, timeout)) for item in artifacts]
+    tracks = [_Track(runner) for runner in runners_for(artifacts, target, threads, options, timeout)]
     notes: list[str] = []
     reference = source if isinstance(source, Runner) else _source_runner(source, tracks, threads, timeout, notes)
     accuracy, seen = AccuracyMeter(), 0

@@ -154,7 +154,7 @@ def check_ignore(step: Pass, patterns: tuple[str, ...], model: Model) -> None:
 
     names = [name for node in model.nodes() for name in (node.name, *getattr(node, "origins", ()))]
     for pattern in patterns:
-        if not fnmatch.filter(names, pattern):
+        if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
             raise OptionError(
                 f"pattern {pattern!r} of option 'ignore' matches no node",
                 where=f"pass {step.name}",

@@ -24,7 +24,8 @@ class EliminateIdentity(NodePass):
 
     Beside Identity: Dropout at inference; Cast to the type it has; Transpose, Reshape, Flatten, Squeeze, Unsqueeze,
     Expand, Tile, Pad and Slice that change nothing; Concat, Split, Sum, Max, Min and Mean of one tensor;
-    multiplication and division by one, subtraction of zero. Nodes of subgraphs are left alone.
+    multiplication and division by one, subtraction of zero. Concat leaves out what has no elements, and a Split whose
+    other pieces have none is of one tensor. Nodes of subgraphs are left alone.
 
     A node stays, with a reason in the report, where two names of the model's signature hang on it: an input passed
     straight to an output, or one value that is two outputs.
@@ -37,9 +38,14 @@ class EliminateIdentity(NodePass):
     loss = Loss.EXACT
 
     def candidates(self, model: Model) -> list[Node]:
-        return model.nodes(*_CHECKS, ignore=self.ignore)
+        # Concats first: a Split is of one tensor only once nothing reads its empty pieces.
+        return sorted(model.nodes(*_CHECKS, ignore=self.ignore), key=lambda node: node.op != "Concat")
 
     def visit(self, node: Node, model: Model, ctx: PassContext) -> bool:
+        changed = _leave_out_empty(node, model)
+        return self._remove(node, model, ctx) or changed
+
+    def _remove(self, node: Node, model: Model, ctx: PassContext) -> bool:
         if not _CHECKS[node.op](node):
             return False
         if not _can_bypass(node, model):
@@ -49,6 +55,16 @@ class EliminateIdentity(NodePass):
             ctx.skip(node, f"its mask {node.outputs[1].name!r} is read")
             return False
         return model.bypass(node)
+
+
+def _leave_out_empty(node: Node, model: Model) -> bool:
+    """Drop the inputs of a Concat that have no elements; one stays if all are such."""
+    if node.op != "Concat" or node.outputs[0].shape is None or 0 in node.outputs[0].shape:
+        return False
+    empty = [index for index, tensor in enumerate(node.inputs) if tensor.shape is not None and 0 in tensor.shape]
+    for index in reversed(empty):
+        model.drop_input(node, index)
+    return bool(empty)
 
 
 def _can_bypass(node: Node, model: Model) -> bool:
@@ -142,7 +158,11 @@ def _has_one_input(node: Node) -> bool:
 
 
 def _has_one_output(node: Node) -> bool:
-    return len(node.outputs) == 1
+    """One piece, or one that is all of the tensor, and empty ones that nothing reads."""
+    rest = node.outputs[1:]
+    return not rest or (
+        _keeps_shape(node) and all(t.shape is not None and 0 in t.shape and not t.outputs for t in rest)
+    )
 
 
 def _by_one(node: Node) -> bool:

@@ -108,12 +108,14 @@ class Verifier:
 
     def _save(self, step: Pass, before: Model, after: Model, feeds: Feeds) -> str:
         """Both models and the feeds, for whoever looks into it; returns where they are."""
+        from edgecc.data.npz import write_npz
+
         folder = self.save_to or Path(tempfile.mkdtemp(prefix="edgecc-verify-"))
         paths = [folder / f"{step.name}.{when}.onnx" for when in ("before", "after")]
         for path, model in zip(paths, (before, after), strict=True):
             model.save(path)
         feeds_path = folder / f"{step.name}.feeds.npz"
-        np.savez(feeds_path, allow_pickle=False, **feeds)
+        write_npz(feeds_path, feeds)
         return f"saved to {paths[0]}, {paths[1]} and {feeds_path}"
 
 
@@ -141,8 +143,11 @@ def run(model: Model, feeds: Mapping[str, np.ndarray], outputs: list[str] | None
 
 def _detached(model: Model, inputs: set[str]) -> dict[str, np.ndarray]:
     from edgecc.model import value_of
+    from edgecc.serialization import graphs_of, tensors_of
 
-    found = ((tensor.name, value_of(tensor)) for tensor in model.tensors() if tensor.name in inputs)
+    # Constants that only a subgraph reads are inputs of the detached main graph too.
+    tensors = (tensor for part in graphs_of(model.graph) for tensor in tensors_of(part))
+    found = ((tensor.name, value_of(tensor)) for tensor in tensors if tensor.name in inputs)
     return {name: values for name, values in found if values is not None}
 
 

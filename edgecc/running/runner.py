@@ -17,7 +17,7 @@ further lines of its text are what to do about it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgecc.errors import InvalidModelError, RunnerError, UnavailableError
+from edgecc.errors import InvalidModelError, RunnerError, UnavailableError, UnknownNameError
 from edgecc.running.feed_check import check_feeds
 from edgecc.running.worker_process import WorkerProcess
 from edgecc.signature import Signature, TensorSpec
@@ -79,12 +79,15 @@ class Runner:
             threads: of the runtime.
             options: the runtime's own.
             timeout: seconds that loading or one request may take before the worker is ended.
+
+        Raises:
+            UnknownNameError, OptionError: the runtime has no such option, or it takes no such value.
         """
         self.artifact = Path(artifact)
         self.backend = backend
         self.threads = threads
         self.timeout = timeout
-        self._options = dict(options or {})
+        self._options = backend.session_options(threads, options or {})
         self._worker: WorkerProcess | None = None
         self._loaded: dict[str, Any] = {}
         self._fed = False
@@ -100,8 +103,7 @@ class Runner:
                 why=available.reason,
                 hint=available.hint,
             )
-        options = self.backend.session_options(self.threads, self._options)
-        self._worker = WorkerProcess(self.backend.session_file(), self.artifact, options)
+        self._worker = WorkerProcess(self.backend.session_file(), self.artifact, self._options)
         try:
             self._loaded, _ = self._worker.ask("loading", self.timeout, {"request": "load"})
         except BaseException:
@@ -213,15 +215,37 @@ class Runner:
         return self._worker
 
 
-def runner_for(
-    item: str | Path | Runner, target: str, threads: int, options: Mapping[str, object] | None, timeout: float
-) -> Runner:
-    """A runner for a path, by the target's name, the report beside the file or its suffix; a runner is returned."""
-    if isinstance(item, Runner):
-        return item
+def runners_for(
+    items: Sequence[str | Path | Runner],
+    target: str,
+    threads: int,
+    options: Mapping[str, object] | None,
+    timeout: float,
+) -> list[Runner]:
+    """A runner for each path, by the target's name, the report beside the file or its suffix; runners stay as they are.
+
+    Artifacts of several targets share `options`: each runtime is given those that it has.
+
+    Raises:
+        UnknownNameError: an option that none of the runtimes has.
+    """
     from edgecc.api import backend_of
 
-    return Runner(item, backend_of(Path(item), target), threads=threads, options=options, timeout=timeout)
+    given = dict(options or {})
+    backends = [None if isinstance(item, Runner) else backend_of(Path(item), target) for item in items]
+    known = {name for backend in backends if backend is not None for name in backend.runtime.model_fields}
+    for name in given:
+        if name not in known:
+            raise UnknownNameError("runtime option", name, known)
+    runners = []
+    for item, backend in zip(items, backends, strict=True):
+        if isinstance(item, Runner):
+            runners.append(item)
+            continue
+        assert backend is not None
+        own = {name: value for name, value in given.items() if name in backend.runtime.model_fields}
+        runners.append(Runner(item, backend, threads=threads, options=own, timeout=timeout))
+    return runners
 
 
 def _spec(entry: Mapping[str, Any]) -> TensorSpec:

@@ -177,7 +177,7 @@ def _start(session_file: Path, artifact: Path, options: Mapping[str, object]) ->
     python = sys.executable
     if not python:
         raise RunnerError("this Python does not know its own executable", hint="run edgecc from an ordinary Python")
-    command = [python, worker.__file__, str(session_file.resolve()), str(artifact.resolve())]
+    command = [python, worker.__file__, str(session_file.resolve()), str(artifact.absolute())]
     try:
         return subprocess.Popen(
             [*command, json.dumps(dict(options))],

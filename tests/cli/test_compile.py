@@ -220,6 +220,32 @@ def test_unknown_recipe_key(edgecc: Run) -> None:
     assert "unknown recipe key 'taget'\n  where: r.toml\n  try: did you mean 'target'?" in done.err
 
 
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ('shapes = "x=1,4"', "shapes: Input should be a valid dictionary\n  where: r.toml\n  why: got 'x=1,4'"),
+        ("output = 3", "output: Input should be a valid string\n  where: r.toml\n  why: got 3"),
+    ],
+)
+def test_recipe_value_of_the_wrong_type(line: str, text: str, edgecc: Run) -> None:
+    Path("r.toml").write_text(f'source = "m.onnx"\ntarget = "tflite"\n{line}\n')
+    done = edgecc("compile", "--recipe", "r.toml")
+    assert done.code == 2
+    assert text in done.err
+    assert "Traceback" not in done.err
+
+
+def test_recipe_output_of_the_wrong_type_names_no_target(edgecc: Run) -> None:
+    Path("r.toml").write_text('source = "m.onnx"\noutput = 3\n')
+    done = edgecc("compile", "--recipe", "r.toml")
+    assert (done.code, "no target is given" in done.err) == (2, True)
+
+
+def test_seed_0_overrides_the_recipe_file(edgecc: Run) -> None:
+    Path("r.toml").write_text('source = "m.onnx"\ntarget = "tflite"\nseed = 5\n')
+    assert "seed" not in tomllib.loads(edgecc("compile", "--recipe", "r.toml", "--seed", "0", "--print-recipe").out)
+
+
 def test_unknown_preset_of_quantize_lists_those_that_exist(edgecc: Run, small: Path) -> None:
     done = edgecc("compile", small, "-t", "tflite", "--quantize", "int3")
     assert done.code == 2

@@ -323,13 +323,91 @@ def test_new_operators_without_body_are_all_listed() -> None:
 
 
 def test_new_types_are_refused() -> None:
-    text = "g (bfloat16[4] x, bool[4] c) => (bfloat16[n] y) { [a] y = Compress(x, c) }"
-    assert "a (Compress)" in refusal(from_text(text, 28))
+    text = 'g (int32[4] x, int32[4] s) => (int32[4] y) { [a] y = BitShift<direction="LEFT">(x, s) }'
+    assert "a (BitShift)" in refusal(from_text(text, 28))
 
 
-def test_mod_of_floats_is_refused() -> None:
-    text = "g (float[4] x, float[4] d) => (float[4] y) { [a] y = Mod(x, d) }"
-    assert "a (Mod)" in refusal(from_text(text, 28))
+def test_body_of_a_node_that_omits_inputs() -> None:
+    text = """g (float[1,2,3,4] q, float[1,2,5,4] k, float[1,2,5,4] v, int64[1] n) => (float[1,2,3,4] y) {
+        [att] y = Attention(q, k, v, , , , n) }"""
+    model = load(from_text(text, 24))
+    assert {origin for node in model.nodes() for origin in node.origins} == {"att"}
+    q, k, v = (
+        np.random.default_rng(seed).standard_normal((1, 2, n, 4), np.float32) for seed, n in enumerate((3, 5, 5))
+    )
+    scores = q @ k[:, :, :4].swapaxes(2, 3) / 2
+    weights = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+    found = outputs_of(model.to_proto(), {"q": q, "k": k, "v": v, "n": np.array([4])})["y"]
+    np.testing.assert_allclose(found, weights @ v[:, :, :4], rtol=1e-5, atol=1e-6)
+
+
+def test_two_bodies_side_by_side_keep_their_tensors_apart() -> None:
+    text = "g (float[2,3] x) => (float[2,3] y) { [one] t = Swish(x) [two] y = Swish<alpha=2.0>(t) }"
+    model = load(from_text(text, 24))
+    assert {origin for node in model.nodes() for origin in node.origins} == {"one", "two"}
+    x = np.linspace(-2, 2, 6, dtype=np.float32).reshape(2, 3)
+    t = x / (1 + np.exp(-x))
+    np.testing.assert_allclose(outputs_of(model.to_proto(), {"x": x})["y"], t / (1 + np.exp(-2 * t)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_mod_of_floats_rounds_the_quotient_down(dtype: type) -> None:
+    kind = {np.float16: "float16", np.float32: "float", np.float64: "double"}[dtype]
+    model = load(from_text(f"g ({kind}[n] x, {kind}[n] d) => ({kind}[n] y) {{ [a] y = Mod(x, d) }}", 28))
+    inf, nan = np.inf, np.nan
+    x = np.array([5, -5, 5, -5, 6, -6, 0.0, -0.0, 0.0, -0.0, -3, 3, -1, 1, inf, 1, 1, nan, 1, 5.25], dtype)
+    d = np.array([3, 3, -3, -3, 3, -3, -2, 2, 2, -2, inf, inf, -inf, -inf, 2, 0.0, -0.0, 2, nan, -1.5], dtype)
+    found = outputs_of(model.to_proto(), {"x": x, "d": d})["y"]
+    with np.errstate(invalid="ignore"):
+        wanted = np.mod(x, d)
+    np.testing.assert_array_equal(found, wanted)
+    np.testing.assert_array_equal(np.signbit(found[:14]), np.signbit(wanted[:14]))
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, -1])
+@pytest.mark.parametrize("kind", ["float", "int32", "int64"])
+@pytest.mark.parametrize(("exclusive", "reverse"), [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_cumulative_product(axis: int, kind: str, exclusive: int, reverse: int) -> None:
+    options = f"exclusive={exclusive}, reverse={reverse}"
+    text = f"""g ({kind}[2,n,3] x) => ({kind}[2,n,3] y) {{
+        a = Constant<value_int={axis}>() y = CumProd<{options}>(x, a) }}"""
+    model = load(from_text(text, 26))
+    values = np.arange(1, 25).reshape(2, 4, 3).astype({"float": np.float32}.get(kind, kind))
+    ordered = np.flip(values, axis) if reverse else values
+    if exclusive:
+        first = np.take(np.ones_like(ordered), [0], axis)
+        ordered = np.concatenate([first, np.delete(ordered, -1, axis)], axis)
+    wanted = np.cumprod(ordered, axis, dtype=values.dtype)
+    found = outputs_of(model.to_proto(), {"x": values})["y"]
+    np.testing.assert_allclose(found, np.flip(wanted, axis) if reverse else wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize("indices", [True, False])
+@pytest.mark.parametrize("axis", [1, -1, -2])
+@pytest.mark.parametrize("mode", ["linear", "circular"])
+def test_tensor_scatter(indices: bool, axis: int, mode: str) -> None:
+    place = axis % 3
+    update_shape = [2, 6, 5]
+    update_shape[place] = 3
+    shape = ",".join(map(str, update_shape))
+    text = f"""g (float[2,6,5] c, float[{shape}] u, int64[2] i) => (float[2,6,5] y) {{
+        y = TensorScatter<axis={axis}, mode="{mode}">(c, u{", i" if indices else ""}) }}"""
+    rng = np.random.default_rng(0)
+    cache, update = rng.random((2, 6, 5), np.float32), rng.random(update_shape, np.float32)
+    starts = np.array([1, 4 if mode == "circular" else 2])
+    found = outputs_of(load(from_text(text, 24)).to_proto(), {"c": cache, "u": update, "i": starts})["y"]
+    wanted = cache.copy()
+    for sample, start in enumerate(starts if indices else [0, 0]):
+        for step in range(3):
+            position = (start + step) % cache.shape[place]
+            wanted[sample].swapaxes(0, place - 1)[position] = update[sample].swapaxes(0, place - 1)[step]
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_bfloat16_goes_through_float32_where_it_was_not_taken() -> None:
+    model = load(from_text("g (bfloat16[4] x, bool[4] c) => (bfloat16[n] y) { [a] y = Compress(x, c) }", 28))
+    assert [node.op for node in model.nodes()] == ["Cast", "Compress", "Cast"]
+    assert {origin for node in model.nodes() for origin in node.origins} == {"a"}
 
 
 # --------------------------------------------------------------------------------------------------- local functions

@@ -164,6 +164,9 @@ def test_progress(make_runner: MakeRunner) -> None:
 def test_wrong_requests(make_runner: MakeRunner, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="iterations, rounds and threads are at least 1"):
         benchmark([make_runner()], iterations=0)
+    for seconds in (0.0, -1.0, float("nan")):
+        with pytest.raises(OptionError, match=r"max_seconds is .*; it must be more than 0"):
+            benchmark([make_runner()], max_seconds=seconds)
     with pytest.raises(DataError, match="no input 'z'"):
         benchmark([make_runner()], feeds={"z": np.zeros(1)})
     runner = make_runner()

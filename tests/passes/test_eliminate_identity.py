@@ -224,3 +224,31 @@ def test_ignore_pattern_that_matches_nothing() -> None:
         PassPipeline([EliminateIdentity(ignore=("nothing",))]).run(
             Model.from_text(RELU), PassContext(None, np.random.default_rng(0))
         )
+
+
+def test_concat_leaves_out_what_has_no_elements() -> None:
+    check_pass(
+        EliminateIdentity(),
+        "g (float[2,3] x, float[2,0] e, float[2,1] z) => (float[2,4] y) { y = Concat<axis=1>(x, e, z, e) }",
+        "g (float[2,3] x, float[2,0] e, float[2,1] z) => (float[2,4] y) { y = Concat<axis=1>(x, z) }",
+    )
+
+
+def test_a_piece_without_elements_goes_through() -> None:
+    check_pass(
+        EliminateIdentity(),
+        """g (float[2,3] x) => (float[2,3] y) <int64[2] n = {3, 0}> {
+            a, b = Split<axis=1>(x, n) c = Relu(a) y = Concat<axis=1>(c, b) }""",
+        "g (float[2,3] x) => (float[2,3] y) { y = Relu(x) }",
+    )
+
+
+def test_a_piece_without_elements_that_is_read_stays() -> None:
+    text = """g (float[2,3] x) => (float[2,3] y, float[2,0] z) <int64[2] n = {3, 0}> {
+        a, b = Split<axis=1>(x, n) y = Relu(a) z = Relu(b) }"""
+    assert_skipped(EliminateIdentity(), text, reason="")
+
+
+def test_concat_of_nothing_stays() -> None:
+    text = "g (float[2,0] x, float[2,0] z) => (float[2,0] y) { y = Concat<axis=1>(x, z) }"
+    assert_skipped(EliminateIdentity(), text, reason="")

@@ -149,9 +149,6 @@ def test_random_models_are_not_compared() -> None:
 
 
 def test_large_weights_and_open_dimensions() -> None:
-    text = (
-        "g (float[N,64] x, int64[N] i) => (float[N,64] y) { w = ConstantOfShape(s) a = Gather(w, i) y = MatMul(x, a) }"
-    )
     text = """g (float[N,64] x, int64[N] i) => (float[N,64] y) <int64[2] s = {64, 64}> {
         w = ConstantOfShape<value = float[1] {0.5}>(s)
         m = MatMul(x, w)
@@ -164,6 +161,28 @@ def test_large_weights_and_open_dimensions() -> None:
     assert model.parameter_count >= 64 * 64
     outputs = run(model, {"x": np.ones((2, 64), np.float32), "i": np.zeros(2, np.int64)})
     np.testing.assert_array_equal(outputs["y"], np.full((2, 64), 32.5**2, np.float32))
+
+
+def test_large_constant_that_only_a_subgraph_reads() -> None:
+    text = """g (float[1,32] x, bool c) => (float[1,32] y) {
+        y = If(c) <
+            then_branch = t () => (float[1,32] a) { a = MatMul(x, w) },
+            else_branch = e () => (float[1,32] b) { b = Neg(x) }
+        >
+    }"""
+    model = Model.from_text(text, {"w": np.full((32, 32), 2, np.float32)})
+    outputs = run(model, {"x": np.ones((1, 32), np.float32), "c": np.array(True)})
+    np.testing.assert_array_equal(outputs["y"], np.full((1, 32), 64, np.float32))
+
+
+def test_feeds_are_saved_under_any_name(tmp_path: Path) -> None:
+    text = """g (float[2,3] file, float[2,3] allow_pickle) => (float[2,3] y) <float[3] c = {1, 2, 3}> {
+        a = Mul(file, c) y = Add(a, allow_pickle)
+    }"""
+    with pytest.raises(VerificationError):
+        verify(Scale(factor=2.0), text, save_to=tmp_path)
+    with np.load(tmp_path / f"{Scale.name}.feeds.npz") as feeds:
+        assert set(feeds) == {"file", "allow_pickle"}
 
 
 @pytest.mark.parametrize(

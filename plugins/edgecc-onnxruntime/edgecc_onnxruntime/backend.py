@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from edgecc.backend import Availability, Backend, Compiled, TensorMatch
-from edgecc_onnxruntime.target import OnnxRuntimeTarget
+from edgecc_onnxruntime.target import OnnxRuntimeOptions, OnnxRuntimeTarget
 
 if TYPE_CHECKING:
     from edgecc.errors import Unsupported
     from edgecc.model import Model
     from edgecc.passes.base import Pass
-    from edgecc.target import Target
+    from edgecc.target import RuntimeOptions, Target
 
 _INSTALL = "pip install onnxruntime"
 _PORTABLE = (
@@ -30,6 +30,7 @@ class OnnxRuntimeBackend(Backend):
     """Writes `.onnx` and `.ort` files."""
 
     target: ClassVar[type[Target]] = OnnxRuntimeTarget
+    runtime: ClassVar[type[RuntimeOptions]] = OnnxRuntimeOptions
 
     def passes(self, target: Target) -> Sequence[Pass]:
         """What makes a graph smaller for every runtime, so that older ONNX Runtimes profit too."""
@@ -88,7 +89,11 @@ class OnnxRuntimeBackend(Backend):
         return Availability()
 
     def versions(self) -> dict[str, str]:
-        return {name: importlib.metadata.version(name) for name in ("edgecc-onnxruntime", "onnxruntime")}
+        import onnxruntime
+
+        # Its own word: the module may come from onnxruntime-gpu or another distribution.
+        ours = importlib.metadata.version("edgecc-onnxruntime")
+        return {"edgecc-onnxruntime": ours, "onnxruntime": onnxruntime.__version__}
 
     def session_file(self) -> Path:
         return Path(__file__).with_name("session.py")

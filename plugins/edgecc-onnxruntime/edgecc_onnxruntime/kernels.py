@@ -21,7 +21,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as internal
 from edgecc.errors import Unsupported
 from edgecc.model import origins
 from edgecc.serialization import graph_to_proto, subgraphs_of
-from edgecc_onnxruntime.opset_label import type_string
+from edgecc_onnxruntime.opset_label import drop_newer_attributes, type_string
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node
@@ -126,7 +126,9 @@ def ask_about(node: Node, opset: int) -> str:
     inputs = [t for t in {id(t): t for t in alone.inputs}.values() if isinstance(t, gs.Variable) and not t.is_empty()]
     outputs = [t for t in alone.outputs if not t.is_empty()]
     graph = gs.Graph([alone], inputs, outputs, opset=opset)
-    error = load_error(graph_to_proto(graph, {}, detach=True).SerializeToString())
+    proto = graph_to_proto(graph, {}, detach=True)
+    drop_newer_attributes(proto.graph, opset)
+    error = load_error(proto.SerializeToString())
     if "NOT_IMPLEMENTED" not in error:
         return ""
     types = ", ".join(type_string(t).removeprefix("tensor(").removesuffix(")") for t in inputs or outputs)

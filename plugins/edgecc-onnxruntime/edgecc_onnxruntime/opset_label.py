@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 import onnx_graphsurgeon as gs
 
+from edgecc.importers.proto_graphs import every_graph
 from edgecc.model import is_standard
 from edgecc.opset import INTERNAL_OPSET
 from edgecc_onnxruntime.target import OLDEST_OPSET
@@ -74,6 +75,19 @@ def oldest_for(node: Node) -> int:
     added = _ADDED_VALUES.items()
     needed = [version for (op, key, value), version in added if op == node.op and node.attrs.get(key) == value]
     return max([OLDEST_OPSET, oldest, *needed])
+
+
+def drop_newer_attributes(graph: onnx.GraphProto, opset: int) -> None:
+    """Remove attributes that the operator set does not know yet; `oldest_for` made sure that they say nothing new."""
+    for part in every_graph(graph):
+        for node in part.node:
+            if node.domain not in ("", "ai.onnx") or not onnx.defs.has(node.op_type, opset, ""):
+                continue
+            known = onnx.defs.get_schema(node.op_type, opset, "").attributes
+            kept = [attribute for attribute in node.attribute if attribute.name in known]
+            if len(kept) < len(node.attribute):
+                del node.attribute[:]
+                node.attribute.extend(kept)
 
 
 @functools.cache

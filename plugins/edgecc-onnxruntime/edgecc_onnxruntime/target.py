@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from edgecc.opset import INTERNAL_OPSET
-from edgecc.target import Target
+from edgecc.target import RuntimeOptions, Target
 
 #: Oldest opset that is written: ONNX Runtime 1.8 and later load it.
 OLDEST_OPSET = 13
@@ -42,3 +42,27 @@ class OnnxRuntimeTarget(Target):
     def for_suffix(self, suffix: str) -> OnnxRuntimeTarget:
         """The same options for an `.onnx` or `.ort` file."""
         return self.model_copy(update={"format": suffix.removeprefix(".")})
+
+
+class OnnxRuntimeOptions(RuntimeOptions):
+    """ONNX Runtime on this machine."""
+
+    provider: str = Field("cpu", description="execution provider, with or without that word: cpu, cuda, coreml ...")
+    optimize: Optimize = Field("all", description="graph optimizations when the file is loaded")
+
+    @field_validator("provider")
+    @classmethod
+    def _check_provider(cls, name: str) -> str:
+        """A provider of any ONNX Runtime; whether this one has it is found out when it is loaded."""
+        import difflib
+
+        import onnxruntime
+
+        known = [p.lower().removesuffix("executionprovider") for p in onnxruntime.get_all_providers()]
+        wanted = name.lower().removesuffix("executionprovider")
+        if wanted in known:
+            return name
+        near = difflib.get_close_matches(wanted, known, n=1)
+        raise ValueError(
+            f"no such provider; did you mean {near[0]!r}?" if near else f"no such provider; known: {known}"
+        )

@@ -14,7 +14,7 @@ import onnx_graphsurgeon as gs
 from edgecc.errors import OptionError
 from edgecc.opset import INTERNAL_IR_VERSION
 from edgecc.serialization import graphs_of, tensors_of
-from edgecc_onnxruntime.opset_label import oldest_opset
+from edgecc_onnxruntime.opset_label import drop_newer_attributes, oldest_opset
 from edgecc_onnxruntime.ort_file import UnknownLayoutError, canonical
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def labelled(model: Model, opset: int, *, detach: bool = False) -> onnx.ModelPro
     versions = {entry.domain: entry.version for entry in proto.opset_import} | {"": opset}
     del proto.opset_import[:]
     proto.opset_import.extend(onnx.helper.make_opsetid(domain, versions[domain]) for domain in sorted(versions))
+    drop_newer_attributes(proto.graph, opset)
     needed = onnx.helper.find_min_ir_version_for(list(proto.opset_import), ignore_unknown=True)
     proto.ir_version = min(INTERNAL_IR_VERSION, max(needed, _ir_of_types(proto)))
     return proto

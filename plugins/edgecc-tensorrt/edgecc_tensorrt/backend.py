@@ -9,29 +9,40 @@ from typing import TYPE_CHECKING, ClassVar, cast
 
 from edgecc.backend import Availability, Backend, Compiled, TensorMatch
 from edgecc.errors import Unsupported, UnsupportedError
-from edgecc_tensorrt.target import TensorRTTarget
+from edgecc_tensorrt.target import TensorRTRuntime, TensorRTTarget
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from edgecc.model import Model
     from edgecc.passes.base import Pass
-    from edgecc.target import Target
+    from edgecc.target import RuntimeOptions, Target
     from edgecc_tensorrt.layers import Layer
+
+#: Functions of ONNX that the parser has no layers for; TensorRT-RTX crashes on most forms of Attention.
+_EXPANDED = (
+    "AffineGrid",
+    "Attention",
+    "CenterCropPad",
+    "NegativeLogLikelihoodLoss",
+    "SoftmaxCrossEntropyLoss",
+)
 
 
 class TensorRTBackend(Backend):
     """Builds engines from typed ONNX; the same model always gives the same bytes with TensorRT-RTX."""
 
     target: ClassVar[type[Target]] = TensorRTTarget
+    runtime: ClassVar[type[RuntimeOptions]] = TensorRTRuntime
 
     def passes(self, target: Target) -> Sequence[Pass]:
         from edgecc.passes.convert_float16 import ConvertFloat16
         from edgecc.passes.eliminate_identity import EliminateIdentity
+        from edgecc.passes.expand_functions import ExpandFunctions
         from edgecc.passes.fold_batchnorm import FoldBatchNorm
         from edgecc.passes.fuse_pad import FusePad
 
-        steps: list[Pass] = [EliminateIdentity(), FoldBatchNorm(), FusePad()]
+        steps: list[Pass] = [ExpandFunctions(operators=_EXPANDED), EliminateIdentity(), FoldBatchNorm(), FusePad()]
         if cast("TensorRTTarget", target).precision == "float16":
             steps.append(ConvertFloat16())
         return steps

@@ -80,7 +80,7 @@ def _own_reason(node: Node, model: Model) -> tuple[str, str] | None:
     if "uint8" in types and node.op not in _MOVES_UINT8:
         return "TensorRT computes nothing in uint8", "Cast to float32 or int32 before it"
     if node.op == "Attention":
-        return "TensorRT-RTX crashes on most forms of Attention", "export with opset 22 or lower: MatMul and Softmax"
+        return "TensorRT-RTX crashes on most forms of Attention", "add --pass expand-functions:operators=[Attention]"
     if node.op in ("QuantizeLinear", "DequantizeLinear"):
         return _quantization_reason(node)
     return None

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from edgecc.target import Target
+from edgecc.target import RuntimeOptions, Target
 
 #: Fewest, usual and most elements of an open dimension.
 Range3 = tuple[int, int, int]
@@ -73,3 +73,9 @@ class TensorRTTarget(Target):
             if found is not None and found["name"] == dimension:
                 return int(found["min"]), int(found["opt"]), int(found["max"])
         return self.batch if first else None
+
+
+class TensorRTRuntime(RuntimeOptions):
+    """TensorRT on this machine."""
+
+    device: int = Field(0, ge=0, description="number of the GPU")

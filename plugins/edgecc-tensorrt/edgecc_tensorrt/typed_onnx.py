@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 
+from edgecc.serialization import graphs_of, tensors_of
+
 if TYPE_CHECKING:
     from edgecc.model import Model
 
@@ -45,9 +47,10 @@ class TypedOnnx:
         kept = [info for info in proto.graph.input if info.name in given]
         del proto.graph.input[:]
         proto.graph.input.extend(kept)
-        weights = {}
-        for tensor in model.tensors():
-            if tensor.name not in detached:
+        weights: dict[str, np.ndarray] = {}
+        # Constants that only a subgraph reads are detached from the main graph too.
+        for tensor in (tensor for part in graphs_of(model.graph) for tensor in tensors_of(part)):
+            if tensor.name not in detached or tensor.name in weights:
                 continue
             values = np.ascontiguousarray(tensor.values)
             values = values.astype(values.dtype.newbyteorder("<"), copy=False)

@@ -12,7 +12,7 @@ import pytest
 from edgecc.backend import Compiled
 from edgecc.errors import OptionError, UnsupportedError
 from edgecc.importers.onnx import OnnxImporter
-from edgecc.model import Model
+from edgecc.model import Model, origins
 from edgecc_tensorrt.backend import TensorRTBackend
 from edgecc_tensorrt.layers import Layer, layers_of
 from edgecc_tensorrt.sdk import find_sdk
@@ -139,6 +139,15 @@ def test_a_failed_build_is_an_unsupported_model() -> None:
     with pytest.raises(UnsupportedError) as caught:
         TensorRTBackend().compile(Model.from_text(text), TensorRTTarget())
     assert "Attention" in str(caught.value)
+
+
+def test_attention_is_replaced_by_its_body(compile_text: Compile) -> None:
+    model, compiled = compile_text(
+        "g (float[1,2,4,8] x) => (float[1,2,4,8] y) { [att] y = Attention<is_causal=1>(x, x, x) }"
+    )
+    assert not model.nodes("Attention")
+    assert {origin for node in model.nodes() for origin in origins(node)} == {"att"}
+    assert compiled.files[".engine"]
 
 
 @pytest.mark.parametrize("name", ["squeezenet", "shufflenet", "densenet121"])

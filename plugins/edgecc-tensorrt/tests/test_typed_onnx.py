@@ -39,6 +39,20 @@ def test_the_file_is_the_model(conv: str) -> None:
     check_file(WIDE)
 
 
+def test_large_constant_that_only_subgraphs_read_is_in_the_file_once() -> None:
+    text = """g (float[1,32] x, bool c) => (float[1,32] y) {
+        y = If(c) <
+            then_branch = t () => (float[1,32] a) { a = MatMul(x, w) },
+            else_branch = e () => (float[1,32] b) { n = Neg(x) b = MatMul(n, w) }
+        >
+    }"""
+    weight = np.arange(1024, dtype=np.float32).reshape(32, 32)
+    file = onnx.load_from_string(bytes(TypedOnnx.of(Model.from_text(text, {"w": weight})).to_bytes() or b""))
+    assert [i.name for i in file.graph.input] == ["x", "c"]
+    assert [t.name for t in file.graph.initializer] == ["w"]
+    np.testing.assert_array_equal(onnx.numpy_helper.to_array(file.graph.initializer[0]), weight)
+
+
 def test_over_two_gigabytes_there_is_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(typed_onnx, "MAX_BYTES", 1000)
     assert TypedOnnx.of(Model.from_text(WIDE)).to_bytes() is None

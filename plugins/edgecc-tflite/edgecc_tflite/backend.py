@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, ClassVar, cast
 
 from edgecc.backend import Availability, Backend, Compiled, TensorMatch
 from edgecc.errors import Unsupported, VerificationError
-from edgecc.target import Target
-from edgecc_tflite.target import TFLiteTarget
+from edgecc.target import RuntimeOptions, Target
+from edgecc_tflite.target import TFLiteRuntime, TFLiteTarget
 
 if TYPE_CHECKING:
     from edgecc.model import Model
@@ -25,25 +25,28 @@ class TFLiteBackend(Backend):
     """Writes `.tflite` files directly: no TensorFlow, no other converter."""
 
     target: ClassVar[type[Target]] = TFLiteTarget
+    runtime: ClassVar[type[RuntimeOptions]] = TFLiteRuntime
 
     def passes(self, target: Target) -> Sequence[Pass]:
         from edgecc.passes.eliminate_identity import EliminateIdentity
+        from edgecc.passes.expand_qoperators import ExpandQOperators
         from edgecc.passes.fold_batchnorm import FoldBatchNorm
         from edgecc.passes.fuse_pad import FusePad
+        from edgecc_tflite.expand_for_tflite import ExpandForTFLite
 
-        return (EliminateIdentity(), FoldBatchNorm(), FusePad())
+        return (ExpandQOperators(), ExpandForTFLite(), EliminateIdentity(), FoldBatchNorm(), FusePad())
 
     def find_unsupported(self, model: Model, target: Target) -> list[Unsupported]:
         from edgecc_tflite.lower import find_unsupported
 
-        return find_unsupported(model, _rules())
+        return find_unsupported(model, rules())
 
     def compile(self, model: Model, target: Target) -> Compiled:
         from edgecc_tflite import layout, verify, writer
         from edgecc_tflite.lower import lower
 
         options = cast(TFLiteTarget, target)
-        graph = lower(model, _rules())
+        graph = lower(model, rules())
         layout.solve(graph, io_layout=options.io_layout)
         violations = verify.verify(graph)
         if violations:
@@ -68,7 +71,8 @@ class TFLiteBackend(Backend):
         return Path(__file__).with_name("session.py")
 
 
-def _rules() -> RuleTable:
+def rules() -> RuleTable:
+    """Every lowering rule there is, those of other plugins included."""
     from edgecc.registry import default_registry
     from edgecc_tflite.lowerings import builtin_rules
 

@@ -1,4 +1,4 @@
-"""The TFLite backend's own graph: tensors, operators, one subgraph.
+"""The TFLite backend's own graph: tensors, operators, and the graphs inside control flow.
 
 Small on purpose: a lowering creates these objects, the layout solver moves TRANSPOSE operators between them, and the
 writer turns them into a flatbuffer. Nothing here knows ONNX or flatbuffers.
@@ -6,6 +6,7 @@ writer turns them into a flatbuffer. Nothing here knows ONNX or flatbuffers.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,6 +69,8 @@ class Operator:
         options: fields of the builtin options table by the schema's Python attribute names (camelCase,
             such as {"strideH": 2}); the writer knows which table the operator takes. Empty for none.
         origins: names of the source nodes.
+        subgraphs: of IF the branches (then, else), of WHILE the condition and the body. Their inputs are the
+            operator's (without IF's condition) in order; they see nothing else of the graph around them.
     """
 
     builtin: str
@@ -75,6 +78,7 @@ class Operator:
     outputs: list[Tensor]
     options: dict[str, Any] = field(default_factory=dict)
     origins: tuple[str, ...] = ()
+    subgraphs: list[Graph] = field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -85,6 +89,13 @@ class Graph:
     inputs: list[Tensor] = field(default_factory=list)
     outputs: list[Tensor] = field(default_factory=list)
     operators: list[Operator] = field(default_factory=list)
+
+    def nested(self) -> Iterator[Graph]:
+        """This graph, then every graph inside its operators, at any depth."""
+        yield self
+        for operator in self.operators:
+            for subgraph in operator.subgraphs:
+                yield from subgraph.nested()
 
     def producers(self) -> dict[Tensor, Operator]:
         """The operator that writes each tensor."""

@@ -146,7 +146,7 @@ def tensor_type(dtype: np.dtype[Any]) -> int:
 def numpy_dtype(number: int) -> np.dtype[Any]:
     """The numpy dtype of a `TensorType`; object for strings, resources and variants."""
     for name, schema_name in _TENSOR_TYPE_OF.items():
-        if getattr(generated().TensorType, schema_name) == number:
+        if getattr(generated().TensorType, schema_name, None) == number:  # older schemas lack the newest types
             return _dtype_named(name)
     return np.dtype(object)
 

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from edgecc.target import Target
+from edgecc.target import RuntimeOptions, Target
 
 
 class TFLiteTarget(Target):
@@ -17,4 +17,12 @@ class TFLiteTarget(Target):
 
     io_layout: Literal["keep", "nhwc"] = Field(
         default="keep", description="layout of rank-4 inputs and outputs: as in the source, or channels-last"
+    )
+
+
+class TFLiteRuntime(RuntimeOptions):
+    """LiteRT on this machine."""
+
+    xnnpack: bool = Field(
+        default=True, description="run what it can with XNNPACK; built-in kernels if not"
     )

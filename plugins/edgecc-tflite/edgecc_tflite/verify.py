@@ -35,4 +35,4 @@ RULES: tuple[Callable[[Graph], Iterator[Violation]], ...] = (
 
 def verify(graph: Graph) -> list[Violation]:
     """Every place where the graph breaks a rule; empty for a graph that may be written."""
-    return [violation for rule in RULES for violation in rule(graph)]
+    return [violation for part in graph.nested() for rule in RULES for violation in rule(part)]

@@ -10,6 +10,7 @@ A file that would pass 2 GB, where a flatbuffer ends, uses the schema's own way 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,11 @@ _SIGNATURE = "serving_default"
 _NO_TENSOR = -1
 #: Older readers know the operator by a signed byte; the highest value tells them to look at the newer field.
 _LARGEST_OLD_CODE = 127
+#: Options that hold the numbers of an operator's subgraphs, in the order of `Operator.subgraphs`.
+_SUBGRAPHS = {
+    "IF": ("thenSubgraphIndex", "elseSubgraphIndex"),
+    "WHILE": ("condSubgraphIndex", "bodySubgraphIndex"),
+}
 
 
 def write(
@@ -62,27 +68,33 @@ def write(
 def _model(graph: Graph, constants: Constants, description: str, metadata: Mapping[str, bytes]) -> Any:
     """The whole file in the object API's classes."""
     generated = schema.generated()
-    index = {tensor: number for number, tensor in enumerate(_tensors(graph))}
-    names = _unique_names(index)
-    shared = _Shared()
-
-    subgraph = generated.SubGraphT()
-    subgraph.name = graph.name
-    subgraph.tensors = [_tensor(tensor, names[tensor], constants, shared) for tensor in index]
-    subgraph.inputs = [index[tensor] for tensor in graph.inputs]
-    subgraph.outputs = [index[tensor] for tensor in graph.outputs]
-    subgraph.operators = [_operator(operator, index, shared) for operator in graph.operators]
+    graphs = list(dict.fromkeys(graph.nested()))
+    shared = _Shared({inner: number for number, inner in enumerate(graphs)})
+    tables = [_subgraph(inner, constants, shared) for inner in graphs]
 
     model = generated.ModelT()
     model.version = _SCHEMA_VERSION
     model.description = description
     model.operatorCodes = shared.codes
-    model.subgraphs = [subgraph]
-    model.signatureDefs = [_signature(graph, index)]
+    model.subgraphs = tables
+    model.signatureDefs = [_signature(graph, {tensor: number for number, tensor in enumerate(_tensors(graph))})]
     oldest = {"min_runtime_version": shared.minimum_runtime().encode().ljust(16, b"\0")}
     model.metadata = [_metadata(name, data, constants) for name, data in {**oldest, **metadata}.items()]
     model.buffers = constants.buffers
     return model
+
+
+def _subgraph(graph: Graph, constants: Constants, shared: _Shared) -> Any:
+    """One graph; tensors are numbered, and named, within it."""
+    index = {tensor: number for number, tensor in enumerate(_tensors(graph))}
+    names = _unique_names(index)
+    table = schema.generated().SubGraphT()
+    table.name = graph.name
+    table.tensors = [_tensor(tensor, names[tensor], constants, shared) for tensor in index]
+    table.inputs = [index[tensor] for tensor in graph.inputs]
+    table.outputs = [index[tensor] for tensor in graph.outputs]
+    table.operators = [_operator(operator, index, shared) for operator in graph.operators]
+    return table
 
 
 def _pack(model: Any) -> bytearray:
@@ -177,7 +189,8 @@ class _Shared:
         written: what the builder already holds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, graphs: Mapping[Graph, int]) -> None:
+        self._graphs = graphs
         self.codes: list[Any] = []
         self.written = Written()
         self._codes: dict[tuple[str, int], int] = {}
@@ -201,6 +214,9 @@ class _Shared:
 
     def options(self, operator: Operator) -> tuple[bool, int, Any]:
         """Whether the options go to the second union, their number in it, and their table; None for none."""
+        if operator.subgraphs:
+            numbers = [self._graphs[subgraph] for subgraph in operator.subgraphs]
+            return _options(replace(operator, options=dict(zip(_SUBGRAPHS[operator.builtin], numbers, strict=True))))
         values = (tuple(value) if isinstance(value, list) else value for value in operator.options.values())
         key = operator.builtin, *operator.options, *values
         try:

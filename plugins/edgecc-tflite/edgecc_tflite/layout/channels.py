@@ -25,7 +25,7 @@ from functools import cached_property
 
 import numpy as np
 
-from edgecc_tflite.ir import Graph, Operator, Tensor
+from edgecc_tflite.ir import Graph, Operator, Quantization, Tensor
 
 #: A view of more pieces than this is not worth it: for a reader whose weights are permuted, and for one that wants the
 #: channels in order (where neighbours are rarely together).
@@ -35,7 +35,21 @@ MOST_PIECES_IN_ORDER = 8
 MOST_JOINED = 4
 
 _UNARY = frozenset(
-    {"ABS", "ELU", "EXP", "GELU", "HARD_SWISH", "LEAKY_RELU", "LOGISTIC", "NEG", "RELU", "RELU6", "RELU_N1_TO_1"}
+    {
+        "ABS",
+        "DEQUANTIZE",
+        "QUANTIZE",
+        "ELU",
+        "EXP",
+        "GELU",
+        "HARD_SWISH",
+        "LEAKY_RELU",
+        "LOGISTIC",
+        "NEG",
+        "RELU",
+        "RELU6",
+        "RELU_N1_TO_1",
+    }
     | {"RSQRT", "SQRT", "SQUARE", "TANH", "AVERAGE_POOL_2D", "MAX_POOL_2D"}
 )
 _BINARY = frozenset({"ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM", "PRELU"})
@@ -141,7 +155,7 @@ def _find_shuffles(graph: Graph) -> dict[Operator, _Shuffle]:
         chain = [op]
         while len(chain) < 3 and (before := producers.get(_data(chain[-1]))) is not None:
             middle = before.outputs[0]
-            if len(readers[middle]) != 1 or middle in outputs:
+            if len(readers.get(middle, ())) != 1 or middle in outputs:
                 break
             chain.append(before)
         if [o.builtin for o in chain] == ["RESHAPE", "TRANSPOSE", "RESHAPE"]:
@@ -283,7 +297,7 @@ class _Walk:
             if indices or tensor is None or tensor.data is None or tensor.shape[-1:] != (len(positions),):
                 inputs.append(tensor)
             else:
-                inputs.append(_like(tensor, tensor.data[..., positions]))
+                inputs.append(_like(tensor, tensor.data[..., positions], positions, axis=tensor.rank - 1))
         declared = op.outputs[0]
         out = replace(declared, name=f"{declared.name}/sorted", source="", layout=None)
         self._append(replace(op, inputs=inputs, outputs=[out]))
@@ -354,8 +368,9 @@ class _Walk:
         assert weights.data is not None
         if bias is not None and bias.data is None:
             return None
-        new_bias = None if bias is None or bias.data is None else _like(bias, bias.data[view.channel])
-        inputs = [op.inputs[0], _like(weights, weights.data[view.channel]), new_bias]
+        channels = view.channel
+        new_bias = None if bias is None or bias.data is None else _like(bias, bias.data[channels], channels)
+        inputs = [op.inputs[0], _like(weights, weights.data[channels], channels), new_bias]
         self._operators[place] = replace(op, inputs=inputs)
         return source
 
@@ -382,7 +397,7 @@ def _groups(op: Operator) -> int:
     if op.builtin not in ("CONV_2D", "FULLY_CONNECTED"):
         return 0
     data, weights = _data(op), op.inputs[1]
-    if weights is None or weights.data is None or weights.quantization is not None:
+    if weights is None or weights.data is None:
         return 0
     if op.builtin == "FULLY_CONNECTED":
         return 1 if weights.shape[1] == data.shape[-1] else 0
@@ -392,7 +407,7 @@ def _groups(op: Operator) -> int:
 def _passes_order_on(op: Operator, data: Tensor) -> bool:
     """Whether each channel of the result comes from the same channel of the first input alone."""
     others = op.inputs[1:]
-    if any(t is None or t.data is None or t.quantization is not None for t in others) or data.rank < 2:
+    if any(t is None or t.data is None for t in others) or data.rank < 2:
         return False
     if op.builtin == "DEPTHWISE_CONV_2D":
         return int(op.options.get("depthMultiplier", 1)) == 1
@@ -410,8 +425,12 @@ def _passes_order_on(op: Operator, data: Tensor) -> bool:
     return op.builtin in _UNARY
 
 
-def _like(tensor: Tensor, data: np.ndarray) -> Tensor:
-    return Tensor(tensor.name, data.shape, data.dtype, data=data)
+def _like(tensor: Tensor, data: np.ndarray, positions: np.ndarray | None = None, axis: int = 0) -> Tensor:
+    """The tensor with other data: its channels along `axis`, which may have scales of their own, at new positions."""
+    known = tensor.quantization
+    if known is not None and positions is not None and known.scale.size > 1 and known.axis == axis:
+        known = Quantization(known.scale[positions], known.zero_point[positions], axis)
+    return Tensor(tensor.name, data.shape, data.dtype, data, known)
 
 
 def _indices(tensor: Tensor, what: str, values: list[int]) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgecc_tflite.ir import Graph, Operator, Tensor
+from edgecc_tflite.quantization.grid import Grid
 
 
 def drop_unused(graph: Graph) -> None:
@@ -62,6 +63,21 @@ def merge_reshapes(graph: Graph) -> None:
         data, out = _data(op), op.outputs[0]
         if data.shape == out.shape and data.shape.count(-1) <= 1 and out not in outputs:
             same[out] = data
+    drop_unused(graph)
+
+
+def cancel_quantizes(graph: Graph) -> None:
+    """Let readers of a QUANTIZE that undoes the one in front of it read what was there before, without losing a bit."""
+    producers = graph.producers()
+    same: dict[Tensor, Tensor] = {}
+    for op in graph.operators:
+        op.inputs = [same.get(t, t) if t is not None else None for t in op.inputs]
+        before = producers.get(_data(op)) if op.builtin == "QUANTIZE" else None
+        if before is None or before.builtin != "QUANTIZE" or op.outputs[0] in graph.outputs:
+            continue
+        origin, grid = _data(before), Grid.of(_data(op))
+        if origin.dtype == op.outputs[0].dtype and grid == Grid.of(origin) == Grid.of(op.outputs[0]) is not None:
+            same[op.outputs[0]] = origin
     drop_unused(graph)
 
 

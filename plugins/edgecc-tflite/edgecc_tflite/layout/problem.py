@@ -73,6 +73,15 @@ class Problem:
                     problem.producer[tensor] = op, number
         return problem
 
+    def order_at(self, op: Operator, number: int) -> Order | None:
+        """The order in which an operator has one of its operands."""
+        return self.config[op][number]
+
+    def is_copied(self, tensor: Tensor) -> bool:
+        """Whether some reader wants other bytes than the producer writes."""
+        orders = (self.order_at(op, number) for op, number in self.neighbours(tensor))
+        return len({bytes_key(tensor.shape, order or identity(tensor.rank)) for order in orders}) > 1
+
     def neighbours(self, tensor: Tensor) -> Iterable[tuple[Operator, int]]:
         yield self.producer[tensor]
         yield from self.readers.get(tensor, ())
@@ -93,6 +102,7 @@ class Proposal:
         ends_follow: bool,
         *,
         only: Callable[[Tensor], bool] | None = None,
+        most_operators: int | None = None,
     ) -> Proposal:
         """Start with the orders in which the seeds' operands lie and go as far as the operators allow.
 
@@ -101,6 +111,7 @@ class Proposal:
             seeds: operators that stay as they are.
             ends_follow: whether rank 4 inputs and outputs of the graph can take another order.
             only: which of the seeds' operands to start from; all if None.
+            most_operators: stop when so many follow; None for as far as they allow.
         """
         proposal = cls()
         queue: deque[Tensor] = deque()
@@ -112,7 +123,7 @@ class Proposal:
                 if only is None or only(tensor):
                     proposal.order[tensor] = order
                     queue.append(tensor)
-        while queue:
+        while queue and (most_operators is None or len(proposal.config) < most_operators):
             tensor = queue.popleft()
             for op, number in problem.neighbours(tensor):
                 if op not in proposal.config:

@@ -6,10 +6,12 @@ from edgecc_tflite.ir import Graph, Tensor
 from edgecc_tflite.layout.apply import apply
 from edgecc_tflite.layout.behaviours import is_rigid
 from edgecc_tflite.layout.channels import solve_channels
-from edgecc_tflite.layout.cleanup import drop_unused, merge_reshapes, unflatten
+from edgecc_tflite.layout.cleanup import cancel_quantizes, drop_unused, merge_reshapes, unflatten
 from edgecc_tflite.layout.problem import SINK, SOURCE, Cut, Problem, Proposal, cost_of
 
 KEEP, NHWC = "keep", "nhwc"
+#: How many operators an order that starts at one transpose reaches.
+NEARBY = 48
 
 
 def solve(graph: Graph, io_layout: str = KEEP) -> Graph:
@@ -21,8 +23,12 @@ def solve(graph: Graph, io_layout: str = KEEP) -> Graph:
             channels-last where the operators behind them are.
     """
     drop_unused(graph)
+    for subgraph in [inner for op in graph.operators for inner in op.subgraphs]:
+        # What enters and leaves a subgraph lies as the operator around it declares it.
+        solve(subgraph)
     if io_layout == KEEP and not any(op.builtin == "TRANSPOSE" for op in graph.operators):
         merge_reshapes(graph)
+        cancel_quantizes(graph)
         return graph
     unflatten(graph)
     problem = Problem.of(graph)
@@ -34,9 +40,11 @@ def solve(graph: Graph, io_layout: str = KEEP) -> Graph:
         for end in (SOURCE, SINK):
             ends = [op for op in problem.operators if op.builtin == end]
             _improve(problem, Proposal.spreading(problem, ends, io_layout == NHWC), eager=False)
+        _improve_around_copies(problem, io_layout == NHWC)
     apply(graph, problem)
     drop_unused(graph)
     merge_reshapes(graph)
+    cancel_quantizes(graph)
     solve_channels(graph)
     drop_unused(graph)
     return graph
@@ -44,6 +52,25 @@ def solve(graph: Graph, io_layout: str = KEEP) -> Graph:
 
 def _is_wide(tensor: Tensor) -> bool:
     return tensor.rank > 2
+
+
+def _improve_around_copies(problem: Problem, ends_follow: bool) -> None:
+    """Where a tensor is still read in another order than it is written in, spread either order from there alone.
+
+    What separates a transpose from the model's ends, such as a RESHAPE that it cannot pass, hides it from the moves
+    that start there. The walk is short: an order that finds no partner nearby costs the same wherever it is changed.
+    """
+    for tensor in list(problem.producer):
+        writer, readers = problem.producer[tensor], problem.readers.get(tensor, [])
+        for seed, number in (writer, *readers):
+            if not problem.is_copied(tensor):
+                break
+            if problem.order_at(seed, number) == problem.order_at(*writer) and seed is not writer[0]:
+                continue
+            proposal = Proposal.spreading(
+                problem, [seed], ends_follow, only=lambda t, wanted=tensor: t is wanted, most_operators=NEARBY
+            )
+            _improve(problem, proposal, eager=False)
 
 
 def _improve(problem: Problem, proposal: Proposal, *, eager: bool) -> None:

@@ -4,24 +4,69 @@ from __future__ import annotations
 
 from edgecc_tflite.lowerings import (
     activation,
+    bitwise,
+    control_flow,
     conv,
+    conv_transpose,
+    detection,
+    einsum,
     elementwise,
     index,
     matmul,
+    matrices,
     normalization,
+    padding,
     pool,
+    quantization,
+    ranking,
+    recurrent,
     reduce,
     resize,
+    sampling,
+    scatter,
     shape,
+    slicing,
+    spectral,
+    trigonometry,
 )
 from edgecc_tflite.lowerings.base import LoweringRule, RuleTable
+from edgecc_tflite.lowerings.detours import HALF, detoured
 
-_FAMILIES = (elementwise, activation, conv, pool, reduce, matmul, normalization, shape, index, resize)
+_FAMILIES = (
+    detection,
+    sampling,
+    einsum,
+    matrices,
+    ranking,
+    scatter,
+    trigonometry,
+    elementwise,
+    bitwise,
+    activation,
+    conv,
+    conv_transpose,
+    pool,
+    reduce,
+    matmul,
+    recurrent,
+    control_flow,
+    normalization,
+    shape,
+    index,
+    slicing,
+    spectral,
+    padding,
+    resize,
+    quantization,
+)
 
 
 def builtin_rules() -> RuleTable:
-    """The rules that ship with edgecc; add others with `RuleTable.extended`."""
-    return RuleTable(rule for family in _FAMILIES for rule in family.RULES)
+    """The rules that ship with edgecc; add others with `RuleTable.extended`.
+
+    What has no float16 kernel computes in float32.
+    """
+    return RuleTable(detoured(rule, HALF) for family in _FAMILIES for rule in family.RULES)
 
 
 __all__ = ["LoweringRule", "RuleTable", "builtin_rules"]

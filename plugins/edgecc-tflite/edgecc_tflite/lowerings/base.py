@@ -41,6 +41,7 @@ class LoweringRule:
         note: one sentence for the documentation; "" if there is nothing to add.
         owner: the distribution that the rule comes from.
         backend: the backend that takes the rule (`edgecc_lowerings` serves them all).
+        takes_empty: whether it takes tensors without elements, of which the result is known now.
     """
 
     op: str
@@ -53,6 +54,7 @@ class LoweringRule:
     note: str = ""
     owner: str = "edgecc-tflite"
     backend: str = "tflite"
+    takes_empty: bool = False
 
     def covers(self, opset: int) -> bool:
         return self.since <= opset and (self.until is None or opset <= self.until)

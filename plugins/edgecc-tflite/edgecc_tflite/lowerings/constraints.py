@@ -65,6 +65,8 @@ def static(index: int = 0, axes: Iterable[int] | None = None) -> Constraint:
     return functools.partial(_static, index, None if axes is None else tuple(axes))
 
 
+#: Part of a reason for operands that are lists of unknown length.
+OPEN_NUMBER = "unknown number"
 #: Part of a reason that makes `find_unsupported` add the flag that fixes it.
 OPEN_DIMENSION = "open dimension"
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from edgecc_tflite.ir import Graph, Operator, Shape, Tensor
 from edgecc_tflite.lowerings.node_view import NodeView, shape_of
 
 if TYPE_CHECKING:
+    from edgecc.model import Node
     from edgecc.model import Tensor as SourceTensor
 
 #: Operators that can apply an activation to their own result (`fusedActivationFunction`).
@@ -31,6 +33,8 @@ class GraphBuilder:
         self.reader_count: dict[Tensor, int] = {}
         #: Tensors that hold more than one source tensor.
         self.aliased: set[Tensor] = set()
+        #: Lowers nodes into a graph that then has these outputs; for rules of nodes that hold graphs themselves.
+        self.lower_part: Callable[[GraphBuilder, Sequence[Node], Sequence[SourceTensor]], None] | None = None
         self._tensors: dict[str, Tensor] = {}
         self._constants: dict[tuple[str, Shape, bytes], Tensor] = {}
 
@@ -76,6 +80,8 @@ class Lowering:
     Attributes:
         node: the ONNX node.
         builder: the graph so far.
+        origins: names of the source nodes.
+        readers: how often each source tensor is read.
     """
 
     def __init__(
@@ -83,8 +89,8 @@ class Lowering:
     ) -> None:
         self.builder = builder
         self.node = node
-        self._origins = origins
-        self._readers = readers
+        self.origins = origins
+        self.readers = readers
         self._label = next((t.name for t in node.outputs if t is not None), node.node.name)
 
     # ------------------------------------------------------------------------------------------ the node's tensors
@@ -157,7 +163,7 @@ class Lowering:
 
     def emit_many(self, builtin: str, inputs: Sequence[Tensor | None], outs: list[Tensor], **options: Any) -> None:
         """Append an operator with several outputs."""
-        self.builder.append(Operator(builtin, list(inputs), outs, options, self._origins))
+        self.builder.append(Operator(builtin, list(inputs), outs, options, self.origins))
 
     # ------------------------------------------------------------------------------------------------------- phrases
 
@@ -179,6 +185,25 @@ class Lowering:
         if tensor.rank == rank or (tensor.is_constant and tensor.rank == 0):
             return tensor
         return self.reshape(tensor, (1,) * (rank - tensor.rank) + tensor.shape)
+
+    def broadcast_all(self, tensors: list[Tensor]) -> list[Tensor]:
+        """Repeat values until all tensors have one shape, for kernels that do not broadcast."""
+        tensors = self.same_rank(tensors)
+        shape = functools.reduce(broadcast, (t.shape for t in tensors))
+        if -1 not in shape:
+            return [self.broadcast_to(t, shape) for t in tensors]
+        vector, int32 = (len(shape),), np.dtype(np.int32)
+        sizes = [self.emit("SHAPE", [t], shape=vector, dtype=int32, outType=2) for t in tensors]
+        common = functools.reduce(lambda a, b: self.emit("BROADCAST_ARGS", [a, b], shape=vector), sizes)
+        return [self.emit("BROADCAST_TO", [t, common], shape=shape) for t in tensors]
+
+    def broadcast_to(self, x: Tensor, shape: Shape, out: Tensor | None = None) -> Tensor:
+        """BROADCAST_TO a known shape of the same rank; a constant is repeated here and now."""
+        if out is None and x.shape == shape:
+            return x
+        if out is None and x.data is not None:
+            return self.constant(np.broadcast_to(x.data, shape), "broadcast")
+        return self.emit("BROADCAST_TO", [x, self.ints(shape, "shape")], out, shape=shape)
 
     def reshape(self, x: Tensor, shape: Shape, out: Tensor | None = None) -> Tensor:
         """RESHAPE to a shape with at most one open dimension; a constant is reshaped here and now."""
@@ -247,7 +272,7 @@ class Lowering:
         """The operator that writes an input which only this node reads."""
         source = self.node.input(index)
         tensor = self.builder.tensor(source)
-        if self._readers.get(source.name, 0) != 1 or tensor in self.builder.aliased:
+        if self.readers.get(source.name, 0) != 1 or tensor in self.builder.aliased:
             return None
         return self.builder.producer.get(tensor)
 

@@ -1,4 +1,4 @@
-"""Operators that pick values by position: slices, gathers and pads."""
+"""Operators that pick values by index."""
 
 from __future__ import annotations
 
@@ -6,84 +6,28 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgecc_tflite.enums import MirrorPadMode
-from edgecc_tflite.ir import Tensor
+from edgecc_tflite.ir import Shape, Tensor
 from edgecc_tflite.lowerings.base import LoweringRule
-from edgecc_tflite.lowerings.constraints import ANY_TYPE, OPEN_DIMENSION, constant, known_rank, one_of, typed
+from edgecc_tflite.lowerings.constraints import ANY_TYPE, OPEN_DIMENSION, known_rank, typed
+from edgecc_tflite.lowerings.detours import MOVED, SMALL_INTS, detoured
 from edgecc_tflite.lowerings.shape import sizes_of
 
 if TYPE_CHECKING:
     from edgecc_tflite.lowerings.context import Lowering
     from edgecc_tflite.lowerings.node_view import NodeView
 
-_ENDLESS = 2**31 - 1
-
-
-def _slice(c: Lowering) -> None:
-    """SLICE for steps of 1 over known sizes, which more kernels take; otherwise STRIDED_SLICE."""
-    x = c.x()
-    chosen = _slices(c.node, x.rank)
-    whole_or_known = (d >= 0 or s == slice(None) for s, d in zip(chosen, x.shape, strict=True))
-    if all(s.step in (None, 1) for s in chosen) and all(whole_or_known):
-        bounds = [(0, -1) if d < 0 else s.indices(d)[:2] for s, d in zip(chosen, x.shape, strict=True)]
-        begin = [b for b, _ in bounds]
-        size = [-1 if e < 0 else max(e - b, 0) for b, e in bounds]
-        c.emit("SLICE", [x, c.ints(begin, "begin"), c.ints(size, "size")], c.out())
-        return
-    begin, end, strides, begin_mask, end_mask = [], [], [], 0, 0
-    for axis, (part, dim) in enumerate(zip(chosen, x.shape, strict=True)):
-        first, last, step = _ends(part, dim)
-        begin_mask |= (first is None) << axis
-        end_mask |= (last is None) << axis
-        begin.append(first or 0)
-        end.append(last or 0)
-        strides.append(step)
-    bounds_and_steps = [c.ints(begin, "begin"), c.ints(end, "end"), c.ints(strides, "strides")]
-    c.emit("STRIDED_SLICE", [x, *bounds_and_steps], c.out(), beginMask=begin_mask, endMask=end_mask)
-
-
-def _ends(part: slice, dim: int) -> tuple[int | None, int | None, int]:
-    """Begin, end and step of one axis; None means "from the first" or "to the last"."""
-    step = part.step or 1
-    if dim < 0:
-        start, stop = part.start, part.stop
-        start = None if start is not None and abs(start) >= _ENDLESS else start
-        stop = None if stop is not None and abs(stop) >= _ENDLESS else stop
-        return start, stop, step
-    first, last, _ = part.indices(dim)
-    return first, None if step < 0 and last < 0 else last, step
-
-
-def _slices(node: NodeView, rank: int) -> list[slice]:
-    """What the node takes of each axis."""
-    starts, ends = node.listed(1, "starts") or (), node.listed(2, "ends") or ()
-    axes = node.listed(3, "axes") or tuple(range(len(starts)))
-    steps = node.listed(4, "steps") or (1,) * len(starts)
-    chosen = [slice(None)] * rank
-    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        begins_at_first, takes_all = start == 0, end >= _ENDLESS and step > 0
-        if not (begins_at_first and takes_all and step == 1):
-            chosen[axis % rank] = slice(start, None if takes_all else end, step)
-    return chosen
+_INT32 = np.dtype(np.int32)
 
 
 def _gather(c: Lowering) -> None:
     x, axis = c.x(), c.node.axis(0)
-    indices, size = c.node.value(1), x.shape[axis]
-    if indices is not None:
-        wrapped = np.where(indices < 0, indices + size, indices).astype(np.int32)
-        c.emit("GATHER", [x, c.constant(wrapped, "indices")], c.out(), axis=axis)
-        return
-    c.emit("GATHER", [x, _wrapped(c, c.x(1), x, axis)], c.out(), axis=axis)
+    c.emit("GATHER", [x, wrapped(c, c.x(1), _size_along(c, x, axis))], c.out(), axis=axis)
 
 
-def _wrapped(c: Lowering, indices: Tensor, x: Tensor, axis: int) -> Tensor:
-    """Negative indices count from the end in ONNX; in TFLite they read out of bounds."""
+def _size_along(c: Lowering, x: Tensor, axis: int) -> int | Tensor:
     if x.shape[axis] >= 0:
-        size = c.constant(np.array(x.shape[axis], indices.dtype), "size")
-    else:
-        size = c.cast(c.emit("GATHER", [sizes_of(c, x), c.ints(axis)], shape=(), axis=0), indices.dtype)
-    return c.emit("FLOOR_MOD", [indices, size])
+        return x.shape[axis]
+    return c.emit("GATHER", [sizes_of(c, x), c.ints(axis)], shape=(), dtype=_INT32, axis=0)
 
 
 def _known_if_negative(node: NodeView) -> str | None:
@@ -93,118 +37,128 @@ def _known_if_negative(node: NodeView) -> str | None:
     return f"a negative index into an {OPEN_DIMENSION}"
 
 
+def wrapped(c: Lowering, indices: Tensor, sizes: int | list[int] | Tensor) -> Tensor:
+    """Indices as int32 with negative ones, which count from the end, made positive."""
+    indices = c.cast(indices, np.int32)
+    if indices.data is not None and not np.any(indices.data < 0):
+        return indices
+    bound = sizes if isinstance(sizes, Tensor) else c.ints(sizes, "sizes")
+    if indices.data is not None and bound.data is not None:
+        return c.ints(np.where(indices.data < 0, indices.data + bound.data, indices.data))
+    return c.binary("FLOOR_MOD", indices, bound)
+
+
+def strides_of(shape: Shape) -> list[int]:
+    return [int(np.prod(shape[axis + 1 :], dtype=np.int64)) for axis in range(len(shape))]
+
+
+def places_in(c: Lowering, x: Tensor, indices: Tensor, axis: int, *, first: int = 0) -> Tensor:
+    """Places in x, flattened from axis `first` on; an element is at its index's own place but for one axis."""
+    strides = strides_of(x.shape)
+    own = np.zeros([1] * indices.rank, np.int32)
+    for other in range(first, indices.rank):
+        if other != axis:
+            steps = np.arange(indices.shape[other], dtype=np.int32) * strides[other]
+            own = own + steps.reshape([-1 if a == other else 1 for a in range(indices.rank)])
+    scaled = c.binary("MUL", wrapped(c, indices, x.shape[axis]), c.ints(strides[axis], "stride"))
+    return c.binary("ADD", scaled, c.ints(own, "own"))
+
+
+def _gather_elements(c: Lowering) -> None:
+    x, indices, axis = c.x(0), c.x(1), c.node.axis(0)
+    if x.shape[0] >= 0:
+        flat = c.reshape(x, (int(np.prod(x.shape)),))
+        c.emit("GATHER", [flat, places_in(c, x, indices, axis)], c.out(), axis=0)
+        return
+    # Every sample has its own indices.
+    places = c.reshape(places_in(c, x, indices, axis, first=1), (-1, int(np.prod(indices.shape[1:]))))
+    flat = c.reshape(x, (-1, int(np.prod(x.shape[1:]))))
+    c.reshape(c.emit("GATHER", [flat, places], shape=places.shape, axis=1, batchDims=1), c.out().shape, c.out())
+
+
+def _static_or_batched(node: NodeView) -> str | None:
+    x, indices = node.shape(0), node.shape(1)
+    if x is None or indices is None or (-1 not in x and -1 not in indices):
+        return None
+    if node.axis(0) > 0 and x[0] < 0 and indices[0] < 0 and -1 not in (*x[1:], *indices[1:]):
+        return None
+    return f"an {OPEN_DIMENSION} that is not the batch of both inputs"
+
+
 def _gather_nd(c: Lowering) -> None:
-    indices = c.node.value(1)
-    if indices is None:
-        c.emit("GATHER_ND", [c.x(), c.x(1)], c.out())
-        return
-    sizes = np.array(c.x().shape[: indices.shape[-1]])
-    wrapped = np.where(indices < 0, indices + sizes, indices).astype(np.int32)
-    c.emit("GATHER_ND", [c.x(), c.constant(wrapped, "indices")], c.out())
-
-
-def _no_batch(node: NodeView) -> str | None:
-    return "batch_dims other than 0" if node.integer("batch_dims", 0) else None
-
-
-def _pads(node: NodeView) -> np.ndarray:
-    """Amounts in front and behind per axis, one row each."""
-    rank = node.rank()
-    pads = np.array(node.listed(1, "pads") or (), np.int32).reshape(2, -1).T
-    axes = node.listed(3, "axes")
-    if axes is None:
-        return pads
-    table = np.zeros((rank, 2), np.int32)
-    table[[axis % rank for axis in axes]] = pads
-    return table
-
-
-def _pad(c: Lowering) -> None:
-    mode, table = c.node.text("mode", "constant"), _pads(c.node)
-    x = c.x()
-    if not table.any():
-        c.copy(x, c.out())
-        return
-    if mode == "constant":
-        _pad_constant(c, x, table)
-    elif (mirror := _mirror_mode(mode, x, table)) is not None:
-        c.emit("MIRROR_PAD", [x, c.constant(table, "paddings")], c.out(), mode=mirror)
+    x, batch = c.x(0), c.node.integer("batch_dims", 0)
+    depth = c.x(1).shape[-1]
+    dims = x.shape[batch : batch + depth]
+    if -1 in dims:
+        sizes: Tensor | list[int] = c.emit(
+            "SLICE", [sizes_of(c, x), c.ints([batch], "begin"), c.ints([depth], "size")], shape=(depth,), dtype=_INT32
+        )
     else:
-        _pad_by_gather(c, x, table, mode)
+        sizes = list(dims)
+    indices = wrapped(c, c.x(1), sizes)
+    if batch:
+        grid = np.indices(indices.shape[:-1], np.int32)[:batch]
+        samples = c.ints(np.moveaxis(grid, 0, -1), "samples")
+        shape = (*indices.shape[:-1], batch + depth)
+        axis = len(shape) - 1
+        indices = c.emit("CONCATENATION", [samples, indices], shape=shape, axis=axis, fusedActivationFunction=0)
+    c.emit("GATHER_ND", [x, indices], c.out())
 
 
-def _mirror_mode(mode: str, x: Tensor, table: np.ndarray) -> MirrorPadMode | None:
-    """How MIRROR_PAD does the same, if it does; repeating the edge once is what SYMMETRIC does."""
-    if table.min() < 0 or x.rank > 5:
+def _known_samples(node: NodeView) -> str | None:
+    shape = node.shape(1)
+    if not node.integer("batch_dims", 0) or shape is None or -1 not in shape:
         return None
-    if mode == "edge" and table.max() == 1:
-        return MirrorPadMode.SYMMETRIC
-    fits = all(dim < 0 or max(row) < dim for dim, row in zip(x.shape, table, strict=True))
-    return MirrorPadMode.REFLECT if mode == "reflect" and fits else None
+    return f"batch_dims with an {OPEN_DIMENSION} in {node.input(1).name!r}"
 
 
-def _pad_constant(c: Lowering, x: Tensor, table: np.ndarray) -> None:
-    if table.min() < 0:
-        front, behind = np.maximum(-table[:, 0], 0), np.maximum(-table[:, 1], 0)
-        kept = tuple(int(d) if d < 0 else int(d - f - b) for d, f, b in zip(x.shape, front, behind, strict=True))
-        begin, size = c.ints([int(f) for f in front], "begin"), c.ints(kept, "size")
-        last = table.max() <= 0
-        x = c.emit("SLICE", [x, begin, size], c.out() if last else None, shape=kept)
-        if last:
-            return
-        table = np.maximum(table, 0)
-    value = c.optional(2)
-    paddings = c.constant(table, "paddings")
-    if value is None or (value.data is not None and not value.data.any()):
-        c.emit("PAD", [x, paddings], c.out())
-        return
-    scalar = value if value.data is None else c.constant(value.data.reshape(()), "value")
-    c.emit("PADV2", [x, paddings, scalar], c.out())
+def _reverse_sequence(c: Lowering) -> None:
+    """Each sample up to its own length."""
+    time, batch = c.node.integer("time_axis", 0), c.node.integer("batch_axis", 1)
+    c.emit("REVERSE_SEQUENCE", [c.x(0), c.x(1)], c.out(), seqDim=time, batchDim=batch)
 
 
-def _pad_by_gather(c: Lowering, x: Tensor, table: np.ndarray, mode: str) -> None:
-    """Take each position of each axis from where the mode says."""
-    numpy_mode = {"edge": "edge", "reflect": "reflect", "wrap": "wrap"}[mode]
-    axes = [axis for axis in range(x.rank) if table[axis].any()]
-    for axis in axes:
-        front, behind = (int(amount) for amount in table[axis])
-        order = np.arange(x.shape[axis], dtype=np.int32)
-        order = np.pad(order, (max(front, 0), max(behind, 0)), mode=numpy_mode)  # type: ignore[call-overload]
-        order = order[max(-front, 0) : len(order) - max(-behind, 0)]
-        shape = tuple(len(order) if a == axis else d for a, d in enumerate(x.shape))
-        out = c.out() if axis == axes[-1] else None
-        x = c.emit("GATHER", [x, c.constant(order, "order")], out, shape=shape, axis=axis)
-
-
-def _pad_needs_sizes(node: NodeView) -> str | None:
-    shape, mode = node.shape(), node.text("mode", "constant")
-    if shape is None or (node.listed(1, "pads") is None):
-        return None
-    table = _pads(node)
-    open_axes = [axis for axis, dim in enumerate(shape) if dim < 0 and table[axis].any()]
-    if not open_axes or (mode == "constant" and table.min() >= 0):
-        return None
-    return f"mode={mode!r} over an {OPEN_DIMENSION} of input {node.input(0).name!r}"
-
-
-_MOVABLE = (typed(ANY_TYPE), known_rank())
-_SLICE_INPUTS = tuple(constant(i, what) for i, what in ((1, "starts"), (2, "ends"), (3, "axes"), (4, "steps")))
+#: What the kernels of GATHER and GATHER_ND move.
+_GATHERED = ANY_TYPE - {"uint16", "uint32"}
 
 RULES = (
-    LoweringRule("Slice", _slice, ("SLICE", "STRIDED_SLICE"), (*_MOVABLE, *_SLICE_INPUTS)),
-    LoweringRule("Gather", _gather, ("GATHER", "FLOOR_MOD", "SHAPE"), (*_MOVABLE, _known_if_negative)),
-    LoweringRule("GatherND", _gather_nd, ("GATHER_ND",), (*_MOVABLE, _no_batch), since=11),
-    LoweringRule(
-        "Pad",
-        _pad,
-        ("PAD", "PADV2", "MIRROR_PAD", "SLICE", "GATHER"),
-        (
-            *_MOVABLE,
-            constant(1, "pads"),
-            constant(3, "axes"),
-            one_of("mode", ("constant", "edge", "reflect", "wrap"), "constant"),
-            _pad_needs_sizes,
+    detoured(
+        LoweringRule(
+            "Gather",
+            _gather,
+            ("GATHER", "FLOOR_MOD", "SHAPE"),
+            (typed(_GATHERED), known_rank(), _known_if_negative),
         ),
-        since=2,
+        MOVED,
+    ),
+    detoured(
+        LoweringRule(
+            "GatherElements",
+            _gather_elements,
+            ("FLOOR_MOD", "MUL", "ADD", "GATHER", "RESHAPE", "CAST"),
+            (typed(_GATHERED), known_rank(), _static_or_batched),
+            since=11,
+        ),
+        MOVED,
+    ),
+    detoured(
+        LoweringRule(
+            "GatherND",
+            _gather_nd,
+            ("FLOOR_MOD", "GATHER_ND", "CONCATENATION", "CAST"),
+            (typed(_GATHERED), known_rank(), _known_samples),
+            since=11,
+        ),
+        MOVED,
+    ),
+    detoured(
+        LoweringRule(
+            "ReverseSequence",
+            _reverse_sequence,
+            ("REVERSE_SEQUENCE",),
+            (typed({"float32", "int16", "int32", "int64", "uint8"}), known_rank()),
+            since=10,
+        ),
+        MOVED | SMALL_INTS,
     ),
 )

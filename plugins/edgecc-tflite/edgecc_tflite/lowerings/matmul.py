@@ -49,6 +49,17 @@ def fully_connected(
     return c.emit("FULLY_CONNECTED", inputs, out, shape=shape, **options)
 
 
+def along(c: Lowering, x: Tensor, axis: int, matrix: Tensor, out: Tensor | None = None) -> Tensor:
+    """Multiply the vectors along an axis by a matrix (outputs, inputs)."""
+    perm = [a for a in range(x.rank) if a != axis] + [axis]
+    moved = c.transpose(x, perm)
+    shape = (*moved.shape[:-1], matrix.shape[0])
+    is_last = axis == x.rank - 1
+    options: dict[str, Any] = {"keepNumDims": x.rank != 2}
+    product = c.emit("FULLY_CONNECTED", [moved, matrix, None], out if is_last else None, shape=shape, **options)
+    return product if is_last else c.transpose(product, [perm.index(a) for a in range(x.rank)], out)
+
+
 def _gemm(c: Lowering) -> None:
     """Alpha A B + beta C: factors go into constants where there are any."""
     alpha, beta = c.node.number("alpha", 1.0), c.node.number("beta", 1.0)

@@ -19,7 +19,7 @@ class NodeView:
 
     def __init__(self, node: Node, model_outputs: frozenset[str] = frozenset()) -> None:
         self.node = node
-        self._model_outputs = model_outputs
+        self.model_outputs = model_outputs
         self.op: str = node.op
         self.inputs: list[SourceTensor | None] = [t if t.name else None for t in node.inputs]
         self.outputs: list[SourceTensor | None] = [t if t.name else None for t in node.outputs]
@@ -31,7 +31,7 @@ class NodeView:
     def has_output(self, index: int) -> bool:
         """Whether the optional output is there and somebody needs it."""
         tensor = self.outputs[index] if index < len(self.outputs) else None
-        return tensor is not None and bool(tensor.outputs or tensor.name in self._model_outputs)
+        return tensor is not None and bool(tensor.outputs or tensor.name in self.model_outputs)
 
     def input(self, index: int) -> SourceTensor:
         tensor = self.inputs[index]
@@ -56,9 +56,12 @@ class NodeView:
         return dtype
 
     def value(self, index: int) -> np.ndarray | None:
-        """Values of a constant input; None if the input is missing or computed."""
+        """Values of a constant input; None if the input is missing or computed. One without elements is known."""
         if not self.has(index):
             return None
+        shape = self.shape(index)
+        if shape is not None and 0 in shape and -1 not in shape:
+            return np.zeros(shape, self.dtype(index))
         return cast("np.ndarray | None", getattr(self.input(index), "values", None))
 
     def attribute(self, name: str, default: Any = None) -> Any:

@@ -11,12 +11,12 @@ from edgecc_tflite.lowerings.base import LoweringRule
 from edgecc_tflite.lowerings.constraints import (
     FLOAT,
     OPEN_DIMENSION,
-    constant,
     known_rank,
     ranked,
-    single_output,
+    static,
     typed,
 )
+from edgecc_tflite.lowerings.matmul import along
 from edgecc_tflite.lowerings.reduce import reduce_over
 
 if TYPE_CHECKING:
@@ -25,12 +25,48 @@ if TYPE_CHECKING:
 
 
 def _batch(c: Lowering) -> None:
-    """Constant statistics are one factor and one addend per channel."""
-    scale, bias, mean, variance = (c.values(i) for i in (1, 2, 3, 4))
-    factor = scale / np.sqrt(variance + np.float32(c.node.number("epsilon", 1e-5)))
-    shape = (1, -1, *(1,) * (c.x().rank - 2)) if c.x().rank > 1 else (-1,)
-    scaled = c.binary("MUL", c.x(), c.constant(factor.reshape(shape), "factor"))
-    c.binary("ADD", scaled, c.constant((bias - mean * factor).reshape(shape), "addend"), c.out())
+    """Statistics are one factor and one addend per channel, known now if the statistics are."""
+    x, epsilon = c.x(), c.node.number("epsilon", 1e-5)
+    scale, bias, mean, variance = (c.node.value(i) for i in (1, 2, 3, 4))
+    shape = (1, -1, *(1,) * (x.rank - 2)) if x.rank > 1 else (-1,)
+    if scale is not None and bias is not None and mean is not None and variance is not None:
+        factors = scale / np.sqrt(variance + np.float32(epsilon))
+        scaled = c.binary("MUL", x, c.constant(factors.reshape(shape), "factor"))
+        c.binary("ADD", scaled, c.constant((bias - mean * factors).reshape(shape), "addend"), c.out())
+        return
+    factor = c.binary("MUL", c.x(1), _inverse_root(c, c.x(4), epsilon))
+    addend = c.binary("SUB", c.x(2), c.binary("MUL", c.x(3), factor))
+    scaled = c.binary("MUL", x, _channels(c, factor))
+    c.binary("ADD", scaled, _channels(c, addend), c.out())
+
+
+def _channels(c: Lowering, values: Tensor) -> Tensor:
+    """One value per channel, as a tensor that broadcasts over a channels-first one."""
+    return values if c.x().rank == 1 else c.reshape(values, (1, values.shape[0], *(1,) * (c.x().rank - 2)))
+
+
+def _train_batch(c: Lowering) -> None:
+    """With the statistics of this batch; the running ones are outputs too."""
+    x, epsilon = c.x(), c.node.number("epsilon", 1e-5)
+    axes = (0, *range(2, x.rank))
+    mean = reduce_over(c, "MEAN", x, axes)
+    centred = c.binary("SUB", x, mean)
+    variance = reduce_over(c, "MEAN", c.unary("SQUARE", centred), axes)
+    normal = c.binary("MUL", centred, _inverse_root(c, variance, epsilon))
+    _affine(c, normal, _channels(c, c.x(1)), _channels(c, c.x(2)), c.out())
+    momentum = c.node.number("momentum", 0.9)
+    for index, old, new in ((1, c.x(3), mean), (2, c.x(4), variance)):
+        if c.node.has_output(index):
+            kept = c.binary("MUL", old, c.scalar(momentum))
+            added = c.binary("MUL", c.reshape(new, old.shape), c.scalar(1.0 - momentum))
+            c.binary("ADD", kept, added, c.out(index))
+
+
+def _batch_normalization(c: Lowering) -> None:
+    if c.node.integer("training_mode", 0):
+        _train_batch(c)
+    else:
+        _batch(c)
 
 
 def standardize(c: Lowering, x: Tensor, axes: tuple[int, ...], epsilon: float) -> Tensor:
@@ -60,28 +96,33 @@ def _is_all(tensor: Tensor | None, value: float) -> bool:
     return tensor is not None and tensor.data is not None and bool(np.all(tensor.data == value))
 
 
-def _per_channel(c: Lowering, index: int) -> Tensor:
-    """One value per channel, as a tensor that broadcasts over a channels-first one."""
-    return c.reshape(c.x(index), (1, c.x(index).shape[0], *(1,) * (c.x().rank - 2)))
-
-
 def _instance(c: Lowering) -> None:
     x = c.x()
     normal = standardize(c, x, tuple(range(2, x.rank)), c.node.number("epsilon", 1e-5))
-    _affine(c, normal, _per_channel(c, 1), _per_channel(c, 2), c.out())
+    _affine(c, normal, _channels(c, c.x(1)), _channels(c, c.x(2)), c.out())
 
 
 def _group(c: Lowering) -> None:
     x, groups = c.x(), c.node.integer("num_groups", 1)
     apart = c.reshape(x, (x.shape[0], groups, x.shape[1] // groups, *x.shape[2:]))
     normal = standardize(c, apart, tuple(range(2, apart.rank)), c.node.number("epsilon", 1e-5))
-    _affine(c, c.reshape(normal, x.shape), _per_channel(c, 1), _per_channel(c, 2), c.out())
+    _affine(c, c.reshape(normal, x.shape), _channels(c, c.x(1)), _channels(c, c.x(2)), c.out())
 
 
 def _layer(c: Lowering) -> None:
+    """The mean and the inverse deviation are outputs too."""
     x = c.x()
     axes = tuple(range(c.node.axis(-1), x.rank))
-    _affine(c, standardize(c, x, axes, c.node.number("epsilon", 1e-5)), c.x(1), c.optional(2), c.out())
+    mean = reduce_over(c, "MEAN", x, axes, _wanted(c, 1))
+    centred = c.binary("SUB", x, mean)
+    variance = reduce_over(c, "MEAN", c.unary("SQUARE", centred), axes)
+    shifted = c.binary("ADD", variance, c.scalar(c.node.number("epsilon", 1e-5)))
+    inverse = c.unary("RSQRT", shifted, _wanted(c, 2))
+    _affine(c, c.binary("MUL", centred, inverse), c.x(1), c.optional(2), c.out())
+
+
+def _wanted(c: Lowering, index: int) -> Tensor | None:
+    return c.out(index) if c.node.has_output(index) else None
 
 
 def _rms(c: Lowering) -> None:
@@ -103,29 +144,35 @@ def _lp(c: Lowering) -> None:
 
 def _local_response(c: Lowering) -> None:
     """TFLite's alpha is per element, ONNX's for the whole window."""
-    size = c.node.integer("size", 1)
-    result = c.emit(
-        "LOCAL_RESPONSE_NORMALIZATION",
-        [c.to_last(c.x())],
-        radius=size // 2,
-        bias=c.node.number("bias", 1.0),
-        alpha=c.node.number("alpha", 1e-4) / size,
-        beta=c.node.number("beta", 0.75),
-    )
-    c.to_first(result, c.out())
+    x, size = c.x(), c.node.integer("size", 1)
+    alpha, beta, bias = c.node.number("alpha", 1e-4) / size, c.node.number("beta", 0.75), c.node.number("bias", 1.0)
+    if x.rank == 4 and size % 2:
+        options = {"radius": size // 2, "bias": bias, "alpha": alpha, "beta": beta}
+        c.to_first(c.emit("LOCAL_RESPONSE_NORMALIZATION", [c.to_last(x)], **options), c.out())
+        return
+    total = _band_sum(c, c.unary("SQUARE", x), (size - 1) // 2, size // 2)
+    scale = c.binary("ADD", c.binary("MUL", total, c.scalar(alpha)), c.scalar(bias))
+    c.binary("MUL", x, c.binary("POW", scale, c.scalar(-beta)), c.out())
+
+
+def _band_sum(c: Lowering, x: Tensor, before: int, behind: int) -> Tensor:
+    """The sum over neighbouring channels, as a product with a matrix of ones on a band around the diagonal."""
+    channels = x.shape[1]
+    away = np.arange(channels)[None] - np.arange(channels)[:, None]
+    band = ((away >= -before) & (away <= behind)).astype(np.float32)
+    return along(c, x, 1, c.constant(band, "band"))
 
 
 def _mean_variance(c: Lowering) -> None:
-    axes = c.node.ints("axes", (0, 2, 3))
     x = c.x()
+    axes = tuple(sorted(axis % x.rank for axis in c.node.ints("axes", (0, 2, 3))))
     centred = c.binary("SUB", x, reduce_over(c, "MEAN", x, axes))
     deviation = c.unary("SQRT", reduce_over(c, "MEAN", c.unary("SQUARE", centred), axes))
     c.binary("DIV", centred, c.binary("ADD", deviation, c.scalar(1e-9)), c.out())
 
 
-def _odd_size(node: NodeView) -> str | None:
-    size = node.integer("size", 1)
-    return None if size % 2 else f"size={size}; TFLite's window has the same number of channels on both sides"
+def _known_channels(node: NodeView) -> str | None:
+    return None if node.rank() == 4 and node.integer("size", 1) % 2 else static(0, (1,))(node)
 
 
 def _one_open(node: NodeView) -> str | None:
@@ -135,32 +182,31 @@ def _one_open(node: NodeView) -> str | None:
     return f"input {node.input(0).name!r} has more than one {OPEN_DIMENSION}"
 
 
-def _trained(node: NodeView) -> str | None:
-    if node.integer("training_mode", 0):
-        return "training_mode=1; export the model for inference"
-    return None
-
-
 _ANY_RANK = (typed(FLOAT), known_rank())
 _MOMENTS = ("MEAN", "SUB", "SQUARE", "ADD", "RSQRT", "MUL")
 
 RULES = (
     LoweringRule(
         "BatchNormalization",
-        _batch,
-        ("MUL", "ADD"),
-        (*_ANY_RANK, _trained, *(constant(i, "statistics") for i in (1, 2, 3, 4))),
+        _batch_normalization,
+        ("MUL", "ADD", "SUB", "MEAN", "SQUARE", "RSQRT"),
+        _ANY_RANK,
         since=9,
+        note="Folded into one factor and one addend; training_mode computes the batch's statistics.",
     ),
     LoweringRule("InstanceNormalization", _instance, _MOMENTS, _ANY_RANK),
     LoweringRule("GroupNormalization", _group, (*_MOMENTS, "RESHAPE"), (*_ANY_RANK, _one_open), since=21),
-    LoweringRule("LayerNormalization", _layer, _MOMENTS, (*_ANY_RANK, single_output)),
+    LoweringRule("LayerNormalization", _layer, _MOMENTS, _ANY_RANK),
     LoweringRule("RMSNormalization", _rms, ("SQUARE", "MEAN", "ADD", "RSQRT", "MUL"), _ANY_RANK),
     LoweringRule("LpNormalization", _lp, ("ABS", "SQUARE", "SUM", "SQRT", "MAXIMUM", "DIV"), _ANY_RANK),
     LoweringRule(
         "MeanVarianceNormalization", _mean_variance, ("MEAN", "SUB", "SQUARE", "SQRT", "ADD", "DIV"), _ANY_RANK
     ),
     LoweringRule(
-        "LRN", _local_response, ("LOCAL_RESPONSE_NORMALIZATION", "TRANSPOSE"), (typed(FLOAT), ranked(4, 4), _odd_size)
+        "LRN",
+        _local_response,
+        ("LOCAL_RESPONSE_NORMALIZATION", "SQUARE", "FULLY_CONNECTED", "MUL", "ADD", "POW", "TRANSPOSE"),
+        (typed(FLOAT), ranked(3, 5), _known_channels),
+        note="An even window, or another rank than 4, as a product with a band of ones.",
     ),
 )

@@ -1,184 +1,174 @@
-"""Resize of height and width: nearest by kernel or by index, linear where TFLite interpolates at the same places."""
+"""Resize: by TFLite's kernels where they read at the same places, otherwise axis by axis.
+
+An axis is resized by a GATHER (nearest) or by a matrix of weights (linear, cubic). Scales, sizes and regions may be
+computed at run time: then so are the indices and the matrices.
+"""
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgecc_tflite.ir import Shape, Tensor
+from edgecc_tflite.ir import Tensor
+from edgecc_tflite.lowerings import interpolation
 from edgecc_tflite.lowerings.base import LoweringRule
-from edgecc_tflite.lowerings.constraints import FLOAT, constant, known_rank, static_space, typed
-from edgecc_tflite.lowerings.windows import as_2d, from_2d
+from edgecc_tflite.lowerings.constraints import ANY_TYPE, OPEN_DIMENSION, known_rank, one_of, typed
+from edgecc_tflite.lowerings.interpolation import Axis, Kernel
+from edgecc_tflite.lowerings.late import Late, element, late, now, size_along
+from edgecc_tflite.lowerings.matmul import along
+from edgecc_tflite.lowerings.resize_kernels import (
+    exact_scale,
+    linear_flags,
+    nearest_flags,
+    open_axes,
+    resize_by_kernel,
+    resized_axes,
+    scale_position,
+)
 
 if TYPE_CHECKING:
     from edgecc_tflite.lowerings.context import Lowering
     from edgecc_tflite.lowerings.node_view import NodeView
 
-#: align_corners and half_pixel_centers of the TFLite kernels.
-_FLAGS = ((False, False), (True, False), (False, True))
-#: How far, in input elements, the kernel may read from where the model does.
-_CLOSE = 1e-4
+_CROP = "tf_crop_and_resize"
 
 
 def _resize(c: Lowering) -> None:
-    mode = c.node.text("mode", "nearest")
-    x, out = c.x(), c.out()
-    if x.shape == out.shape and -1 not in out.shape:
-        c.copy(x, out)
-    elif mode == "nearest":
-        _nearest(c, x, out)
+    axes = resized_axes(c.node)
+    if not axes:
+        c.copy(c.x(), c.out())
+        return
+    is_nearest = c.node.text("mode", "nearest") == "nearest"
+    flags = nearest_flags(c.node) if is_nearest else linear_flags(c.node)
+    if flags is not None:
+        resize_by_kernel(c, "RESIZE_NEAREST_NEIGHBOR" if is_nearest else "RESIZE_BILINEAR", flags)
+    elif is_nearest:
+        _along_axes(c, axes, _gather)
     else:
-        flags = _linear_flags(c.node)
-        assert flags is not None
-        _kernel(c, "RESIZE_BILINEAR", x, out, flags)
+        _along_axes(c, axes, _multiply)
 
 
-def _kernel(c: Lowering, builtin: str, x: Tensor, out: Tensor, flags: tuple[bool, bool]) -> None:
-    height, width = (1, *out.shape[2:]) if out.rank == 3 else out.shape[2:]
-    wide = c.to_last(as_2d(c, x))
-    shape = (wide.shape[0], height, width, wide.shape[3])
-    size = c.ints((height, width), "size")
-    options: dict[str, Any] = {"alignCorners": flags[0], "halfPixelCenters": flags[1]}
-    from_2d(c, c.emit(builtin, [wide, size], shape=shape, **options), out)
+def _along_axes(c: Lowering, axes: list[int], step: Any) -> None:
+    """One axis after another; the extrapolation value replaces what would be read outside of the input."""
+    x, out, is_crop = c.x(), c.out(), _mode(c.node) == _CROP
+    mask: Late | None = None
+    for number, index in enumerate(axes):
+        axis = _axis(c, index)
+        at = interpolation.positions(c, axis, _mode(c.node))
+        if is_crop:
+            shape = tuple(-1 if a == index else 1 for a in range(x.rank))
+            within = interpolation.inside(at, axis.size).reshape(*shape)
+            mask = within if mask is None else mask * within
+            at = at.clip(0, axis.size - 1)
+        last = number == len(axes) - 1 and not is_crop
+        x = step(c, x, index, axis, at, out if last else None)
+    if mask is not None:
+        kept = c.binary("MUL", x, mask.tensor)
+        beyond = (1 - mask) * c.node.number("extrapolation_value", 0.0)
+        c.binary("ADD", kept, beyond.tensor, out)
 
 
-def _nearest(c: Lowering, x: Tensor, out: Tensor) -> None:
-    axes = _resized_axes(c.node)
-    orders = {axis: _nearest_order(c.node, axis) for axis in axes}
-    if x.rank in (3, 4) and min(axes) >= 2:
-        for flags in _FLAGS:
-            sizes = {axis: (x.shape[axis], out.shape[axis]) for axis in axes}
-            if all(np.array_equal(orders[axis], _kernel_nearest(*sizes[axis], flags)) for axis in axes):
-                _kernel(c, "RESIZE_NEAREST_NEIGHBOR", x, out, flags)
-                return
-    for axis in axes:
-        shape = tuple(out.shape[a] if a <= axis else d for a, d in enumerate(x.shape))
-        order = c.constant(orders[axis].astype(np.int32), "order")
-        x = c.emit("GATHER", [x, order], out if axis == axes[-1] else None, shape=shape, axis=axis)
+def _gather(c: Lowering, x: Tensor, index: int, axis: Axis, at: Late, out: Tensor | None) -> Tensor:
+    order = interpolation.nearest(at, axis.size, c.node.text("nearest_mode", "round_prefer_floor"))
+    indices = c.ints(order.known.astype(np.int32), "order") if order.is_known else c.cast(order.tensor, np.int32)
+    shape = tuple(c.out().shape[a] if a == index else d for a, d in enumerate(x.shape))
+    return c.emit("GATHER", [x, indices], out, shape=shape, axis=index)
 
 
-def _sizes(node: NodeView) -> tuple[Shape, Shape]:
-    """Shapes of input and output, which the constraints have seen."""
-    before, after = node.shape(), node.out_shape()
-    assert before is not None
-    assert after is not None
-    return before, after
+def _multiply(c: Lowering, x: Tensor, index: int, axis: Axis, at: Late, out: Tensor | None) -> Tensor:
+    kernel = Kernel(
+        cubic=c.node.text("mode", "nearest") == "cubic",
+        coefficient=c.node.number("cubic_coeff_a", -0.75),
+        antialias=bool(c.node.integer("antialias", 0)),
+        exclude_outside=bool(c.node.integer("exclude_outside", 0)),
+    )
+    return along(c, x, index, interpolation.weights(c, axis, at, kernel).tensor, out)
 
 
-def _resized_axes(node: NodeView) -> list[int]:
-    """Axes whose values move; never none, so that there is something to emit."""
-    before, after = _sizes(node)
-    return [a for a in range(len(before)) if before[a] != after[a]] or [len(before) - 1]
+def _axis(c: Lowering, index: int) -> Axis:
+    node, x, out = c.node, c.x(), c.out()
+    size = size_along(c, x, index)
+    position = scale_position(node, index)
+    begin, end = now(c, 0.0), now(c, 1.0)
+    if _mode(node) == _CROP and position is not None:
+        region = late(c, c.x(1))
+        entries = len(node.ints("axes", range(x.rank)))
+        begin, end = element(c, region, position), element(c, region, position + entries)
+    known = now(c, out.shape[index]) if out.shape[index] >= 0 else None
+    if position is None:
+        return Axis(size, known or size, now(c, 1.0), begin, end)
+    if _has(node, 2):
+        scale = element(c, late(c, c.x(2)), position)
+        return Axis(size, known or (size * scale).floor(), scale, begin, end)
+    count = known or element(c, late(c, c.x(3)), position)
+    return Axis(size, count, _kept_ratio(c) or count / size, begin, end)
 
 
-def _scale(node: NodeView, axis: int) -> float:
-    """Output size over input size as the model means it: given scales are not rounded to whole sizes."""
-    before, after = _sizes(node)
-    scales = node.value(2)
-    axes = node.ints("axes", range(len(before)))
-    positions = {a % len(before): i for i, a in enumerate(axes)}
-    if scales is not None and scales.size and axis in positions:
-        return float(scales[positions[axis]])
-    return after[axis] / before[axis]
-
-
-def _source_positions(node: NodeView, axis: int) -> np.ndarray:
-    """Where each output element reads, in input elements (float64)."""
-    before, after = _sizes(node)
-    size, count, scale = before[axis], after[axis], _scale(node, axis)
-    at = np.arange(count, dtype=np.float64)
-    match node.text("coordinate_transformation_mode", "half_pixel"):
-        case "align_corners":
-            return at * ((size - 1) / (count - 1)) if count > 1 else at * 0.0
-        case "asymmetric":
-            return at / scale
-        case "pytorch_half_pixel":
-            return (at + 0.5) / scale - 0.5 if count > 1 else at * 0.0
-        case "half_pixel_symmetric":
-            offset = size / 2 * (1 - count / (scale * size))
-            return offset + (at + 0.5) / scale - 0.5
-        case _:
-            return (at + 0.5) / scale - 0.5
-
-
-def _nearest_order(node: NodeView, axis: int) -> np.ndarray:
-    """Which input element each output element is."""
-    shape = node.shape()
-    assert shape is not None
-    # Positions that float error moves off a half or whole number are put back, as ONNX Runtime has them.
-    at = np.round(_source_positions(node, axis), 5)
-    match node.text("nearest_mode", "round_prefer_floor"):
-        case "round_prefer_ceil":
-            order = np.floor(at + 0.5)
-        case "floor":
-            order = np.floor(at)
-        case "ceil":
-            order = np.ceil(at)
-        case _:
-            order = np.ceil(at - 0.5)
-    return np.clip(order, 0, shape[axis] - 1).astype(np.int64)
-
-
-def _kernel_positions(size: int, count: int, flags: tuple[bool, bool]) -> np.ndarray:
-    """Where TFLite's kernels read, in float32 as they compute it."""
-    align_corners, half_pixel_centers = flags
-    at = np.arange(count, dtype=np.float32)
-    step = np.float32((size - 1) / (count - 1)) if align_corners and count > 1 else np.float32(size / count)
-    return (at + np.float32(0.5)) * step if half_pixel_centers else at * step
-
-
-def _kernel_nearest(size: int, count: int, flags: tuple[bool, bool]) -> np.ndarray:
-    at = _kernel_positions(size, count, flags)
-    order = np.floor(at + np.float32(0.5)) if flags[0] else np.floor(at)
-    return np.clip(order, 0, size - 1).astype(np.int64)
-
-
-def _linear_flags(node: NodeView) -> tuple[bool, bool] | None:
-    """The flags with which RESIZE_BILINEAR reads where the model does."""
-    before, after = _sizes(node)
-    for flags in _FLAGS:
-        if all(_reads_alike(node, axis, before[axis], after[axis], flags) for axis in range(2, len(before))):
-            return flags
-    return None
-
-
-def _reads_alike(node: NodeView, axis: int, size: int, count: int, flags: tuple[bool, bool]) -> bool:
-    if size == 1:
-        return True
-    ours = np.clip(_kernel_positions(size, count, flags) - (0.5 if flags[1] else 0.0), 0, size - 1)
-    theirs = np.clip(_source_positions(node, axis), 0, size - 1)
-    return bool(np.max(np.abs(ours - theirs)) < _CLOSE)
-
-
-def _expressible(node: NodeView) -> str | None:
-    """All the reasons that need the shapes."""
-    mode = node.text("mode", "nearest")
-    before, after = node.shape(), node.out_shape()
-    if before is None or after is None or -1 in after[2:]:
-        return "the output's size is not known"
-    if node.integer("antialias", 0) and any(a < b for a, b in zip(after, before, strict=True)):
-        return "antialias=1 while shrinking"
-    if node.text("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize":
-        return "coordinate_transformation_mode='tf_crop_and_resize'"
-    if mode == "nearest":
+def _kept_ratio(c: Lowering) -> Late | None:
+    """The one scale of all axes that `keep_aspect_ratio_policy` asks for."""
+    node, policy = c.node, c.node.text("keep_aspect_ratio_policy", "stretch")
+    if policy == "stretch":
         return None
-    if mode != "linear":
-        return f"mode={mode!r}; only nearest and linear can be lowered"
-    if len(before) not in (3, 4) or before[:2] != after[:2]:
-        return "linear interpolation of axes other than one or two behind the channels"
-    if _linear_flags(node) is None:
-        return "linear interpolation at places where TFLite's kernel does not read (do the scales give whole sizes?)"
+    sizes = late(c, c.x(3))
+    ratios: list[Late] = []
+    for position, axis in enumerate(node.ints("axes", range(c.x().rank))):
+        ratios.append(element(c, sizes, position) / size_along(c, c.x(), axis % c.x().rank))
+    narrower = Late.minimum if policy == "not_larger" else Late.maximum
+    return functools.reduce(narrower, ratios)
+
+
+def _mode(node: NodeView) -> str:
+    return node.text("coordinate_transformation_mode", "half_pixel")
+
+
+def _has(node: NodeView, index: int) -> bool:
+    """Whether an input is there and says anything: exporters give empty scales where they give sizes."""
+    return node.has(index) and node.input(index).shape not in ([0], (0,))
+
+
+def _open(node: NodeView) -> str | None:
+    """What needs the sizes now."""
+    if not open_axes(node):
+        return None
+    mode, is_linear = _mode(node), node.text("mode", "nearest") != "nearest"
+    name = node.input(0).name
+    if is_linear and node.text("mode", "nearest") == "cubic":
+        return f"mode='cubic' over an {OPEN_DIMENSION} of input {name!r}"
+    if is_linear and linear_flags(node) is None:
+        how = "" if exact_scale(node) else " by scales that are not whole numbers"
+        return f"mode='linear' with {mode!r}{how} over an {OPEN_DIMENSION} of input {name!r}"
+    if mode == _CROP:
+        return f"{mode} over an {OPEN_DIMENSION} of input {name!r}"
     return None
+
+
+def _whole_corners(node: NodeView) -> str | None:
+    """ONNX's reference spreads the corners over a fraction of an element more than there is; ONNX Runtime does not."""
+    before, after, scales = node.shape(), node.out_shape(), node.value(2)
+    if scales is None or not scales.size or before is None or after is None or _mode(node) != "align_corners":
+        return None
+    for position, axis in enumerate(node.ints("axes", range(len(before)))):
+        size, count = before[axis], after[axis]
+        if min(size, count) > 0 and abs(size * float(scales[position]) - count) > 1e-3:
+            scale = f"{scales[position]:g}"
+            return f"align_corners with a scale of {scale} that turns {size} into {count}; give sizes instead"
+    return None
+
+
+def _types(node: NodeView) -> str | None:
+    is_copied = node.text("mode", "nearest") == "nearest" and _mode(node) != _CROP
+    return typed(ANY_TYPE if is_copied else {"float32"})(node)
 
 
 RULES = (
     LoweringRule(
         "Resize",
         _resize,
-        ("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "GATHER", "RESHAPE", "TRANSPOSE"),
-        (typed(FLOAT), known_rank(), static_space(), constant(2, "scales"), _expressible),
+        ("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "GATHER", "FULLY_CONNECTED", "RESHAPE", "TRANSPOSE"),
+        (_types, known_rank(), one_of("mode", ("nearest", "linear", "cubic"), "nearest"), _open, _whole_corners),
         since=10,
-        note="Nearest in every mode; linear at half_pixel, align_corners and asymmetric places.",
+        note="Every mode, over any axes; linear and cubic beside the kernels' places as matrix products.",
     ),
 )

@@ -9,7 +9,7 @@ import numpy as np
 from edgecc_tflite.enums import TensorType
 from edgecc_tflite.ir import Shape, Tensor
 from edgecc_tflite.lowerings.base import LoweringRule
-from edgecc_tflite.lowerings.constraints import ANY_TYPE, NUMERIC, known_rank, single_output, typed
+from edgecc_tflite.lowerings.constraints import ANY_TYPE, NUMERIC, OPEN_DIMENSION, known_rank, typed
 
 if TYPE_CHECKING:
     from edgecc_tflite.lowerings.context import Lowering
@@ -24,7 +24,7 @@ def _reshape(c: Lowering) -> None:
         c.reshape(x, out.shape, out)
         return
     target = c.node.value(1)
-    shape = c.cast(c.x(1), np.int32) if target is None else _with_copied_dims(c, x, target)
+    shape = _with_copied_dims_late(c, x, out.rank) if target is None else _with_copied_dims(c, x, target)
     c.emit("RESHAPE", [x, shape], out)
 
 
@@ -37,6 +37,21 @@ def _with_copied_dims(c: Lowering, x: Tensor, target: np.ndarray) -> Tensor:
     return c.emit("CONCATENATION", parts, shape=(len(parts),), dtype=_INT32, axis=0)
 
 
+def _with_copied_dims_late(c: Lowering, x: Tensor, rank: int) -> Tensor:
+    """The same for a target shape that is computed at run time."""
+    target = c.cast(c.x(1), np.int32)
+    if c.node.integer("allowzero", 0):
+        return target
+    sizes = sizes_of(c, x)
+    if rank > x.rank:
+        parts = [sizes, c.ints([1] * (rank - x.rank))]
+        sizes = c.emit("CONCATENATION", parts, shape=(rank,), axis=0, fusedActivationFunction=0)
+    elif rank < x.rank:
+        sizes = c.emit("SLICE", [sizes, c.ints([0]), c.ints([rank])], shape=(rank,))
+    is_zero = c.binary("EQUAL", target, c.ints([0]), dtype=bool)
+    return c.emit("SELECT_V2", [is_zero, sizes, target], shape=(rank,), dtype=_INT32)
+
+
 def sizes_of(c: Lowering, x: Tensor) -> Tensor:
     """The dimensions of x at run time."""
     return c.emit("SHAPE", [x], shape=(x.rank,), dtype=_INT32, outType=TensorType.INT32)
@@ -46,9 +61,47 @@ def _size(c: Lowering, sizes: Tensor, axis: int) -> Tensor:
     return c.emit("GATHER", [sizes, c.ints([axis], "axis")], shape=(1,), dtype=_INT32, axis=0)
 
 
-def _to_out_shape(c: Lowering) -> None:
-    """Flatten, Squeeze, Unsqueeze: the inferred shape says it all, unless several dimensions are open."""
+def _flatten(c: Lowering) -> None:
+    """The product of the sizes in front of the axis, and what is left."""
+    x, out, axis = c.x(), c.out(), c.node.axis(1)
+    if out.shape.count(-1) <= 1:
+        c.reshape(x, out.shape, out)
+        return
+    front = c.emit("SLICE", [sizes_of(c, x), c.ints([0]), c.ints([axis])], shape=(axis,))
+    rows = c.emit("REDUCE_PROD", [front, c.ints([0])], shape=(1,), keepDims=True)
+    target = c.emit("CONCATENATION", [rows, c.ints([-1])], shape=(2,), axis=0, fusedActivationFunction=0)
+    c.emit("RESHAPE", [x, target], out)
+
+
+def _squeeze(c: Lowering) -> None:
+    x, out, axes = c.x(), c.out(), c.node.listed(1, "axes")
+    if out.shape.count(-1) <= 1 or axes is None:
+        c.reshape(x, out.shape, out)
+        return
+    gone = {axis % x.rank for axis in axes}
+    kept = c.ints([axis for axis in range(x.rank) if axis not in gone])
+    c.emit("RESHAPE", [x, c.emit("GATHER", [sizes_of(c, x), kept], shape=(out.rank,), axis=0)], out)
+
+
+def _known_squeeze(node: NodeView) -> str | None:
+    """Without axes, or with computed ones, the inferred shape has to tell which are left."""
+    out = node.out_shape()
+    if node.listed(1, "axes") is not None or out is None or out.count(-1) <= 1:
+        return None
+    return f"the squeezed axes are not known and the result has more than one {OPEN_DIMENSION}"
+
+
+def _unsqueeze(c: Lowering) -> None:
+    """The inferred shape says it all: open dimensions stay in order."""
     c.reshape(c.x(), c.out().shape, c.out())
+
+
+def _known_unsqueeze(node: NodeView) -> str | None:
+    before, out = node.shape(), node.out_shape()
+    if node.listed(1, "axes") is not None or before is None or out is None:
+        return None
+    # An inserted axis whose place is not known is inferred as open too.
+    return None if out.count(-1) <= 1 else f"the places of the new axes are computed beside an {OPEN_DIMENSION}"
 
 
 def _transpose(c: Lowering) -> None:
@@ -69,6 +122,9 @@ def _split(c: Lowering) -> None:
     sizes = [out.shape[axis] for out in outs]
     if len(outs) == 1:
         c.copy(x, outs[0])
+    elif -1 in sizes:
+        given = c.cast(c.x(1), np.int32)
+        c.emit_many("SPLIT_V", [x, given, c.ints(axis, "axis")], outs, numSplits=len(outs))
     elif len(set(sizes)) == 1:
         c.emit_many("SPLIT", [c.ints(axis, "axis"), x], outs, numSplits=len(outs))
     else:
@@ -78,9 +134,9 @@ def _split(c: Lowering) -> None:
 def _split_sizes(node: NodeView) -> str | None:
     axis = node.axis(0)
     shapes = [node.out_shape(i) for i in range(len(node.outputs))]
-    if all(shape is not None and shape[axis] >= 0 for shape in shapes):
+    if node.has(1) or all(shape is not None and shape[axis] >= 0 for shape in shapes):
         return None
-    return "the sizes of the parts are not known"
+    return f"equal parts of an {OPEN_DIMENSION}: the sizes of the parts are not known"
 
 
 def _expand(c: Lowering) -> None:
@@ -158,11 +214,25 @@ def _identity(c: Lowering) -> None:
     c.copy(c.x(), c.out())
 
 
+def _dropout(c: Lowering) -> None:
+    """At inference everything is kept."""
+    if c.node.has_output(0):
+        c.copy(c.x(), c.out())
+    if not c.node.has_output(1):
+        return
+    if -1 not in c.x().shape:
+        c.define(1, np.ones(c.x().shape, np.bool_))
+        return
+    c.emit("FILL", [sizes_of(c, c.x()), c.constant(np.array(True), "kept")], c.out(1))
+
+
 def _for_inference(node: NodeView) -> str | None:
     training = node.value(2)
     if not node.has(2) or (training is not None and not training.any()):
         return None
-    return "training_mode is set; export the model for inference"
+    if training is None:
+        return f"training_mode {node.input(2).name!r} is computed at run time; export the model for inference"
+    return "training_mode is set: what it drops is random; export the model for inference"
 
 
 def _depth_to_space(c: Lowering) -> None:
@@ -189,9 +259,9 @@ _MOVABLE = (typed(ANY_TYPE), known_rank())
 
 RULES = (
     LoweringRule("Reshape", _reshape, ("RESHAPE", "SHAPE", "GATHER", "CONCATENATION"), _MOVABLE, since=5),
-    LoweringRule("Flatten", _to_out_shape, ("RESHAPE",), _MOVABLE),
-    LoweringRule("Squeeze", _to_out_shape, ("RESHAPE",), _MOVABLE),
-    LoweringRule("Unsqueeze", _to_out_shape, ("RESHAPE",), _MOVABLE),
+    LoweringRule("Flatten", _flatten, ("RESHAPE", "SHAPE", "SLICE", "REDUCE_PROD", "CONCATENATION"), _MOVABLE),
+    LoweringRule("Squeeze", _squeeze, ("RESHAPE", "SHAPE", "GATHER"), (*_MOVABLE, _known_squeeze)),
+    LoweringRule("Unsqueeze", _unsqueeze, ("RESHAPE",), (*_MOVABLE, _known_unsqueeze)),
     LoweringRule("Transpose", _transpose, ("TRANSPOSE",), _MOVABLE),
     LoweringRule("Concat", _concat, ("CONCATENATION",), _MOVABLE, since=4),
     LoweringRule("Split", _split, ("SPLIT", "SPLIT_V"), (*_MOVABLE, _split_sizes), since=2),
@@ -203,7 +273,7 @@ RULES = (
     LoweringRule("ConstantOfShape", _constant_of_shape, ("FILL",), since=9),
     LoweringRule("Range", _range, ("RANGE",), (typed(NUMERIC),), since=11),
     LoweringRule("Identity", _identity, ()),
-    LoweringRule("Dropout", _identity, (), (_for_inference, single_output), since=7),
+    LoweringRule("Dropout", _dropout, ("FILL", "SHAPE"), (_for_inference,), since=7),
     LoweringRule(
         "DepthToSpace", _depth_to_space, ("DEPTH_TO_SPACE", "GATHER", "TRANSPOSE"), (*_MOVABLE, typed({"float32"}))
     ),

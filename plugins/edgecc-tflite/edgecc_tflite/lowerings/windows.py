@@ -1,12 +1,15 @@
 """Sliding windows: what convolutions and pools have in common.
 
-A 1-D operator is a 2-D one over an axis of size 1: `Windows` describes every operator in two spatial dimensions.
+A 1-D operator is a 2-D one over an axis of size 1: `Windows` describes every operator in two or three spatial
+dimensions.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from edgecc_tflite.enums import Padding
 from edgecc_tflite.ir import Shape
@@ -17,34 +20,38 @@ if TYPE_CHECKING:
     from edgecc_tflite.lowerings.context import Lowering
     from edgecc_tflite.lowerings.node_view import NodeView
 
-Pair = tuple[int, int]
+#: One number per spatial axis.
+Spatial = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Where the windows of an operator lie, height first.
+    """Where the windows of an operator lie: ([depth,] height, width).
 
     Attributes:
-        size: the input's height and width, -1 if open.
+        size: of the input, -1 if open.
         kernel, strides, dilations: of the window.
         begin, end: padding in front of and behind the input, as far as windows reach it: `end` includes what
             ceil_mode adds and leaves out what no window touches.
         out: number of windows; -1 if open.
     """
 
-    size: Pair
-    kernel: Pair
-    strides: Pair
-    dilations: Pair
-    begin: Pair
-    end: Pair
-    out: Pair
+    size: Spatial
+    kernel: Spatial
+    strides: Spatial
+    dilations: Spatial
+    begin: Spatial
+    end: Spatial
+    out: Spatial
 
     @property
-    def span(self) -> Pair:
+    def span(self) -> Spatial:
         """Size of a window with its holes."""
-        height, width = ((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations, strict=True))
-        return height, width
+        return tuple((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations, strict=True))
+
+    @property
+    def axes(self) -> range:
+        return range(len(self.kernel))
 
     @property
     def is_padded(self) -> bool:
@@ -53,7 +60,7 @@ class Windows:
     @property
     def padding(self) -> Padding | None:
         """What TFLite calls this padding, None if it has no word for it."""
-        if all(_is_same(self, axis) for axis in (0, 1)):
+        if all(_is_same(self, axis) for axis in self.axes):
             return Padding.SAME
         return None if self.is_padded else Padding.VALID
 
@@ -83,13 +90,12 @@ def windows_of(node: NodeView, kernel: tuple[int, ...]) -> Windows:
     ]
     if spatial == 1:
         axes = [(1, 1, 1, 1, 0, 0, 1), *axes]
-    columns = [(row[0], row[1]) for row in zip(*axes, strict=True)]
-    return Windows(*columns)
+    return Windows(*zip(*axes, strict=True))
 
 
 def _axis(
     node: NodeView, axis: int, size: int, kernel: int, stride: int, dilation: int, ceil_mode: bool
-) -> tuple[int, int, int, int, int, int, int]:
+) -> tuple[int, ...]:
     begin, end = _pads(node, axis, size, stride, (kernel - 1) * dilation + 1)
     if size < 0:
         return size, kernel, stride, dilation, begin, end, -1
@@ -104,7 +110,7 @@ def _axis(
     return size, kernel, stride, dilation, begin, end, count
 
 
-def _pads(node: NodeView, axis: int, size: int, stride: int, span: int) -> Pair:
+def _pads(node: NodeView, axis: int, size: int, stride: int, span: int) -> tuple[int, int]:
     auto = node.text("auto_pad", "NOTSET")
     if auto == "VALID":
         return 0, 0
@@ -135,27 +141,33 @@ def no_negative_pads(node: NodeView) -> str | None:
 
 def as_2d(c: Lowering, x: Tensor) -> Tensor:
     """Insert a height of 1 into a 1-D operator's input."""
-    return x if x.rank == 4 else c.reshape(x, (x.shape[0], x.shape[1], 1, x.shape[2]))
+    return x if x.rank > 3 else c.reshape(x, (x.shape[0], x.shape[1], 1, x.shape[2]))
 
 
 def from_2d(c: Lowering, x: Tensor, out: Tensor) -> None:
     """Transpose a channels-last result to channels-first and drop the height that `as_2d` put in."""
-    if out.rank == 4:
+    if out.rank > 3:
         c.to_first(x, out)
         return
     wide = c.to_first(x)
     c.reshape(wide, (wide.shape[0], wide.shape[1], wide.shape[3]), out)
 
 
-def pad(c: Lowering, x: Tensor, begin: Pair, end: Pair, value: float = 0.0) -> Tensor:
-    """Pad height and width of a channels-last tensor."""
+def pad(c: Lowering, x: Tensor, begin: Spatial, end: Spatial, value: float = 0.0) -> Tensor:
+    """Pad the spatial axes of a channels-last tensor."""
     if not any(begin) and not any(end):
         return x
-    amounts = [(0, 0), (begin[0], end[0]), (begin[1], end[1]), (0, 0)]
+    amounts = [(0, 0), *zip(begin, end, strict=True), (0, 0)]
     shape: Shape = tuple(d if d < 0 else d + sum(amount) for d, amount in zip(x.shape, amounts, strict=True))
-    paddings = c.ints([a for amount in amounts for a in amount], "paddings")
-    assert paddings.data is not None
-    table = c.constant(paddings.data.reshape(4, 2), "paddings")
+    table = c.ints(np.array(amounts), "paddings")
     if value == 0.0:
         return c.emit("PAD", [x, table], shape=shape)
     return c.emit("PADV2", [x, table, c.scalar(value, x.dtype)], shape=shape)
+
+
+def take(c: Lowering, x: Tensor, begin: Spatial, size: Spatial) -> Tensor:
+    """A part of the spatial axes of a channels-last tensor."""
+    if size == x.shape[1:-1]:
+        return x
+    bounds = [c.ints([0, *begin, 0], "begin"), c.ints([-1, *size, -1], "size")]
+    return c.emit("SLICE", [x, *bounds], shape=(x.shape[0], *size, x.shape[-1]))

@@ -3,69 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
 from edgecc_tflite.ir import Graph, Operator, Quantization, Tensor
+from edgecc_tflite.quantization.kernels import ARITHMETIC, FIXED, SAME_SCALE, WEIGHTED, WeightedInputs
 from edgecc_tflite.rules.violation import Violation, violation
 from edgecc_tflite.schema import type_name
 
 #: Types that mean something only with a scale when an operator computes with them.
 _QUANTIZED = frozenset({"int8", "uint8", "int16", "int4", "int2"})
-
-#: Operators that copy or compare stored values as they are: their outputs have the scale of their inputs.
-_SAME_SCALE = frozenset(
-    {
-        *("AVERAGE_POOL_2D", "MAX_POOL_2D", "CONCATENATION", "MAXIMUM", "MINIMUM", "REDUCE_MAX", "REDUCE_MIN"),
-        *("RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS", "PACK", "UNPACK", "SPLIT", "SPLIT_V", "TILE"),
-        *("SLICE", "STRIDED_SLICE", "GATHER", "GATHER_ND", "REVERSE_V2", "BROADCAST_TO", "TOPK_V2"),
-        *("PAD", "PADV2", "MIRROR_PAD", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "DYNAMIC_UPDATE_SLICE"),
-        *("SPACE_TO_DEPTH", "DEPTH_TO_SPACE", "SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND", "SELECT", "SELECT_V2"),
-    }
-)
-
-#: Operators that compute with real values, so that their quantized tensors need a scale.
-_ARITHMETIC = frozenset(
-    {
-        *("ADD", "SUB", "MUL", "DIV", "SQUARED_DIFFERENCE", "MEAN", "SUM", "PRELU", "LEAKY_RELU"),
-        *("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "BATCH_MATMUL"),
-        *("SOFTMAX", "LOG_SOFTMAX", "LOGISTIC", "TANH", "HARD_SWISH", "GELU", "ELU", "L2_NORMALIZATION"),
-        *("AVERAGE_POOL_2D", "RESIZE_BILINEAR", "QUANTIZE", "DEQUANTIZE", "EXP", "LOG", "SQRT", "RSQRT"),
-    }
-)
-
-#: The scale and zero point that an operator's kernel writes whatever the tensor says.
-_FIXED: dict[tuple[str, str], tuple[float, int]] = {
-    ("SOFTMAX", "int8"): (1 / 256, -128),
-    ("SOFTMAX", "uint8"): (1 / 256, 0),
-    ("SOFTMAX", "int16"): (1 / 32768, 0),
-    ("LOGISTIC", "int8"): (1 / 256, -128),
-    ("LOGISTIC", "uint8"): (1 / 256, 0),
-    ("LOGISTIC", "int16"): (1 / 32768, 0),
-    # TANH on 8 bits takes any scale and computes it right (LiteRT 2.3).
-    ("TANH", "int16"): (1 / 32768, 0),
-    ("LOG_SOFTMAX", "int8"): (16 / 256, 127),
-    ("L2_NORMALIZATION", "int8"): (1 / 128, 0),
-}
-
-
-@dataclass(frozen=True)
-class _Weighted:
-    """Where an operator has its data, weights and bias, and the axis of the weights that may have scales."""
-
-    data: int
-    weights: int
-    bias: int
-    axis: int
-
-
-_WEIGHTED = {
-    "CONV_2D": _Weighted(data=0, weights=1, bias=2, axis=0),
-    "DEPTHWISE_CONV_2D": _Weighted(data=0, weights=1, bias=2, axis=3),
-    "FULLY_CONNECTED": _Weighted(data=0, weights=1, bias=2, axis=0),
-    "TRANSPOSE_CONV": _Weighted(data=2, weights=1, bias=3, axis=0),
-}
 
 #: A bias scale is the product of two float32 scales and may be rounded once more.
 _BIAS_SCALE_TOLERANCE = 1e-6
@@ -94,7 +41,7 @@ def scale_values(graph: Graph) -> Iterator[Violation]:
 def scales_present(graph: Graph) -> Iterator[Violation]:
     """An operator that computes with small integers knows what they stand for."""
     for operator in graph.operators:
-        if operator.builtin not in _ARITHMETIC or not _has_scales(operator):
+        if operator.builtin not in ARITHMETIC or not _has_scales(operator):
             continue
         for tensor in (*operator.inputs, *operator.outputs):
             if tensor is not None and type_name(tensor.dtype) in _QUANTIZED and tensor.quantization is None:
@@ -104,7 +51,7 @@ def scales_present(graph: Graph) -> Iterator[Violation]:
 def same_scale(graph: Graph) -> Iterator[Violation]:
     """Operators that move stored values do not rescale them."""
     for operator in graph.operators:
-        if operator.builtin not in _SAME_SCALE:
+        if operator.builtin not in SAME_SCALE:
             continue
         tensors = [t for t in (*operator.inputs, *operator.outputs) if t is not None and t.quantization is not None]
         for tensor in tensors[1:]:
@@ -117,7 +64,7 @@ def fixed_scale(graph: Graph) -> Iterator[Violation]:
     """Operators with a known range write it at a fixed scale."""
     for operator in graph.operators:
         output = operator.outputs[0]
-        fixed = _FIXED.get((operator.builtin, type_name(output.dtype)))
+        fixed = FIXED.get((operator.builtin, type_name(output.dtype)))
         if fixed is None or output.quantization is None:
             continue
         scale, zero_point = _scalar(output)
@@ -206,9 +153,9 @@ def _has_scales(operator: Operator) -> bool:
     return any(t is not None and t.quantization is not None for t in (*operator.inputs, *operator.outputs))
 
 
-def _weighted(graph: Graph) -> Iterator[tuple[Operator, _Weighted]]:
+def _weighted(graph: Graph) -> Iterator[tuple[Operator, WeightedInputs]]:
     for operator in graph.operators:
-        places = _WEIGHTED.get(operator.builtin)
+        places = WEIGHTED.get(operator.builtin)
         if places is not None:
             yield operator, places
 

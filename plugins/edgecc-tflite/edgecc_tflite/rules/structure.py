@@ -24,6 +24,7 @@ _RANKS = {
     "CONCATENATION": _UP_TO_SIX,
     "CONV_2D": _IMAGE,
     "CONV_3D": (5, 5),
+    "CONV_3D_TRANSPOSE": (5, 5),
     "DEPTHWISE_CONV_2D": _IMAGE,
     "DEPTH_TO_SPACE": _IMAGE,
     "FULLY_CONNECTED": _UP_TO_SIX,
@@ -45,7 +46,7 @@ _RANKS = {
 }
 
 #: Operators whose data is not their first input.
-_DATA_INPUT = {"SPLIT": 1, "TRANSPOSE_CONV": 2}
+_DATA_INPUT = {"SPLIT": 1, "TRANSPOSE_CONV": 2, "CONV_3D_TRANSPOSE": 2}
 
 _COMPARISONS = frozenset({"EQUAL", "NOT_EQUAL", "LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL"})
 
@@ -69,6 +70,7 @@ _ALIKE: dict[str, tuple[int, ...]] = {
     "SELECT": (1, 2),
     "SELECT_V2": (1, 2),
     "SPLIT": (1,),
+    "CONV_3D_TRANSPOSE": (2,),
     "TRANSPOSE_CONV": (2,),
 }
 
@@ -84,6 +86,7 @@ _INDICES: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(("SLICE", "SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND", "SPLIT_V"), (1, 2)),
     "STRIDED_SLICE": (1, 2, 3),
     "SPLIT": (0,),
+    "CONV_3D_TRANSPOSE": (0,),
     "TRANSPOSE_CONV": (0,),
 }
 
@@ -129,10 +132,14 @@ def source_names(graph: Graph) -> Iterator[Violation]:
 
 
 def shapes(graph: Graph) -> Iterator[Violation]:
-    """Dimensions are positive, or -1 for an open one; a constant has the shape and type that it says."""
+    """Dimensions are positive, or -1 for an open one; a constant has the shape and type that it says.
+
+    A tensor without elements that no operator reads harms nobody.
+    """
+    read = {tensor for operator in graph.operators for tensor in operator.inputs}
     for tensor in _tensors(graph):
         if tensor.data is None:
-            if any(dim < -1 or dim == 0 for dim in tensor.shape):
+            if any(dim < -1 or (dim == 0 and tensor in read) for dim in tensor.shape):
                 yield Violation("shapes", f"shape {tensor.shape} has a dimension without elements", tensor.name)
         elif tensor.data.shape != tensor.shape or tensor.data.dtype != tensor.dtype:
             message = (

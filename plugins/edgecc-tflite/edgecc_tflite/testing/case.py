@@ -16,7 +16,11 @@ from edgecc.opset import INTERNAL_IR_VERSION, INTERNAL_OPSET
 #: What a case reads: an array is a constant, a string such as "f:1,3,8,8" or "i64:2,4" is an input of the model.
 Operand = np.ndarray | str | None
 
-_TYPES = {"f": np.float32, "i32": np.int32, "i64": np.int64, "b": np.bool_, "u8": np.uint8, "i8": np.int8}
+_TYPES = {
+    **{"f": np.float32, "f16": np.float16, "f64": np.float64, "b": np.bool_},
+    **{"i8": np.int8, "i16": np.int16, "i32": np.int32, "i64": np.int64},
+    **{"u8": np.uint8, "u16": np.uint16, "u32": np.uint32, "u64": np.uint64},
+}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,62 @@
+"""Whether a detached model is valid ONNX."""
+
+from __future__ import annotations
+
+import re
+
+import onnx
+
+from edgecc.errors import InvalidModelError
+from edgecc.importers import proto_graphs
+from edgecc.opset import INTERNAL_IR_VERSION
+
+_INVALID = "the model is not valid ONNX"
+
+
+def check(proto: onnx.ModelProto) -> None:
+    """Raise InvalidModelError for what onnx's checker refuses, and for types and shapes that contradict each other."""
+    proto.ir_version = INTERNAL_IR_VERSION
+    checkable = proto_graphs.checkable(proto)
+    try:
+        onnx.checker.check_model(checkable)
+    except (onnx.checker.ValidationError, ValueError) as error:  # ValueError: onnx's C++ cannot read it at all
+        raise InvalidModelError(_INVALID, where=_place(str(error)), why=_first_line(error)) from error
+    outputs = [info.name for info in proto.graph.output]
+    if twice := sorted({name for name in outputs if outputs.count(name) > 1}):
+        raise InvalidModelError(_INVALID, where=f"output {twice[0]!r}", why="two outputs have this name")
+    _check_types(checkable)
+
+
+def _check_types(proto: onnx.ModelProto) -> None:
+    """Ask onnx's strict shape inference, and where it objects, ONNX Runtime too.
+
+    Strict inference alone refuses models that work, such as one whose declared output shape is only out of date.
+    """
+    try:
+        onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True)
+    except (onnx.shape_inference.InferenceError, ValueError) as error:  # ValueError: types that C++ cannot read
+        if _runtime_objects(proto):
+            raise InvalidModelError(_INVALID, why=re.sub(r"\s+", " ", str(error)).strip()) from error
+
+
+def _runtime_objects(proto: onnx.ModelProto) -> bool:
+    """Whether ONNX Runtime finds the types or shapes wrong; what it merely has no kernel for is not invalid."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    try:
+        ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's errors share no base class beside Exception
+        return re.search(r"InferenceError|Type Error|INVALID_GRAPH", str(error)) is not None
+    return False
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+def _place(message: str) -> str:
+    found = re.search(r"Name: (\S+) OpType: (\S+)", message)
+    return f"node {found[1]!r} ({found[2]})" if found else ""

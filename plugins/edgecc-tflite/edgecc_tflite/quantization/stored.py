@@ -1,0 +1,104 @@
+"""Constants behind DequantizeLinear: rules see their float values, the integer pass finds the integers again.
+
+A rule may transpose, reshape or slice its weights as it likes. Whatever it makes of them is still a multiple of the
+scale, so that dividing by it gives the stored integers back; nothing has to be carried through the rules.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from edgecc.model import Model, Node
+
+
+@dataclass(frozen=True)
+class Stored:
+    """How a constant was stored.
+
+    Attributes:
+        scale: float32, one value or one per slice, of shape (n,).
+        zero_point: int64, as many.
+        dtype: name of the stored type.
+    """
+
+    scale: np.ndarray
+    zero_point: np.ndarray
+    dtype: str
+
+
+def with_float_constants(model: Model) -> tuple[Model, dict[str, Stored]]:
+    """A model whose dequantized constants are float constants, and how they were stored, by tensor name.
+
+    The model itself is not changed; without DequantizeLinear it is returned as it is.
+    """
+    if not model.nodes("DequantizeLinear"):
+        return model, {}
+    result = model.clone()
+    stored: dict[str, Stored] = {}
+    for node in result.nodes():
+        if not node.outputs or result.is_output(node.outputs[0]) or not _is_standard(node):
+            continue
+        if node.op == "DequantizeLinear":
+            _dequantize(node, stored)
+        elif node.op in ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Flatten"):
+            _move(node, stored)
+    return result, stored
+
+
+def _is_standard(node: Node) -> bool:
+    return node.domain in (None, "", "ai.onnx")
+
+
+def _dequantize(node: Node, stored: dict[str, Stored]) -> None:
+    values = [getattr(tensor, "values", None) for tensor in node.inputs]
+    if values[0] is None or values[1] is None or np.dtype(values[1].dtype) != np.float32:
+        return
+    if len(values) > 2 and values[2] is None and not node.inputs[2].is_empty():
+        return
+    data, scale = np.asarray(values[0]), np.asarray(values[1])
+    zero_point = np.zeros(scale.shape, np.int64) if len(values) < 3 or values[2] is None else np.asarray(values[2])
+    axis, block = int(node.attrs.get("axis", 1)), int(node.attrs.get("block_size", 0) or 0)
+    if scale.size > 1 and axis >= data.ndim:
+        return
+    spread_scale, spread_zero = (_spread(part, data.shape, axis, block) for part in (scale, zero_point))
+    floats = (data.astype(np.float32) - spread_zero.astype(np.float32)) * spread_scale
+    name = node.outputs[0].name
+    if not block:
+        stored[name] = Stored(scale.reshape(-1), zero_point.reshape(-1).astype(np.int64), data.dtype.name)
+    _become_constant(node, floats)
+
+
+def _spread(values: np.ndarray, shape: tuple[int, ...], axis: int, block: int) -> np.ndarray:
+    """One value per slice or block, so that it broadcasts over the data."""
+    if values.size == 1:
+        return values.reshape(())
+    axis %= len(shape)
+    if block:
+        return np.repeat(values, block, axis)[tuple(slice(0, d) for d in shape)]
+    return values.reshape([-1 if a == axis else 1 for a in range(len(shape))])
+
+
+def _move(node: Node, stored: dict[str, Stored]) -> None:
+    """Carry on through operators that exporters put between weights and their reader."""
+    source, output = node.inputs[0], node.outputs[0]
+    values = getattr(source, "values", None)
+    if values is None or source.name not in stored:
+        return
+    if node.op == "Transpose":
+        moved = np.ascontiguousarray(values.transpose(node.attrs.get("perm", range(values.ndim)[::-1])))
+    elif output.shape is not None and all(isinstance(d, int) for d in output.shape):
+        moved = values.reshape(output.shape)
+    else:
+        return
+    stored[output.name] = stored[source.name]
+    _become_constant(node, moved)
+
+
+def _become_constant(node: Node, values: np.ndarray) -> None:
+    output = node.outputs[0]
+    output.inputs.clear()
+    output.to_constant(np.asarray(values, np.float32))

@@ -1,0 +1,280 @@
+"""Every operator that has an integer kernel, between DequantizeLinear and QuantizeLinear: one row per case."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgecc_tflite.testing.quantized import Q, QuantizedCase, check_quantized, stored
+
+IMAGE = Q((1, 8, 9, 9))
+ROWS = Q((3, 16))
+SAME = ((0.02, 3),)
+OTHER = ((0.015, -7),)
+COARSER = ((0.03, 5),)
+FINER = ((0.008, -4),)
+I64 = np.int64
+
+
+def ints(*values: int) -> np.ndarray:
+    return np.array(values, I64)
+
+
+def weights(*shape: int, channels: int = 0, axis: int = 0) -> Q:
+    """Stored weights with one scale, or one per channel."""
+    scale = tuple(0.004 + 0.001 * n for n in range(channels)) if channels else 0.005
+    return Q(shape, scale, 0, values=stored(*shape), axis=axis)
+
+
+def bias(count: int, scale: float) -> Q:
+    values = stored(count, dtype="int32", low=-9000, high=9000)
+    return Q((count,), scale, 0, dtype="int32", values=values)
+
+
+def biases(scale: tuple[float, ...]) -> Q:
+    return Q((len(scale),), scale, 0, dtype="int32", values=stored(len(scale), dtype="int32", low=-900, high=900))
+
+
+C = QuantizedCase
+PER_CHANNEL = tuple(0.004 + 0.001 * n for n in range(6))
+
+WEIGHTED = [
+    C("Conv", (IMAGE, weights(6, 8, 3, 3)), ((0.4, 2),), {"pads": [1] * 4}, "same", on_integers="CONV_2D"),
+    C(
+        "Conv",
+        (IMAGE, weights(6, 8, 3, 3, channels=6), biases(tuple(0.02 * s for s in PER_CHANNEL))),
+        ((0.5, 2),),
+        {"strides": [2, 2]},
+        "per channel",
+        on_integers="CONV_2D",
+    ),
+    C("Conv", (IMAGE, weights(6, 8, 1, 1), bias(6, 0.02 * 0.005)), ((0.2, 2),), label="bias", on_integers="CONV_2D"),
+    C(
+        "Conv",
+        (IMAGE, weights(6, 8, 1, 1), np.linspace(-1, 1, 6).astype(np.float32)),
+        ((0.2, 2),),
+        label="float bias",
+        on_integers="CONV_2D",
+    ),
+    C(
+        "Conv",
+        (IMAGE, weights(8, 1, 3, 3, channels=8)),
+        ((0.1, 2),),
+        {"group": 8, "pads": [1, 1, 0, 0]},
+        "depthwise",
+        on_integers="DEPTHWISE_CONV_2D",
+    ),
+    C("Conv", (IMAGE, weights(6, 4, 3, 3, channels=6)), ((0.3, 2),), {"group": 2}, "groups", on_integers="CONV_2D"),
+    C("Conv", (Q((1, 8, 15)), weights(6, 8, 3, channels=6)), ((0.3, 2),), label="1d", on_integers="CONV_2D"),
+    C(
+        "Conv",
+        (
+            Q((1, 8, 9, 9), 0.02, 130, "uint8"),
+            Q((6, 8, 3, 3), 0.005, 121, values=stored(6, 8, 3, 3, dtype="uint8", low=0, high=255)),
+        ),
+        ((0.4, 120),),
+        label="unsigned weights",
+        on_integers="CONV_2D",
+    ),
+    C(
+        "Conv",
+        (IMAGE, np.random.default_rng(0).standard_normal((6, 8, 3, 3)).astype(np.float32)),
+        ((0.4, 2),),
+        label="float weights",
+    ),
+    C(
+        "ConvTranspose",
+        (IMAGE, weights(8, 6, 3, 3, channels=6, axis=1)),
+        ((0.3, 2),),
+        {"strides": [2, 2]},
+        on_integers="TRANSPOSE_CONV",
+    ),
+    C(
+        "ConvTranspose",
+        (IMAGE, weights(8, 6, 2, 2), bias(6, 0.02 * 0.005)),
+        ((0.2, 2),),
+        {"strides": [2, 2]},
+        "bias",
+        on_integers="TRANSPOSE_CONV",
+    ),
+    C(
+        "Gemm",
+        (ROWS, weights(5, 16, channels=5), biases(tuple(0.02 * s for s in PER_CHANNEL[:5]))),
+        ((0.1, 2),),
+        {"transB": 1},
+        on_integers="FULLY_CONNECTED",
+    ),
+    C("MatMul", (ROWS, weights(16, 5)), ((0.1, 2),), label="constant", on_integers="FULLY_CONNECTED"),
+    C(
+        "MatMul",
+        (Q((2, 3, 16)), weights(16, 5, channels=5, axis=1)),
+        ((0.1, 2),),
+        label="rank 3",
+        on_integers="FULLY_CONNECTED",
+    ),
+    C("MatMul", (Q((2, 3, 16)), Q((2, 16, 4), 0.01, -9)), ((0.05, 2),), label="computed", on_integers="BATCH_MATMUL"),
+]
+
+MOVING = [
+    C("Transpose", (Q((2, 3, 4)),), SAME, {"perm": [2, 0, 1]}, on_integers="TRANSPOSE"),
+    C("Transpose", (Q((2, 3, 4)),), OTHER, {"perm": [2, 0, 1]}, "rescaled", on_integers="TRANSPOSE MUL"),
+    C("Reshape", (Q((2, 3, 4)), ints(4, 6)), SAME, on_integers="RESHAPE"),
+    C("MaxPool", (IMAGE,), SAME, {"kernel_shape": [2, 2], "strides": [2, 2]}, on_integers="MAX_POOL_2D"),
+    C(
+        "MaxPool",
+        (IMAGE,),
+        OTHER,
+        {"kernel_shape": [3, 3], "pads": [1] * 4, "strides": [2, 2]},
+        "padded",
+        on_integers="MAX_POOL_2D",
+    ),
+    C("GlobalMaxPool", (IMAGE,), SAME, on_integers="REDUCE_MAX"),
+    C("Split", (Q((1, 8, 4)),), ((0.02, 3), (0.015, -7)), {"axis": 1, "num_outputs": 2}, on_integers="SPLIT MUL"),
+    C("Slice", (Q((1, 8, 4)), ints(1), ints(5), ints(1)), SAME, on_integers="SLICE"),
+    C("Gather", (Q((1, 8, 4)), ints(3, 0, 3)), SAME, {"axis": 1}, on_integers="GATHER"),
+    C("Pad", (IMAGE, ints(0, 0, 1, 1, 0, 0, 1, 2)), OTHER, on_integers="PAD"),
+    C("Pad", (IMAGE, ints(0, 0, 1, 1, 0, 0, 1, 2)), SAME, {"mode": "reflect"}, "reflect", on_integers="MIRROR_PAD"),
+    C(
+        "Resize",
+        (IMAGE, None, np.array([1, 1, 2, 2], np.float32)),
+        SAME,
+        {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
+        "nearest",
+        on_integers="RESIZE_NEAREST_NEIGHBOR",
+    ),
+    C("DepthToSpace", (IMAGE,), SAME, {"blocksize": 2}, on_integers="DEPTH_TO_SPACE"),
+    C("SpaceToDepth", (Q((1, 2, 8, 8)),), SAME, {"blocksize": 2}, on_integers="SPACE_TO_DEPTH"),
+    C("Tile", (Q((2, 3)), ints(2, 2)), SAME, on_integers="TILE"),
+    C("Expand", (Q((2, 1)), ints(2, 5)), SAME, on_integers="BROADCAST_TO"),
+    C("ReduceMax", (IMAGE, ints(2, 3)), SAME, on_integers="REDUCE_MAX"),
+    C(
+        "ReduceMin",
+        (
+            IMAGE,
+            ints(
+                1,
+            ),
+        ),
+        OTHER,
+        on_integers="REDUCE_MIN",
+    ),
+]
+
+CHOOSING = [
+    C(
+        "Concat",
+        (Q((1, 2, 5)), Q((1, 3, 5), 0.03, -5)),
+        ((0.03, 1),),
+        {"axis": 1},
+        on_integers="CONCATENATION MUL",
+    ),
+    C(
+        "Concat",
+        (Q((1, 2, 5)), Q((1, 3, 5), 0.01, 0, values=stored(1, 3, 5))),
+        ((0.02, 3),),
+        {"axis": 1},
+        "constant",
+        on_integers="CONCATENATION",
+    ),
+    C("Max", (ROWS, Q((3, 16), 0.03, -5)), COARSER, on_integers="MAXIMUM"),
+    C("Min", (ROWS, Q((1, 16), 0.03, -5)), COARSER, label="broadcast", on_integers="MINIMUM"),
+    C("Where", (np.array([[True], [False], [True]]), ROWS, Q((3, 16), 0.03, -5)), COARSER, on_integers="SELECT_V2"),
+    C("Relu", (ROWS,), SAME, on_integers="RELU"),
+    C("Relu", (ROWS,), ((0.012, -128),), label="by saturation", on_integers="MUL"),
+    C(
+        "Clip",
+        (Q((3, 16), 0.1), np.zeros((), np.float32), np.full((), 6, np.float32)),
+        ((0.05, -50),),
+        label="six",
+        on_integers="RELU6",
+    ),
+    C(
+        "Clip",
+        (ROWS, np.full((), -0.7, np.float32), np.full((), 1.1, np.float32)),
+        SAME,
+        label="bounds",
+        on_integers="MAXIMUM MINIMUM",
+    ),
+]
+
+COMPUTING = [
+    C("Add", (ROWS, Q((3, 16), 0.03, -5)), ((0.05, 1),), on_integers="ADD"),
+    C("Add", (ROWS, Q((16,), 0.01, -5, values=stored(16))), ((0.03, 1),), label="constant", on_integers="ADD"),
+    C("Add", (ROWS, np.full((), 0.37, np.float32)), ((0.03, 1),), label="scalar", on_integers="ADD"),
+    C("Add", (ROWS, np.linspace(-1, 1, 16).astype(np.float32)), ((0.03, 1),), label="float constant"),
+    C("Sub", (ROWS, Q((3, 16), 0.03, -5)), ((0.05, 1),), on_integers="SUB"),
+    C("Mul", (ROWS, Q((3, 16), 0.03, -5)), ((0.07, 1),), on_integers="MUL"),
+    C("Mul", (IMAGE, Q((1, 8, 1, 1), 0.03, -5)), ((0.07, 1),), label="gate", on_integers="MUL"),
+    C("Div", (ROWS, Q((3, 16), 0.03, -128)), ((0.07, 1),), label="computed"),
+    C("GlobalAveragePool", (IMAGE,), FINER, on_integers="MEAN"),
+    C("ReduceMean", (IMAGE, ints(1)), OTHER, {"keepdims": 0}, on_integers="MEAN"),
+    C("ReduceSum", (IMAGE, ints(1)), ((0.1, 2),), on_integers="SUM"),
+    C("LeakyRelu", (ROWS,), OTHER, {"alpha": 0.1}, on_integers="LEAKY_RELU"),
+    C("PRelu", (IMAGE, Q((8, 1, 1), 0.01, 0, values=stored(8, 1, 1))), OTHER, on_integers="PRELU"),
+    C("HardSwish", (Q((3, 64), 0.06),), ((0.04, -118),), on_integers="HARD_SWISH"),
+    C("Gelu", (Q((3, 64), 0.04),), ((0.03, -118),), on_integers="GELU"),
+    C("Elu", (Q((3, 64), 0.04),), ((0.03, -98),), on_integers="ELU"),
+    C("Exp", (Q((3, 64)),), ((0.05, -128),), on_integers="EXP"),
+    C("Sqrt", (Q((3, 64), 0.02, -128),), ((0.01, -128),), on_integers="SQRT"),
+    C("Tanh", (Q((3, 64), 0.03),), ((1 / 127, 0),), on_integers="TANH"),
+    C("Abs", (Q((3, 64), 0.03),), ((0.03, -128),), on_integers="ABS"),
+]
+
+FIXED = [
+    C("Sigmoid", (Q((3, 64), 0.06),), ((1 / 256, -128),), on_integers="LOGISTIC"),
+    C("Sigmoid", (Q((3, 64), 0.06, 130, "uint8"),), ((1 / 255, 0),), label="255", on_integers="LOGISTIC MUL"),
+    C("Sigmoid", (Q((3, 64), 0.01),), ((0.003, -128),), label="finer"),
+    C("Softmax", (Q((3, 10), 0.1),), ((1 / 256, -128),), on_integers="SOFTMAX"),
+    C("Softmax", (Q((3, 10), 0.1, 130, "uint8"),), ((1 / 255, 0),), label="255", on_integers="SOFTMAX"),
+    C("Softmax", (Q((3, 100), 0.01),), ((0.0001, -128),), label="finer"),
+    C("LogSoftmax", (Q((3, 10), 0.1),), ((16 / 256, 127),), on_integers="LOG_SOFTMAX"),
+]
+
+AVERAGING = [
+    C("AveragePool", (IMAGE,), SAME, {"kernel_shape": [3, 3], "strides": [2, 2]}, on_integers="AVERAGE_POOL_2D"),
+    C(
+        "AveragePool",
+        (IMAGE,),
+        COARSER,
+        {"kernel_shape": [3, 3], "strides": [2, 2]},
+        "coarser",
+        on_integers="DEPTHWISE_CONV_2D",
+    ),
+    C(
+        "AveragePool",
+        (IMAGE,),
+        FINER,
+        {"kernel_shape": [3, 3], "strides": [2, 2]},
+        "finer",
+        on_integers="DEPTHWISE_CONV_2D",
+    ),
+    C(
+        "AveragePool",
+        (IMAGE,),
+        SAME,
+        {"kernel_shape": [3, 3], "pads": [1] * 4},
+        "border",
+        on_integers="AVERAGE_POOL_2D",
+    ),
+    C("AveragePool", (IMAGE,), FINER, {"kernel_shape": [3, 3], "pads": [1] * 4}, "finer border"),
+    C(
+        "Resize",
+        (IMAGE, None, np.array([1, 1, 2, 2], np.float32)),
+        SAME,
+        {"mode": "linear"},
+        "linear",
+        on_integers="RESIZE_BILINEAR",
+    ),
+    C("Resize", (IMAGE, None, np.array([1, 1, 2, 2], np.float32)), FINER, {"mode": "linear"}, "linear, finer"),
+]
+
+ISLANDS = [
+    C("Sin", (ROWS,), SAME),
+    C("HardSigmoid", (ROWS,), ((1 / 256, -128),)),
+    C("CumSum", (ROWS, np.array(1, I64)), COARSER),
+]
+
+
+@pytest.mark.parametrize("case", WEIGHTED + MOVING + CHOOSING + COMPUTING + FIXED + AVERAGING + ISLANDS, ids=str)
+def test_case(case: QuantizedCase) -> None:
+    check_quantized(case)
