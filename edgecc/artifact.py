@@ -37,9 +37,11 @@ class Artifact:
 
     @property
     def nbytes(self) -> int:
-        """Size of the file in bytes, external weights beside it included."""
+        """Size in bytes of the file and the external weights beside it that belong to it."""
         data = self.path.with_name(self.path.name + ".data")
-        return self.path.stat().st_size + (data.stat().st_size if data.exists() else 0)
+        listed = self.report.get("files")
+        belongs = data.name in listed if isinstance(listed, dict) else data.exists()
+        return self.path.stat().st_size + (data.stat().st_size if belongs else 0)
 
     @classmethod
     def open(cls, path: str | Path) -> Artifact:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import hashlib
-import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from edgecc.loading import load_model
 from edgecc.options import build, parse_spec
 from edgecc.passes.base import Pass, PassContext
 from edgecc.passes.pipeline import PassPipeline, PipelineResult
+from edgecc.provenance import provenance
 from edgecc.recipe import Recipe
 from edgecc.registry import Registry, default_registry
 
@@ -83,8 +82,10 @@ def run_recipe(
     check_writable(output)
 
     progress(f"reading {recipe.source}")
-    shapes = recipe.shapes
-    model = model.clone() if model is not None else load_model(Path(recipe.source), registry, shapes)
+    in_memory = model is not None
+    model = model.clone() if model is not None else load_model(Path(recipe.source), registry, recipe.shapes)
+    recipe = recipe.model_copy(update={"output": str(output), "target": target.spec()})
+    origin = provenance(recipe, backend, registry, model, in_memory=in_memory)
     signature = model.signature
     progress("running passes")
     result = pipeline.run(model, _context(target, recipe.seed))
@@ -95,9 +96,8 @@ def run_recipe(
         raise UnsupportedError(target.spec(), unsupported)
     compiled = backend.name_files(backend.compile(model, target), output.name)
 
-    recipe = recipe.model_copy(update={"output": str(output), "target": target.spec()})
     report = {
-        **provenance(recipe, backend),
+        **origin,
         "signature": {"inputs": list(map(asdict, signature.inputs)), "outputs": list(map(asdict, signature.outputs))},
         "passes": [{"pass": r.spec, "changed": r.changed, "nodes": r.nodes_after} for r in result.records],
         "skipped": [asdict(skip) for skip in result.skips],
@@ -181,22 +181,6 @@ def _context(target: Target | None, seed: int) -> PassContext:
     return PassContext(target, np.random.default_rng(seed))
 
 
-def provenance(recipe: Recipe, backend: Backend) -> dict[str, Any]:
-    """What is needed to build the artifact again: the recipe, versions, and the source's hash."""
-    source = Path(recipe.source)
-    return {
-        "recipe": recipe.model_dump(mode="json"),
-        "target": backend.name,
-        "versions": {**core_versions(), **backend.versions()},
-        "source_sha256": _sha256(source) if source.is_file() else "",
-    }
-
-
-def core_versions() -> dict[str, str]:
-    """Versions of the packages that take part in every compilation."""
-    return {name: importlib.metadata.version(name) for name in ("edgecc", "onnx", "onnx-graphsurgeon", "numpy")}
-
-
 def _write(output: Path, compiled: Compiled, report: Mapping[str, Any]) -> Artifact:
     contents = list(compiled.files.items())
     # Further files are named after the whole output: `m.engine.onnx` never meets a source called `m.onnx`.
@@ -205,13 +189,17 @@ def _write(output: Path, compiled: Compiled, report: Mapping[str, Any]) -> Artif
         for index, (suffix, data) in enumerate(contents)
     }
     full = {**report, "files": {path.name: {"bytes": memoryview(data).nbytes} for path, data in files.items()}}
+    stale = _former_files(output) - {path.name for path in files}
     write_files({**files, report_path(output): report_bytes(full)})
+    for name in stale:
+        output.with_name(name).unlink(missing_ok=True)
     return Artifact(output, full)
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _former_files(output: Path) -> set[str]:
+    """Names of the files beside the output that an earlier compilation of edgecc wrote for it."""
+    former = Artifact.open(output).report.get("files", {})
+    return {name for name in former if name.startswith(output.name) and Path(name).name == name}
 
 
 def _same_file(first: Path, second: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,8 +14,17 @@ from edgecc.shape_arithmetic import fold_shape_arithmetic
 if TYPE_CHECKING:
     from edgecc.model import Model
 
-#: Larger results stay computed at run time: folding must not turn a small file into one that no device loads.
-MAX_FOLDED_BYTES = 1 << 30
+#: What folding may add to a model in all, beside weights: it must not turn a small file into one that no device loads.
+MAX_GROWTH = 64 << 20
+#: Bytes up to which a result may be larger than what it is computed from.
+MAX_RESULT_BYTES = 16 << 20
+#: The same of weights, which backends need as constants: compact files may compute them, from one value even.
+MAX_WEIGHT_BYTES = 1 << 30
+#: Operators whose operands count as weights, and those that only hand weights on.
+_WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "Gather"})
+_HANDS_ON = frozenset({"Transpose", "Reshape", "Cast", "Identity", "Unsqueeze", "Squeeze", "Flatten"})
+#: Operators whose values decide the shape, with at most the elements of the input for every axis.
+_SHAPED_BY_VALUES = frozenset({"NonZero", "Unique", "Compress", "NonMaxSuppression"})
 _RANDOM = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
 )
@@ -26,7 +36,8 @@ def fold_constants(model: Model, notes: list[str]) -> bool:
     """Replace what depends on constants alone by constants; returns whether anything changed.
 
     Shape and Size of tensors with a static shape count as constants. Custom operators, random ones, nodes with
-    subgraphs and DequantizeLinear stay. One ONNX Runtime session computes everything of one sweep.
+    subgraphs and DequantizeLinear stay, and so does what would make the model much larger (MAX_GROWTH). One ONNX
+    Runtime session computes everything of one sweep.
     """
     changed = _fold_constant_nodes(model)
     changed |= fold_shape_arithmetic(model)
@@ -67,21 +78,40 @@ def _constant_value(node: gs.Node) -> np.ndarray | None:
 
 
 def _fold_through_runtime(model: Model, notes: list[str]) -> bool:
-    foldable = _foldable_nodes(model, notes)
-    if not foldable:
+    return _fold(_foldable_nodes(model, notes), model, notes)
+
+
+def _fold(nodes: list[gs.Node], model: Model, notes: list[str]) -> bool:
+    """Compute what the nodes, which are in order, give to others; halves of them where ONNX Runtime refuses them all."""
+    nodes = _computable(nodes)
+    inside = {id(node) for node in nodes}
+    results = [tensor for node in nodes for tensor in node.outputs if not tensor.is_empty()]
+    wanted = [tensor for tensor in results if any(id(reader) not in inside for reader in tensor.outputs)]
+    if not wanted:
         return False
-    inside = {id(node) for node in foldable}
-    frontier = [
-        tensor
-        for node in foldable
-        for tensor in node.outputs
-        if not tensor.is_empty() and any(id(reader) not in inside for reader in tensor.outputs)
-    ]
-    if not frontier:
-        return False
-    for tensor, values in zip(frontier, _run(model, foldable, frontier, notes), strict=False):
-        _become_constant(tensor, values)
-    return not any(tensor.inputs for tensor in frontier)
+    try:
+        values = _run(model, nodes, wanted)
+    except Exception as error:  # ONNX Runtime's errors share no base class beside Exception
+        if len(nodes) == 1:
+            notes.append(f"constants not folded at {nodes[0].name} ({nodes[0].op}): {str(error).splitlines()[0]}")
+            return False
+        half = len(nodes) // 2
+        # Both, whatever the first gives.
+        return bool(_fold(nodes[:half], model, notes) | _fold(nodes[half:], model, notes))
+    for tensor, value in zip(wanted, values, strict=True):
+        _become_constant(tensor, value)
+    return True
+
+
+def _computable(nodes: list[gs.Node]) -> list[gs.Node]:
+    """The nodes that read nothing but constants and each other's results."""
+    computed: set[int] = set()
+    found = []
+    for node in nodes:
+        if all(isinstance(t, gs.Constant) or id(t) in computed or t.is_empty() for t in node.inputs):
+            computed |= {id(t) for t in node.outputs}
+            found.append(node)
+    return found
 
 
 def _foldable_nodes(model: Model, notes: list[str]) -> list[gs.Node]:
@@ -90,25 +120,19 @@ def _foldable_nodes(model: Model, notes: list[str]) -> list[gs.Node]:
     for node in model.nodes():
         if not all(isinstance(t, gs.Constant) or id(t) in computed or t.is_empty() for t in node.inputs):
             continue
-        if not _may_fold(model, node, notes):
+        if not _may_fold(model, node) or not _has_room(model, node, notes):
             continue
         computed |= {id(t) for t in node.outputs}
         found.append(node)
     return found
 
 
-def _may_fold(model: Model, node: gs.Node, notes: list[str]) -> bool:
+def _may_fold(model: Model, node: gs.Node) -> bool:
     if node.domain not in (None, "", "ai.onnx") or node.op in _RANDOM or node.op in _PRECISION or subgraphs_of(node):
         return False
     if any(model.is_output(t) for t in node.outputs) or _widens_stored_weights(node):
         return False
-    if not all(_passes_runtime(t) for t in (*node.inputs, *node.outputs) if not t.is_empty()):
-        return False
-    size = sum(_nbytes(t) for t in node.outputs)
-    if size > MAX_FOLDED_BYTES:
-        notes.append(f"{node.name} ({node.op}) depends on constants alone and was not folded: {size} bytes")
-        return False
-    return True
+    return all(_passes_runtime(t) for t in (*node.inputs, *node.outputs) if not t.is_empty())
 
 
 def _passes_runtime(tensor: gs.Tensor) -> bool:
@@ -126,14 +150,64 @@ def _widens_stored_weights(node: gs.Node) -> bool:
     return bool(np.dtype(output.dtype).itemsize > np.dtype(source.dtype).itemsize)
 
 
-def _nbytes(tensor: gs.Tensor) -> int:
-    if tensor.shape is None or tensor.dtype is None or not all(isinstance(d, int) for d in tensor.shape):
-        return 0
-    return int(np.prod(tensor.shape, dtype=np.int64)) * int(np.dtype(tensor.dtype).itemsize)
+def _has_room(model: Model, node: gs.Node, notes: list[str]) -> bool:
+    """Whether what the node gives may be kept; what it adds to the model is counted."""
+    size = _nbytes_of_results(node)
+    if size is None:
+        return False
+    operands = {id(t): t for t in node.inputs if not t.is_empty()}.values()
+    growth = size - sum(_nbytes(t) or 0 for t in operands)
+    if growth <= 0:
+        return True
+    if any(map(_is_weight, node.outputs)):
+        return size <= MAX_WEIGHT_BYTES
+    if growth <= MAX_RESULT_BYTES and model.grown + growth <= MAX_GROWTH:
+        model.grown += growth
+        return True
+    notes.append(f"{node.name} ({node.op}) depends on constants alone and was not folded: {size} bytes")
+    return False
 
 
-def _run(model: Model, nodes: list[gs.Node], outputs: list[gs.Tensor], notes: list[str]) -> list[np.ndarray]:
-    """Values of `outputs`, computed by the nodes alone; [] with a note if ONNX Runtime cannot run them."""
+def _is_weight(tensor: gs.Tensor) -> bool:
+    """Whether something multiplies by it that backends want to know beforehand; it may be handed on before."""
+    pending, seen = [tensor], set()
+    while pending:
+        reader_of = pending.pop()
+        for reader in reader_of.outputs:
+            if reader.op in _WEIGHTED:
+                return True
+            if reader.op in _HANDS_ON and id(reader) not in seen:
+                seen.add(id(reader))
+                pending += reader.outputs
+    return False
+
+
+def _nbytes_of_results(node: gs.Node) -> int | None:
+    """Bytes of all outputs, or a bound of them; None if that is not known before other constants are folded."""
+    sizes = [_nbytes(t) for t in node.outputs if not t.is_empty()]
+    known = [size for size in sizes if size is not None]
+    if len(known) == len(sizes):
+        return sum(known)
+    operand = node.inputs[0] if node.inputs else None
+    elements = None if operand is None else _elements(operand)
+    if node.op not in _SHAPED_BY_VALUES or operand is None or elements is None:
+        return None
+    return len(sizes) * max(1, len(operand.shape)) * elements * 8
+
+
+def _nbytes(tensor: gs.Tensor) -> int | None:
+    elements = _elements(tensor)
+    return None if elements is None or tensor.dtype is None else elements * int(np.dtype(tensor.dtype).itemsize)
+
+
+def _elements(tensor: gs.Tensor) -> int | None:
+    if tensor.shape is None or not all(isinstance(d, int) for d in tensor.shape):
+        return None
+    return math.prod(tensor.shape)
+
+
+def _run(model: Model, nodes: list[gs.Node], outputs: list[gs.Tensor]) -> list[np.ndarray]:
+    """Values of `outputs`, computed by the nodes alone."""
     import onnxruntime as ort
 
     part = gs.Graph(nodes, [], outputs, opset=model.graph.opset)
@@ -143,10 +217,5 @@ def _run(model: Model, nodes: list[gs.Node], outputs: list[gs.Tensor], notes: li
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
-    try:
-        session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        return list(session.run(None, feeds))
-    except Exception as error:  # ONNX Runtime's errors share no base class beside Exception
-        names = ", ".join(f"{node.name} ({node.op})" for node in nodes[:3])
-        notes.append(f"constants not folded at {names}: {str(error).splitlines()[0]}")
-        return []
+    session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return list(session.run(None, feeds))

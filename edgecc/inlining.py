@@ -96,8 +96,8 @@ def _make_unique(model: Model, branch: gs.Graph) -> None:
     used = {tensor.name for part in graphs_of(model.graph) for tensor in tensors_of(part)}
     used |= {node.name for part in graphs_of(model.graph) for node in part.nodes}
     for made in _made(branch):
-        if made.name and made.name in used:
-            made.name = model.fresh_name(made.name)
+        if not made.name or made.name in used:
+            made.name = model.fresh_name(made.name or made.op)
         used.add(made.name)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx_graphsurgeon as gs
 
 from edgecc.errors import EdgeccError, Unsupported
 from edgecc.model import Model, Node, Signature
@@ -30,6 +30,7 @@ class Inspection:
         parameters: number of values in constants.
         parameter_bytes: their size.
         macs: multiply-accumulates of convolutions and matrix products; an open dimension counts as 1.
+        uncounted: how many of those have shapes that are open or unknown, so that `macs` is too low.
     """
 
     signature: Signature
@@ -37,6 +38,7 @@ class Inspection:
     parameters: int
     parameter_bytes: int
     macs: int
+    uncounted: int
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,14 @@ class Support:
 
 def inspect_model(model: Model) -> Inspection:
     """Count what is in the model, subgraphs included."""
-    constants = [t for t in model.tensors() if isinstance(t, gs.Constant)]
+    nodes = model.all_nodes()
     return Inspection(
         signature=model.signature,
-        operators=dict(Counter(_qualified(node) for node in model.all_nodes()).most_common()),
+        operators=dict(Counter(_qualified(node) for node in nodes).most_common()),
         parameters=model.parameter_count,
-        parameter_bytes=sum(int(np.prod(t.shape, dtype=np.int64)) * np.dtype(t.dtype).itemsize for t in constants),
-        macs=sum(macs(node) for node in model.all_nodes()),
+        parameter_bytes=sum(math.prod(t.shape) * np.dtype(t.dtype).itemsize for t in model.constants()),
+        macs=sum(macs(node) for node in nodes),
+        uncounted=sum(not _is_static(node) for node in nodes if node.op in _COUNTED),
     )
 
 
@@ -77,6 +80,10 @@ def find_support(model: Model, backend: Backend, target: Target) -> Support:
         return Support(backend.name, tuple(backend.find_unsupported(legal, target)))
     except EdgeccError as error:
         return Support(backend.name, problem=str(error))
+
+
+#: Operators that multiply and accumulate.
+_COUNTED = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
 
 
 def macs(node: Node) -> int:
@@ -95,7 +102,12 @@ def macs(node: Node) -> int:
 def _size(shape: Sequence[int | str] | None) -> int:
     if shape is None:
         return 0
-    return int(np.prod([d if isinstance(d, int) else 1 for d in shape], dtype=np.int64))
+    return math.prod(d if isinstance(d, int) else 1 for d in shape)
+
+
+def _is_static(node: Node) -> bool:
+    shapes = [tensor.shape for tensor in (*node.inputs[:2], node.outputs[0])]
+    return all(shape is not None and all(isinstance(dim, int) for dim in shape) for shape in shapes)
 
 
 def _qualified(node: Node) -> str:

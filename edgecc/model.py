@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,11 @@ def origins(node: Node) -> tuple[str, ...]:
     return tuple(getattr(node, "origins", ())) or ((node.name,) if node.name else ())
 
 
+def display_name(node: Node) -> str:
+    """How reports and errors call a node: by the user's own nodes."""
+    return ", ".join(origins(node)) or str(node.name)
+
+
 def merged_origins(nodes: Iterable[Node]) -> tuple[str, ...]:
     """The origins of several nodes, each once, in order."""
     return tuple(dict.fromkeys(name for node in nodes for name in origins(node)))
@@ -59,12 +65,17 @@ class Model:
         graph: the graphsurgeon graph. Subgraphs of If, Loop and Scan are attributes of their nodes.
         metadata: the source's metadata_props.
         source: the file or format that the model came from, for reports.
+        source_files: every file that was read, the main one first.
+        grown: bytes that constant folding added, which has a limit.
     """
 
     graph: gs.Graph
     metadata: dict[str, str] = field(default_factory=dict)
     source: str = ""
+    source_files: tuple[Path, ...] = ()
     _names: set[str] | None = field(default=None, repr=False, compare=False)
+    _inner: dict[int, Node] | None = field(default=None, repr=False, compare=False)
+    grown: int = field(default=0, repr=False, compare=False)
 
     # ---------------------------------------------------------------------------------------------- reading
 
@@ -102,6 +113,17 @@ class Model:
         """Every tensor of the main graph, once, in order of first use."""
         return list(serialization.tensors_of(self.graph))
 
+    def constants(self) -> list[Constant]:
+        """Every constant of the main graph and its subgraphs, once, in order of first use."""
+        return list(serialization.constants_of(self.graph))
+
+    def is_inner(self, node: Node) -> bool:
+        """Whether the node is in a subgraph of If, Loop or Scan, as it was at the last cleanup or before."""
+        if self._inner is None:
+            parts = (part for part in serialization.graphs_of(self.graph) if part is not self.graph)
+            self._inner = {id(inner): inner for part in parts for inner in part.nodes}
+        return id(node) in self._inner
+
     @staticmethod
     def producer(tensor: Tensor) -> Node | None:
         """The node that writes the tensor; None for inputs and constants."""
@@ -122,9 +144,8 @@ class Model:
 
     @property
     def parameter_count(self) -> int:
-        """Number of values in constants."""
-        constants = (t for t in self.tensors() if isinstance(t, gs.Constant))
-        return sum(int(np.prod(t.shape, dtype=np.int64)) for t in constants)
+        """Number of values in constants, those of subgraphs included."""
+        return sum(math.prod(t.shape) for t in self.constants())
 
     # ---------------------------------------------------------------------------------------------- editing
 
@@ -259,14 +280,14 @@ class Model:
 
     def clone(self) -> Model:
         """A copy that shares the weights' arrays; edits of one graph do not show in the other."""
-        return Model(clone_graph(self.graph), dict(self.metadata), self.source)
+        return Model(clone_graph(self.graph), dict(self.metadata), self.source, self.source_files, grown=self.grown)
 
     def cleanup(self) -> list[str]:
         """Fold constants, drop what nothing uses, sort, infer shapes; returns notes about what could not be folded."""
         from edgecc.cleanup import clean
 
         notes = clean(self)
-        self._names = None
+        self._names = self._inner = None
         return notes
 
     def infer_shapes(self) -> None:
@@ -343,10 +364,9 @@ class Model:
     def digest(self) -> str:
         """SHA-256 over structure and weights, to tell whether two models are the same."""
         digest = hashlib.sha256(self.to_proto(detach=True).SerializeToString(deterministic=True))
-        for part in serialization.graphs_of(self.graph):
-            for tensor in serialization.tensors_of(part):
-                if isinstance(tensor, gs.Constant) and tensor.values.dtype != object:
-                    digest.update(np.ascontiguousarray(tensor.values).tobytes())
+        for tensor in self.constants():
+            if tensor.values.dtype != object:
+                digest.update(np.ascontiguousarray(tensor.values).tobytes())
         return digest.hexdigest()
 
 

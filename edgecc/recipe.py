@@ -49,7 +49,7 @@ class Recipe(BaseModel):
         return (*self.passes, *(QUANTIZE_PASSES[self.quantize] if self.quantize else ()))
 
     def to_toml(self) -> str:
-        """The recipe as a TOML file that builds an equal recipe."""
+        """The recipe as TOML; read from a file, its paths are relative to that file's folder."""
         lines, tables = [], []
         for key, value in self.model_dump(mode="json", exclude_defaults=True).items():
             if isinstance(value, dict):

@@ -20,6 +20,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
+from edgecc import __version__
 from edgecc.opset import INTERNAL_IR_VERSION, INTERNAL_OPSET
 
 #: Initializers up to this many bytes stay in a detached proto: shape inference and adapters read their values.
@@ -38,6 +39,15 @@ def tensors_of(graph: gs.Graph) -> Iterator[gs.Tensor]:
             continue
         seen.add(id(tensor))
         yield tensor
+
+
+def constants_of(graph: gs.Graph) -> Iterator[gs.Constant]:
+    """Each constant of the graph and its subgraphs, once; those that only a subgraph reads too."""
+    seen: set[int] = set()
+    for tensor in (tensor for part in graphs_of(graph) for tensor in tensors_of(part)):
+        if isinstance(tensor, gs.Constant) and id(tensor) not in seen:
+            seen.add(id(tensor))
+            yield tensor
 
 
 def _touched(graph: gs.Graph) -> Iterator[gs.Tensor]:
@@ -66,7 +76,7 @@ def graph_to_proto(graph: gs.Graph, metadata: Mapping[str, str], *, detach: bool
     proto = onnx.ModelProto(
         ir_version=INTERNAL_IR_VERSION,
         producer_name="edgecc",
-        producer_version=graph.producer_version,
+        producer_version=__version__,
         opset_import=_opset_imports(graph),
     )
     writer = _Writer(proto.graph, _shared_constants(graph), detach)

@@ -3,7 +3,8 @@
 Exporters compute the target of a Reshape from the Shape of a tensor. One open dimension makes all of that arithmetic
 depend on the input, and with it every shape behind it. Here each element of such a small integer tensor is a number, a
 product of open dimensions, or unknown: elements do not wait for their neighbours. Integers that turn out to be known
-become constants; the target of a Reshape gets 0 ("as the input has it") or -1 for the one that is not.
+become constants; the target of a Reshape gets 0 ("as the input has it") or -1 for the one that is not; a Resize is told
+only the sizes that change.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def fold_shape_arithmetic(model: Model) -> bool:
     values: dict[int, np.ndarray] = {}
     changed = False
     for node in model.nodes():
-        changed |= _resolve_target(node, values, model)
+        changed |= _resolve_target(node, values, model) or _resolve_sizes(node, values, model)
         value = _value(node, values)
         if value is None or value.size > _MOST_ELEMENTS:
             continue
@@ -74,6 +75,25 @@ def _constant_target(node: Node, target: list[Element]) -> list[int] | None:
         result.append(0 if copied else wanted if isinstance(wanted, int) else -1)
     # An element that is not known could be the -1 itself, which one more would contradict.
     return result if result.count(-1) <= 1 else None
+
+
+def _resolve_sizes(node: Node, values: dict[int, np.ndarray], model: Model) -> bool:
+    """Give a Resize constant sizes for the axes that it changes."""
+    sizes = values.get(id(node.inputs[3])) if node.op == "Resize" and len(node.inputs) > 3 else None
+    shape = node.inputs[0].shape
+    if sizes is None or shape is None or len(sizes) != len(shape) or "axes" in node.attrs:
+        return False
+    if node.attrs.get("coordinate_transformation_mode") == "tf_crop_and_resize":
+        return False
+    if node.attrs.get("keep_aspect_ratio_policy", "stretch") != "stretch":
+        return False
+    axes = [axis for axis, wanted in enumerate(sizes) if _dimension(shape[axis]) != wanted]
+    known = _ints(sizes[axes])
+    if not axes or known is None or len(axes) == len(shape):
+        return False
+    node.attrs["axes"] = axes
+    model.set_input(node, 3, model.constant(f"{node.outputs[0].name}_sizes", np.array(known, np.int64)))
+    return True
 
 
 # ------------------------------------------------------------------------------------------------------- evaluation

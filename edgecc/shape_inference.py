@@ -8,10 +8,14 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from edgecc.deserialization import numpy_type
+from edgecc.loop_shapes import infer_loops, type_states
 from edgecc.serialization import subgraphs_of
 
 if TYPE_CHECKING:
     from edgecc.model import Model
+
+#: Operators of which onnx infers nothing.
+_LIKE_INPUT = frozenset({"GroupNormalization", "MeanVarianceNormalization"})
 
 
 def infer(model: Model) -> None:
@@ -19,8 +23,36 @@ def infer(model: Model) -> None:
 
     They are derived afresh from the inputs; what onnx cannot infer (operators it does not know) keeps what it has.
     """
+    _infer(model)
+    infer_loops(model, _infer)
+
+
+def _infer(model: Model) -> None:
     inferred = onnx.shape_inference.infer_shapes(model.to_proto(detach=True), data_prop=True)
+    while _type_like_inputs(inferred.graph):
+        inferred = onnx.shape_inference.infer_shapes(inferred, data_prop=True)
     _apply(model.graph, inferred.graph)
+
+
+def _type_like_inputs(graph: onnx.GraphProto) -> bool:
+    """Give results that onnx leaves out the type of the first input, where that is known; whether there were any."""
+    infos = {info.name: info for info in (*graph.input, *graph.value_info, *graph.output)}
+    changed = False
+    for node in graph.node:
+        if node.op_type not in _LIKE_INPUT or node.domain not in ("", "ai.onnx"):
+            continue
+        source, result = infos.get(node.input[0]), infos.get(node.output[0])
+        if source is None or not _has_shape(source) or (result is not None and _has_shape(result)):
+            continue
+        if result is None:
+            result = graph.value_info.add(name=node.output[0])
+        result.type.CopyFrom(source.type)
+        changed = True
+    return type_states(graph, infos) or changed
+
+
+def _has_shape(info: onnx.ValueInfoProto) -> bool:
+    return bool(info.type.HasField("tensor_type") and info.type.tensor_type.HasField("shape"))
 
 
 def _apply(graph: gs.Graph, inferred: onnx.GraphProto) -> None:

@@ -93,3 +93,40 @@ def test_open_dimensions() -> None:
     assert [t.name for t in open_dimensions(model)] == ["x"]
     model.inputs[1].shape = None
     assert [t.name for t in open_dimensions(model)] == ["x", "z"]
+
+
+_LOOP = """g (int64 n, float[2,3] x) => (float[a,b] y) { t = Loop(n, , x)<
+    body = b (int64 i, bool go, float v) => (bool keep, float w) { keep = Identity(go) %s }> y = Relu(t) }"""
+
+
+def _undeclared(step: str) -> Model:
+    """A loop whose body does not tell the shape of its state, as exporters write them."""
+    model = Model.from_text(_LOOP % step)
+    body = model.nodes("Loop")[0].attrs["body"]
+    for tensor in (body.inputs[2], body.outputs[1], *(t for node in body.nodes for t in node.outputs)):
+        tensor.shape = None
+    model.nodes("Loop")[0].outputs[0].shape = None
+    model.infer_shapes()
+    return model
+
+
+def test_the_state_of_a_loop_has_the_shape_of_its_start() -> None:
+    model = _undeclared("w = Mul(v, x)")
+    assert shapes(model)["t"] == [2, 3]
+    assert model.nodes("Loop")[0].attrs["body"].inputs[2].shape == [2, 3]
+
+
+def test_a_state_that_grows_has_no_shape() -> None:
+    model = _undeclared("u = Neg(v) w = Concat<axis=0>(u, x)")
+    body = model.nodes("Loop")[0].attrs["body"]
+    assert body.inputs[2].shape is None
+    assert body.nodes[1].outputs[0].shape is None
+
+
+def test_operators_that_onnx_leaves_out() -> None:
+    model = parse(
+        "(float[N,4,3] x, float[4] s) => (y) { a = GroupNormalization<num_groups = 2>(x, s, s)"
+        " b = MeanVarianceNormalization<axes = [0]>(a) y = GroupNormalization<num_groups = 2>(b, s, s) }"
+    )
+    model.infer_shapes()
+    assert [t.shape for node in model.nodes() for t in node.outputs] == [["N", 4, 3]] * 3

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgecc.cli.options import json_option, parse_shapes, shape_option
-from edgecc.cli.output import format_bytes, log, print_json, print_table
+from edgecc.cli.output import format_bytes, log, print_json, print_table, status
 from edgecc.recipe import QUANTIZE_PASSES, make_recipe, read_recipe
 
 if TYPE_CHECKING:
@@ -73,7 +73,9 @@ def command(
         return
     from edgecc.compiler import run_recipe
 
-    print_result(run_recipe(recipe), as_json=as_json)
+    with status() as progress:
+        result = run_recipe(recipe, progress=progress)
+    print_result(result, as_json=as_json)
 
 
 def print_result(result: CompileResult, *, as_json: bool) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from edgecc.cli.options import json_option, parse_shapes, shape_option
+from edgecc.cli.output import status
 
 
 @click.command("convert")
@@ -24,4 +25,6 @@ def command(source: str, out: str, target: str | None, shapes: tuple[str, ...], 
 
     chosen = target or target_for_output(Path(out))
     recipe = make_recipe({"source": source, "target": chosen, "output": out, "shapes": parse_shapes(shapes)})
-    print_result(run_recipe(recipe), as_json=as_json)
+    with status() as progress:
+        result = run_recipe(recipe, progress=progress)
+    print_result(result, as_json=as_json)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgecc.cli.options import json_option, parse_shapes, shape_option
-from edgecc.cli.output import format_bytes, print_json, print_table
+from edgecc.cli.output import format_bytes, print_json, print_table, status
 
 if TYPE_CHECKING:
     from edgecc.inspection import Inspection, Support
@@ -31,9 +31,14 @@ def command(source: str, target: str | None, nodes: bool, shapes: tuple[str, ...
 
     registry = default_registry()
     chosen = [resolve_target(spec, registry) for spec in ([target] if target else sorted(registry.backends))]
-    model = load_model(Path(source), registry, parse_shapes(shapes))
-    facts = inspect_model(model)
-    support = [find_support(model, backend, value) for backend, value in chosen]
+    with status() as progress:
+        progress(f"reading {source}")
+        model = load_model(Path(source), registry, parse_shapes(shapes))
+        facts = inspect_model(model)
+        support = []
+        for backend, value in chosen:
+            progress(f"asking {backend.name}")
+            support.append(find_support(model, backend, value))
     if as_json:
         listed = {"nodes": [dict(zip(_NODE_COLUMNS, row, strict=True)) for row in _node_rows(model)]} if nodes else {}
         print_json({**asdict(facts), "targets": [asdict(s) for s in support], **listed})

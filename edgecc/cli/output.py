@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +108,26 @@ def progress_bar(description: str) -> Iterator[ProgressBar]:
         yield bar
     finally:
         bar.close()
+
+
+@contextmanager
+def status() -> Iterator[Callable[[str], None]]:
+    """A function that shows what is being done: a line on stderr, on a terminal, once the work has lasted a second."""
+    if not sys.stderr.isatty():
+        yield lambda text: None
+        return
+    from rich.console import Console
+    from rich.status import Status
+
+    line = Status("", console=Console(stderr=True))
+    timer = threading.Timer(_PATIENCE_SECONDS, line.start)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield lambda text: line.update(text)
+    finally:
+        timer.cancel()
+        line.stop()
 
 
 def log(text: str) -> None:

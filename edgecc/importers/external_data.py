@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +17,15 @@ _WHOLE = "copy the model together with all files that belong to it"
 
 @dataclass(frozen=True)
 class Folder:
-    """The folder that external data of one model may lie in; None if the model has none."""
+    """The folder that external data of one model may lie in.
+
+    Attributes:
+        path: the folder; None if the model has none.
+        files: what was read from it.
+    """
 
     path: Path | None
+    files: set[Path] = field(default_factory=set, compare=False)
 
     def read(self, tensor: onnx.TensorProto) -> np.ndarray:
         """The values of a tensor whose data is in a file.
@@ -48,6 +54,7 @@ class Folder:
                 why=f"it ends {length - available} bytes before the tensor does",
                 hint=_WHOLE,
             )
+        self.files.add(file)
         return _read(file, offset or 0, length, tensor)
 
     def _file(self, location: str, where: str) -> Path:

@@ -44,6 +44,7 @@ class OnnxImporter(Importer):
     def load(self, path: Path, shapes: Mapping[str, Sequence[int]]) -> Model:
         model = self.from_proto(read_proto(path), path.parent, shapes)
         model.source = str(path)
+        model.source_files = (path, *model.source_files)
         return model
 
     def from_proto(
@@ -66,8 +67,9 @@ class OnnxImporter(Importer):
         from edgecc.model import Model
 
         _check_versions(proto)
+        folder = external_data.Folder(base_dir)
         try:
-            light, weights = detaching.detach(proto, external_data.Folder(base_dir))
+            light, weights = detaching.detach(proto, folder)
         except UnicodeDecodeError as error:
             raise InvalidModelError("the model is damaged: a text in it is not UTF-8", why=str(error)) from error
         del proto  # load() holds no other reference: the file's copy of the weights is freed here
@@ -82,6 +84,7 @@ class OnnxImporter(Importer):
         model.cleanup()
         static_shapes.restore(model, declared)
         _verify(model)
+        model.source_files = tuple(sorted(folder.files))
         return model
 
 

@@ -184,7 +184,11 @@ def _upgrade(graph: onnx.GraphProto, opset: int, facts: Facts) -> None:
         for version in steps:
             _run(table[version], site)
         result += site.nodes()
-    copies = onnx.GraphProto(node=result).node
+    _set_nodes(graph, result)
+
+
+def _set_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
+    copies = onnx.GraphProto(node=nodes).node  # some of them are in the graph, and would go with it
     del graph.node[:]
     graph.node.extend(copies)
 
@@ -214,9 +218,7 @@ def _bring_down(proto: onnx.ModelProto, opset: int) -> None:
             result += nodes
             if not nodes:
                 lost.append(node)
-        copies = onnx.GraphProto(node=result).node
-        del graph.node[:]
-        graph.node.extend(copies)
+        _set_nodes(graph, result)
     if lost:
         raise _too_new(opset, lost)
 
@@ -254,6 +256,7 @@ def expand(
         return None
     body = _convert(body)
     _settle_types(body)
+    _squeeze_ranges(body)
     return put_in_place(body.graph, node, fresh)
 
 
@@ -265,6 +268,20 @@ def _settle_types(body: onnx.ModelProto) -> None:
         if dtype and not node.attribute:
             node.op_type, node.input[:] = "Cast", node.input[:1]
             node.attribute.append(onnx.helper.make_attribute("to", dtype))
+
+
+def _squeeze_ranges(body: onnx.ModelProto) -> None:
+    """The body of AffineGrid gives Range tensors of one element where scalars are due."""
+    facts = Facts(body)
+    for graph in reversed([g for g in every_graph(body.graph) if any(node.op_type == "Range" for node in g.node)]):
+        result: list[onnx.NodeProto] = []
+        for node in graph.node:
+            site = Site(node, facts)
+            for index, name in enumerate(node.input):
+                if node.op_type == "Range" and facts.shape(name) != ():
+                    site.set_input(index, site.before("Squeeze", [name]))
+            result += site.nodes()
+        _set_nodes(graph, result)
 
 
 def _too_new(opset: int, nodes: list[onnx.NodeProto]) -> InvalidModelError:

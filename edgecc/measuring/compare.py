@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from edgecc.data.feeds import Batch, load_feeds, random_feeds
 from edgecc.errors import DataError, InvalidModelError, OptionError, RequestError, RunnerError, UnavailableError
 from edgecc.measuring.correspondence import Boundary
 from edgecc.measuring.metrics import AccuracyMeter, Fidelity, FidelityMeter, class_scores
+from edgecc.provenance import sha256_of, source_files
 from edgecc.running.runner import TIMEOUT, Runner, runners_for
 from edgecc.signature import Signature, TensorSpec
 
@@ -243,29 +243,33 @@ def _source_runner(
 def recorded_source(artifacts: Sequence[Path], notes: list[str]) -> Path:
     """The source that the reports beside the artifacts name; a note is added if it has changed since.
 
+    It lies where it lay seen from the artifact, or where it was when the artifact was compiled.
+
     Raises:
         RequestError: no report names one that is still there.
     """
-    gone = ""
+    reason = ""
     for artifact in artifacts:
         if not artifact.exists():
             raise RequestError(f"{artifact} does not exist", hint="check the path")
         report = Artifact.open(artifact).report
+        if report.get("model_sha256"):
+            reason = f"{artifact.name} was compiled from a model in memory"
+            continue
         name = report.get("recipe", {}).get("source", "")
         if not name:
             continue
-        for path in (Path(name), artifact.parent / name):
-            if path.is_file():
-                if report.get("source_sha256") not in (None, "", _sha256(path)):
-                    notes.append(f"{path} has changed since {artifact.name} was compiled from it")
-                return path
-        gone = f"{artifact.name} was compiled from {name}, which is not there"
-    raise InvalidModelError("the source to compare with is not known", why=gone, hint="name it: --source MODEL.onnx")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        moved = source_files(report, artifact)
+        here = [Path(name), *(file.resolve() for file in moved[1:])]
+        found = [files for files in (moved, here) if files and all(file.is_file() for file in files)]
+        unchanged = [files for files in found if sha256_of(files) == report.get("source_sha256")]
+        if unchanged:
+            return unchanged[0][0]
+        if found:
+            notes.append(f"{found[0][0]} has changed since {artifact.name} was compiled from it")
+            return found[0][0]
+        reason = f"{artifact.name} was compiled from {name}, which is not there"
+    raise InvalidModelError("the source to compare with is not known", why=reason, hint="name it: --source MODEL.onnx")
 
 
 def _comparison(track: _Track, notes: Sequence[str]) -> Comparison:

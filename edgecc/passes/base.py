@@ -61,16 +61,20 @@ class PassContext:
     rng: np.random.Generator
     skips: list[Skip] = field(default_factory=list)
     _pass_name: str = ""
+    _reported: set[Skip] = field(default_factory=set)
 
     def skip(self, node: Node, reason: str) -> None:
         """Report a node that the pass could have changed and did not."""
-        entry = Skip(self._pass_name, node.name, node.op, reason)
-        if entry not in self.skips[-64:]:
+        from edgecc.model import display_name
+
+        entry = Skip(self._pass_name, display_name(node), node.op, reason)
+        if entry not in self._reported:
+            self._reported.add(entry)
             self.skips.append(entry)
 
     def within(self, name: str) -> PassContext:
         """The same context, speaking for the pass of that name."""
-        return PassContext(self.target, self.rng, self.skips, name)
+        return PassContext(self.target, self.rng, self.skips, name, self._reported)
 
 
 class Pass(BaseModel, ABC):

@@ -35,7 +35,7 @@ class ExpandQOperators(NodePass):
     name = "expand-qoperators"
     loss = Loss.ROUNDING
     # What folds or fuses float operators finds them only now.
-    before = ("eliminate-identity", "fold-batchnorm", "fuse-pad")
+    before = ("eliminate-identity", "fold-batchnorm", "fuse-pad", "convert-float16")
 
     def candidates(self, model: Model) -> list[Node]:
         return model.nodes(ignore=self.ignore)

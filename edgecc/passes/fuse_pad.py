@@ -62,10 +62,9 @@ def fusable(node: Node, model: Model) -> str | None:
     padded = node.outputs[0]
     if model.is_output(padded):
         return f"its output {padded.name!r} is an output of the model"
-    main_graph = {id(reader) for reader in model.nodes()}
     for reader in model.consumers(padded):
         reason = _refuses(reader, node, value, pads, model)
-        if id(reader) not in main_graph:
+        if model.is_inner(reader):
             reason = "is in a subgraph"
         if reason is not None:
             return f"its reader {reader.name} ({reader.op}) {reason}"

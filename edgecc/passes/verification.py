@@ -143,11 +143,9 @@ def run(model: Model, feeds: Mapping[str, np.ndarray], outputs: list[str] | None
 
 def _detached(model: Model, inputs: set[str]) -> dict[str, np.ndarray]:
     from edgecc.model import value_of
-    from edgecc.serialization import graphs_of, tensors_of
 
     # Constants that only a subgraph reads are inputs of the detached main graph too.
-    tensors = (tensor for part in graphs_of(model.graph) for tensor in tensors_of(part))
-    found = ((tensor.name, value_of(tensor)) for tensor in tensors if tensor.name in inputs)
+    found = ((tensor.name, value_of(tensor)) for tensor in model.constants() if tensor.name in inputs)
     return {name: values for name, values in found if values is not None}
 
 

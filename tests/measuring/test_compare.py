@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import sys
@@ -150,13 +151,57 @@ def test_source_that_onnx_runtime_does_not_run(make_runner: MakeRunner) -> None:
         compare([make_runner()], "model.h5")
 
 
-def test_recorded_source(make_runner: MakeRunner, tmp_path: Path) -> None:
+def sha256(*contents: bytes) -> str:
+    digests = [hashlib.sha256(content).hexdigest() for content in contents]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def test_the_source_has_changed(make_runner: MakeRunner, tmp_path: Path) -> None:
     runner = make_runner()
     (tmp_path / "m.onnx").write_bytes(b"changed")
-    report(runner, recipe={"source": "m.onnx"}, source_sha256="0" * 64)
+    report(runner, recipe={"source": "m.onnx"}, source_files=["m.onnx"], source_sha256=sha256(b"first"))
     notes: list[str] = []
     assert recorded_source([runner.artifact], notes) == tmp_path / "m.onnx"
     assert notes == [f"{tmp_path / 'm.onnx'} has changed since model.fake was compiled from it"]
+
+
+def test_weights_beside_the_source_have_changed(make_runner: MakeRunner, tmp_path: Path) -> None:
+    runner = make_runner()
+    (tmp_path / "m.onnx").write_bytes(b"graph")
+    (tmp_path / "m.data").write_bytes(b"weights")
+    files = {"source_files": ["m.onnx", "m.data"], "source_sha256": sha256(b"graph", b"weights")}
+    report(runner, recipe={"source": "m.onnx"}, **files)
+    notes: list[str] = []
+    assert recorded_source([runner.artifact], notes) == tmp_path / "m.onnx"
+    assert notes == []
+    (tmp_path / "m.data").write_bytes(b"others")
+    recorded_source([runner.artifact], notes)
+    assert notes == [f"{tmp_path / 'm.onnx'} has changed since model.fake was compiled from it"]
+
+
+def test_the_source_where_it_was_compiled_and_not_a_stranger_of_its_name(
+    make_runner: MakeRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The artifact was moved away; beside it lies another file called as the source."""
+    runner = make_runner()
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "m.onnx").write_bytes(b"model")
+    (tmp_path / "m.onnx").write_bytes(b"stranger")
+    monkeypatch.chdir(tmp_path / "work")
+    report(runner, recipe={"source": "m.onnx"}, source_files=["m.onnx"], source_sha256=sha256(b"model"))
+    notes: list[str] = []
+    assert recorded_source([runner.artifact], notes).resolve() == tmp_path / "work" / "m.onnx"
+    assert notes == []
+
+
+def test_a_model_in_memory_has_no_source(make_runner: MakeRunner, tmp_path: Path) -> None:
+    runner = make_runner()
+    (tmp_path / "g.onnx").write_bytes(b"stranger")
+    report(runner, recipe={"source": "g.onnx"}, source_files=[], source_sha256="", model_sha256="0" * 64)
+    with pytest.raises(InvalidModelError, match="the source to compare with is not known") as caught:
+        recorded_source([runner.artifact], [])
+    assert caught.value.why == "model.fake was compiled from a model in memory"
+    assert caught.value.hint == "name it: --source MODEL.onnx"
 
 
 def test_result_as_json(make_runner: MakeRunner) -> None:

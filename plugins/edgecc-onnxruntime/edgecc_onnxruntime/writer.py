@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-import onnx_graphsurgeon as gs
 
 from edgecc.errors import OptionError
 from edgecc.opset import INTERNAL_IR_VERSION
-from edgecc.serialization import graphs_of, tensors_of
 from edgecc_onnxruntime.opset_label import drop_newer_attributes, oldest_opset
 from edgecc_onnxruntime.ort_file import UnknownLayoutError, canonical
 
@@ -37,8 +35,8 @@ def opset_for(model: Model, target: OnnxRuntimeTarget) -> int:
 
 
 def weight_bytes(model: Model) -> int:
-    """Bytes of all constants of the main graph."""
-    return sum(t._values.nbytes for t in model.tensors() if isinstance(t, gs.Constant) and hasattr(t._values, "nbytes"))
+    """Bytes of all constants."""
+    return sum(int(tensor.values.nbytes) for tensor in model.constants())
 
 
 def labelled(model: Model, opset: int, *, detach: bool = False) -> onnx.ModelProto:
@@ -113,9 +111,7 @@ def _apart(model: Model, opset: int) -> dict[str, Buffer]:
     proto = labelled(model, opset, detach=True)
     own = {tensor.name for tensor in model.inputs}
     detached = [info for info in proto.graph.input if info.name not in own]
-    weights = {
-        t.name: t.values for part in graphs_of(model.graph) for t in tensors_of(part) if isinstance(t, gs.Constant)
-    }
+    weights = {tensor.name: tensor.values for tensor in model.constants()}
     contents = [_stored(weights[info.name]) for info in detached]
     data = np.zeros(sum(_padded(raw.nbytes) for raw in contents), np.uint8)
     offset = 0

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 
-from edgecc.serialization import graphs_of, tensors_of
-
 if TYPE_CHECKING:
     from edgecc.model import Model
 
@@ -49,7 +47,7 @@ class TypedOnnx:
         proto.graph.input.extend(kept)
         weights: dict[str, np.ndarray] = {}
         # Constants that only a subgraph reads are detached from the main graph too.
-        for tensor in (tensor for part in graphs_of(model.graph) for tensor in tensors_of(part)):
+        for tensor in model.constants():
             if tensor.name not in detached or tensor.name in weights:
                 continue
             values = np.ascontiguousarray(tensor.values)

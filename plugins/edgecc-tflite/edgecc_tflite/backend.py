@@ -32,9 +32,11 @@ class TFLiteBackend(Backend):
         from edgecc.passes.expand_qoperators import ExpandQOperators
         from edgecc.passes.fold_batchnorm import FoldBatchNorm
         from edgecc.passes.fuse_pad import FusePad
+        from edgecc_tflite.compute_float32 import ComputeFloat32
         from edgecc_tflite.expand_for_tflite import ExpandForTFLite
+        from edgecc_tflite.fuse_group_normalization import FuseGroupNormalization
 
-        return (ExpandQOperators(), ExpandForTFLite(), EliminateIdentity(), FoldBatchNorm(), FusePad())
+        return (ExpandQOperators(), ExpandForTFLite(), EliminateIdentity(), FoldBatchNorm(), FusePad(), ComputeFloat32())
 
     def find_unsupported(self, model: Model, target: Target) -> list[Unsupported]:
         from edgecc_tflite.lower import find_unsupported
@@ -44,10 +46,12 @@ class TFLiteBackend(Backend):
     def compile(self, model: Model, target: Target) -> Compiled:
         from edgecc_tflite import layout, verify, writer
         from edgecc_tflite.lower import lower
+        from edgecc_tflite.quantization import store_weights, stored_by_origin
 
         options = cast(TFLiteTarget, target)
         graph = lower(model, rules())
         layout.solve(graph, io_layout=options.io_layout)
+        store_weights(graph, stored_by_origin(model), options.weights)
         violations = verify.verify(graph)
         if violations:
             raise VerificationError(

@@ -26,7 +26,7 @@ class ExpandForTFLite(NodePass):
 
     name = "expand-for-tflite"
     loss = Loss.ROUNDING
-    before = ("eliminate-identity", "fold-batchnorm", "fuse-pad")
+    before = ("eliminate-identity", "fold-batchnorm", "fuse-pad", "convert-float16")
 
     def run(self, model: Model, ctx: PassContext) -> bool:
         changed = False

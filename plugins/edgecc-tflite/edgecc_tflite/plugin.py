@@ -20,6 +20,7 @@ def edgecc_backends() -> list[type[Backend]]:
 
 @hookimpl
 def edgecc_passes() -> list[type[Pass]]:
+    from edgecc_tflite.compute_float32 import ComputeFloat32
     from edgecc_tflite.expand_for_tflite import ExpandForTFLite
 
-    return [ExpandForTFLite]
+    return [ComputeFloat32, ExpandForTFLite]

@@ -18,6 +18,10 @@ class TFLiteTarget(Target):
     io_layout: Literal["keep", "nhwc"] = Field(
         default="keep", description="layout of rank-4 inputs and outputs: as in the source, or channels-last"
     )
+    weights: Literal["keep", "float16", "int8"] = Field(
+        default="keep",
+        description="store large float32 weights in float16, or in int8 with inputs quantized at run time",
+    )
 
 
 class TFLiteRuntime(RuntimeOptions):

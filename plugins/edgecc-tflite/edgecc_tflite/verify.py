@@ -35,4 +35,8 @@ RULES: tuple[Callable[[Graph], Iterator[Violation]], ...] = (
 
 def verify(graph: Graph) -> list[Violation]:
     """Every place where the graph breaks a rule; empty for a graph that may be written."""
-    return [violation for part in graph.nested() for rule in RULES for violation in rule(part)]
+    inner = [part for part in graph.nested() if part is not graph]
+    # Only the model's own inputs and outputs are known by their names.
+    inner_rules = [rule for rule in RULES if rule is not structure.signature_names]
+    found = [violation for rule in RULES for violation in rule(graph)]
+    return found + [violation for part in inner for rule in inner_rules for violation in rule(part)]

@@ -14,7 +14,7 @@ from edgecc_tflite.testing import Case, assert_close, check, lowered, parse, run
 
 _FUNCTIONS = ("Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Acosh", "Atanh")
 _HARD = np.array([0.0, 1e-30, 1e-6, -1e-4, 0.3, -0.7, 0.9999, 1.0, -1.0], np.float32)
-_LARGE = np.array([1.0, 1.0001, 2.0, 40.0, 1e6, 1e9, 1e25, 3e38, np.inf], np.float32)
+_LARGE = np.array([1.0, 1.0001, 2.0, 40.0, 1e6, 1e9, 1e25, 1e38, np.inf], np.float32)
 
 CASES = [
     *[Case(op, ("f:2,30",), span=(-0.99, 0.99)) for op in _FUNCTIONS if op != "Acosh"],

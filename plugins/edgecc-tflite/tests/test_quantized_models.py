@@ -98,7 +98,7 @@ def shuffle() -> Model:
         net._channels[right] = net._channels[left] = 8
         right = net.conv(net.depthwise(net.conv(right, 8, act="Relu")), 8, act="Relu")
         x = net.shuffle(net.concat(left, right), 2, 16, 16)
-    return net.model(net.head(x))
+    return net.model(net.head(net.conv(x, 24, act="Relu")))
 
 
 def branches() -> Model:
@@ -280,7 +280,7 @@ def random_feeds(model: Model) -> Feeds:
             "DEQUANTIZE ADD",
         ),
         ("int8[2,8] x", "int64[2] y", "a = DequantizeLinear(x, s, k) y = ArgMax<axis=1, keepdims=0>(a)", "ARG_MAX"),
-        ("float[2,8] x, float v", "uint8[2,8] y", "w = Abs(v) y = QuantizeLinear(x, w, z)", "DIV ROUND"),
+        ("float[2,8] x, float v", "uint8[2,8] y", "d = Abs(v) y = QuantizeLinear(x, d, z)", "DIV ROUND"),
         ("float[2,8] x", "uint8[2,8] y, float v, uint8 r", "y, v, r = DynamicQuantizeLinear(x)", "REDUCE_MAX ROUND"),
         ("uint8[2,8] x, uint8 v", "int32[2,5] y", "y = MatMulInteger(x, w, v)", "FULLY_CONNECTED CAST"),
         ("uint8[2,8] x", "int32[2,5] y", "y = MatMulInteger(x, w)", "FULLY_CONNECTED CAST"),

@@ -8,6 +8,7 @@ from edgecc_tflite.layout.behaviours import is_rigid
 from edgecc_tflite.layout.channels import solve_channels
 from edgecc_tflite.layout.cleanup import cancel_quantizes, drop_unused, merge_reshapes, unflatten
 from edgecc_tflite.layout.problem import SINK, SOURCE, Cut, Problem, Proposal, cost_of
+from edgecc_tflite.layout.refinement import refine
 
 KEEP, NHWC = "keep", "nhwc"
 #: How many operators an order that starts at one transpose reaches.
@@ -30,6 +31,9 @@ def solve(graph: Graph, io_layout: str = KEEP) -> Graph:
         merge_reshapes(graph)
         cancel_quantizes(graph)
         return graph
+    merge_reshapes(graph)
+    refine(graph)
+    merge_reshapes(graph)
     unflatten(graph)
     problem = Problem.of(graph)
     # Channels-last spreads from the convolutions, and where it costs the same up to the model's inputs and outputs.
@@ -58,18 +62,18 @@ def _improve_around_copies(problem: Problem, ends_follow: bool) -> None:
     """Where a tensor is still read in another order than it is written in, spread either order from there alone.
 
     What separates a transpose from the model's ends, such as a RESHAPE that it cannot pass, hides it from the moves
-    that start there. The walk is short: an order that finds no partner nearby costs the same wherever it is changed.
+    that start there. Small tensors come first: what a large one lies in then fits them already. The walk is short: an
+    order that finds no partner nearby costs the same wherever it is changed.
     """
-    for tensor in list(problem.producer):
+    for tensor in sorted(filter(problem.is_copied, problem.producer), key=lambda t: t.nbytes):
         writer, readers = problem.producer[tensor], problem.readers.get(tensor, [])
         for seed, number in (writer, *readers):
             if not problem.is_copied(tensor):
                 break
             if problem.order_at(seed, number) == problem.order_at(*writer) and seed is not writer[0]:
                 continue
-            proposal = Proposal.spreading(
-                problem, [seed], ends_follow, only=lambda t, wanted=tensor: t is wanted, most_operators=NEARBY
-            )
+            only = frozenset({tensor}).__contains__
+            proposal = Proposal.spreading(problem, [seed], ends_follow, only=only, most_operators=NEARBY)
             _improve(problem, proposal, eager=False)
 
 

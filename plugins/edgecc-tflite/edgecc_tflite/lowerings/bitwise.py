@@ -72,9 +72,7 @@ def _shiftable(node: NodeView) -> str | None:
     return f"{kind} shifted to the {'right' if right else 'left'}; TFLite shifts up to 32 bits to the right"
 
 
-def _rule(
-    op: str, lower: Callable[[Lowering], None], emits: str, constraint: Constraint = _TYPED
-) -> LoweringRule:
+def _rule(op: str, lower: Callable[[Lowering], None], emits: str, constraint: Constraint = _TYPED) -> LoweringRule:
     return detoured(LoweringRule(op, lower, tuple(emits.split()), (constraint,), since=11), _BITS)
 
 

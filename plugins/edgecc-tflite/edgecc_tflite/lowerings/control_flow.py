@@ -144,8 +144,8 @@ def _loop(c: Lowering) -> None:
     if c.node.has(1):
         loop.start_condition(c.x(1))
     number, condition, *variables = loop.source.inputs
-    loop.define(number, loop.inside.cast(loop.inside.reshape(loop.step, ()), np.int64))
-    loop.define(condition, loop.inside.reshape(loop.go, ()))
+    loop.define(number, loop.inside.cast(loop.inside.reshape(loop.step, shape_of(number) or ()), np.int64))
+    loop.define(condition, loop.inside.reshape(loop.go, shape_of(condition) or ()))
     for index, variable in enumerate(variables):
         loop.state(variable, c.x(2 + index))
     count = len(variables)

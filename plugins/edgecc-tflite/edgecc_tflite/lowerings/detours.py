@@ -104,6 +104,8 @@ MOVED = {
     "uint64": by_bits("int64"),
     "float64": by_bits("int64"),
 }
+#: The same for kernels that have neither bool nor float16.
+MOVED_AS_INTS = MOVED | {"bool": by_bits("int8"), "float16": by_bits("int16")}
 
 
 def detoured(rule: LoweringRule, detours: Mapping[str, Detour]) -> LoweringRule:

@@ -48,7 +48,10 @@ def _einsum(c: Lowering) -> None:
             c, _summed(c, x, labels, wanted | set(other)), _summed(c, y, other, wanted | set(labels)), wanted
         )
     x, labels = _summed(c, x, labels, set(result))
-    c.transpose(x, [labels.index(label) for label in result], c.out())
+    if result:
+        c.transpose(x, [labels.index(label) for label in result], c.out())
+    else:
+        c.reshape(x, (), c.out())
 
 
 def _diagonal(c: Lowering, x: Tensor, labels: Labels) -> tuple[Tensor, Labels]:

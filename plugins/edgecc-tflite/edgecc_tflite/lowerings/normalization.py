@@ -103,10 +103,28 @@ def _instance(c: Lowering) -> None:
 
 
 def _group(c: Lowering) -> None:
+    """Means over a group are means over its channels' means, so that large tensors keep their axes and their layout."""
     x, groups = c.x(), c.node.integer("num_groups", 1)
-    apart = c.reshape(x, (x.shape[0], groups, x.shape[1] // groups, *x.shape[2:]))
-    normal = standardize(c, apart, tuple(range(2, apart.rank)), c.node.number("epsilon", 1e-5))
-    _affine(c, c.reshape(normal, x.shape), _channels(c, c.x(1)), _channels(c, c.x(2)), c.out())
+    channels = x.shape[1]
+    scale = c.reshape(c.x(1), (1, groups, channels // groups))
+    ones = c.constant(np.ones((1, 1, channels // groups), np.float32), "ones")
+    centred = c.binary("SUB", x, _per_group(c, _group_means(c, x, groups), ones, x))
+    variance = _group_means(c, c.unary("SQUARE", centred), groups)
+    factor = _per_group(c, _inverse_root(c, variance, c.node.number("epsilon", 1e-5)), scale, x)
+    _affine(c, c.binary("MUL", centred, factor), None, _per_channel(c, 2), c.out())
+
+
+def _group_means(c: Lowering, x: Tensor, groups: int) -> Tensor:
+    """Means over each group, of shape (batch, groups, 1)."""
+    if x.rank > 2:
+        x = reduce_over(c, "MEAN", x, tuple(range(2, x.rank)))
+    apart = c.reshape(x, (x.shape[0], groups, x.shape[1] // groups))
+    return reduce_over(c, "MEAN", apart, (2,))
+
+
+def _per_group(c: Lowering, values: Tensor, factors: Tensor, x: Tensor) -> Tensor:
+    """One value per group times one factor per channel, to broadcast over x."""
+    return c.reshape(c.binary("MUL", values, factors), (x.shape[0], x.shape[1], *(1,) * (x.rank - 2)))
 
 
 def _layer(c: Lowering) -> None:
@@ -175,11 +193,11 @@ def _known_channels(node: NodeView) -> str | None:
     return None if node.rank() == 4 and node.integer("size", 1) % 2 else static(0, (1,))(node)
 
 
-def _one_open(node: NodeView) -> str | None:
+def _known_channels(node: NodeView) -> str | None:
     shape = node.shape()
-    if shape is None or shape.count(-1) <= 1:
+    if shape is None or shape[1] >= 0:
         return None
-    return f"input {node.input(0).name!r} has more than one {OPEN_DIMENSION}"
+    return f"the channels of input {node.input(0).name!r} are an {OPEN_DIMENSION}"
 
 
 _ANY_RANK = (typed(FLOAT), known_rank())
@@ -195,7 +213,7 @@ RULES = (
         note="Folded into one factor and one addend; training_mode computes the batch's statistics.",
     ),
     LoweringRule("InstanceNormalization", _instance, _MOMENTS, _ANY_RANK),
-    LoweringRule("GroupNormalization", _group, (*_MOMENTS, "RESHAPE"), (*_ANY_RANK, _one_open), since=21),
+    LoweringRule("GroupNormalization", _group, (*_MOMENTS, "RESHAPE"), (*_ANY_RANK, _known_channels), since=21),
     LoweringRule("LayerNormalization", _layer, _MOMENTS, _ANY_RANK),
     LoweringRule("RMSNormalization", _rms, ("SQUARE", "MEAN", "ADD", "RSQRT", "MUL"), _ANY_RANK),
     LoweringRule("LpNormalization", _lp, ("ABS", "SQUARE", "SUM", "SQRT", "MAXIMUM", "DIV"), _ANY_RANK),

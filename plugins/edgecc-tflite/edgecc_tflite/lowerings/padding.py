@@ -10,6 +10,7 @@ from edgecc_tflite.enums import MirrorPadMode
 from edgecc_tflite.ir import Tensor
 from edgecc_tflite.lowerings.base import LoweringRule
 from edgecc_tflite.lowerings.constraints import ANY_TYPE, OPEN_DIMENSION, OPEN_NUMBER, known_rank, one_of, typed
+from edgecc_tflite.lowerings.detours import MOVED, detoured
 from edgecc_tflite.lowerings.shape import sizes_of
 from edgecc_tflite.lowerings.slicing import as_index
 
@@ -171,18 +172,21 @@ def _some_pads(node: NodeView) -> str | None:
 
 
 RULES = (
-    LoweringRule(
-        "Pad",
-        _pad,
-        ("PAD", "PADV2", "MIRROR_PAD", "SLICE", "GATHER", "CONCATENATION", "SCATTER_ND", "RANGE"),
-        (
-            typed(ANY_TYPE),
-            known_rank(),
-            one_of("mode", ("constant", "edge", "reflect", "wrap"), "constant"),
-            _pad_needs_sizes,
-            _some_pads,
+    detoured(
+        LoweringRule(
+            "Pad",
+            _pad,
+            ("PAD", "PADV2", "MIRROR_PAD", "SLICE", "GATHER", "CONCATENATION", "SCATTER_ND", "RANGE"),
+            (
+                typed(ANY_TYPE - {"uint16", "uint32"}),
+                known_rank(),
+                one_of("mode", ("constant", "edge", "reflect", "wrap"), "constant"),
+                _pad_needs_sizes,
+                _some_pads,
+            ),
+            since=2,
+            note="Amounts and axes may be computed at run time.",
         ),
-        since=2,
-        note="Amounts and axes may be computed at run time.",
+        MOVED,
     ),
 )

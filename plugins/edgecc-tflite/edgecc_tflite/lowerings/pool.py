@@ -12,6 +12,7 @@ from edgecc_tflite.enums import Activation, Padding
 from edgecc_tflite.ir import Tensor
 from edgecc_tflite.lowerings.base import LoweringRule
 from edgecc_tflite.lowerings.constraints import FLOAT, known_rank, ranked, static, static_space, typed
+from edgecc_tflite.lowerings.detours import by_value, detoured
 from edgecc_tflite.lowerings.pool_windows import (
     average_with_zeros,
     emit_indices,
@@ -163,12 +164,15 @@ _COMMON = (
 _COMPOSED = ("PAD", "STRIDED_SLICE", "RESHAPE", "TRANSPOSE")
 
 RULES = (
-    LoweringRule(
-        "MaxPool",
-        _max_pool,
-        ("MAX_POOL_2D", "PADV2", "MAXIMUM", "CONCATENATION", "ARG_MAX", "GATHER", "ADD", *_COMPOSED),
-        (*_COMMON, _indices_need_sizes),
-        note="3-D and dilated ones axis by axis; indices from the position of the largest value.",
+    detoured(
+        LoweringRule(
+            "MaxPool",
+            _max_pool,
+            ("MAX_POOL_2D", "PADV2", "MAXIMUM", "CONCATENATION", "ARG_MAX", "GATHER", "ADD", *_COMPOSED),
+            (*_COMMON, _indices_need_sizes),
+            note="3-D and dilated ones axis by axis; indices from the position of the largest value.",
+        ),
+        dict.fromkeys(("int8", "uint8"), by_value("float32")),
     ),
     LoweringRule(
         "AveragePool",

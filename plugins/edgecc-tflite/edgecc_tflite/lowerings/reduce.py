@@ -10,6 +10,7 @@ import numpy as np
 from edgecc_tflite.ir import Tensor
 from edgecc_tflite.lowerings.base import LoweringRule
 from edgecc_tflite.lowerings.constraints import FLOAT, NUMERIC, OPEN_NUMBER, known_rank, typed
+from edgecc_tflite.lowerings.detours import DOUBLE, detoured
 
 if TYPE_CHECKING:
     from edgecc_tflite.lowerings.context import Lowering
@@ -154,11 +155,14 @@ RULES = (
     _rule("ReduceL2", "SUM", before=_square, after=_sqrt, emits="SQUARE SQRT"),
     _rule("ReduceSumSquare", "SUM", before=_square, emits="SQUARE"),
     _rule("ReduceLogSum", "SUM", after=_log, emits="LOG"),
-    LoweringRule(
-        "ReduceLogSumExp",
-        _log_sum_exp,
-        ("REDUCE_MAX", "MINIMUM", "MAXIMUM", "SUB", "EXP", "SUM", "LOG", "ADD"),
-        (typed(FLOAT), known_rank(), _some_axes),
-        takes_empty=True,
+    detoured(
+        LoweringRule(
+            "ReduceLogSumExp",
+            _log_sum_exp,
+            ("REDUCE_MAX", "MINIMUM", "MAXIMUM", "SUB", "EXP", "SUM", "LOG", "ADD"),
+            (typed(FLOAT), known_rank(), _some_axes),
+            takes_empty=True,
+        ),
+        DOUBLE,
     ),
 )

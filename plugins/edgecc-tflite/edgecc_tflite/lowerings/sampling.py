@@ -166,7 +166,13 @@ def _roi_align(c: Lowering) -> None:
     average = c.node.text("mode", "avg") == "avg"
     combine, pool = ("ADD", "AVERAGE_POOL_2D") if average else ("MAXIMUM", "MAX_POOL_2D")
     total = functools.reduce(lambda a, b: c.binary(combine, a, b), values)
-    window: dict[str, Any] = {"filterWidth": ratio, "filterHeight": ratio, "strideW": ratio, "strideH": ratio, "padding": 1}
+    window: dict[str, Any] = {
+        "filterWidth": ratio,
+        "filterHeight": ratio,
+        "strideW": ratio,
+        "strideH": ratio,
+        "padding": 1,
+    }
     shape = (regions, *outs, channels)
     c.to_first(c.emit(pool, [total], shape=shape, fusedActivationFunction=0, **window), c.out())
 

@@ -10,6 +10,7 @@ from edgecc_tflite.enums import TensorType
 from edgecc_tflite.ir import Shape, Tensor
 from edgecc_tflite.lowerings.base import LoweringRule
 from edgecc_tflite.lowerings.constraints import ANY_TYPE, NUMERIC, OPEN_DIMENSION, known_rank, typed
+from edgecc_tflite.lowerings.detours import MOVED, MOVED_AS_INTS, detoured
 
 if TYPE_CHECKING:
     from edgecc_tflite.lowerings.context import Lowering
@@ -149,6 +150,9 @@ def _expand(c: Lowering) -> None:
         c.emit("BROADCAST_TO", [x, c.ints(out.shape, "shape")], out)
         return
     target = c.cast(c.x(1), np.int32)
+    if x.rank == 0:
+        c.emit("FILL", [target, x], out)
+        return
     shape = c.emit("BROADCAST_ARGS", [sizes_of(c, x), target], shape=(out.rank,), dtype=_INT32)
     c.emit("BROADCAST_TO", [x, shape], out)
 
@@ -207,7 +211,8 @@ def _constant_of_shape(c: Lowering) -> None:
 
 
 def _range(c: Lowering) -> None:
-    c.emit("RANGE", [c.x(0), c.x(1), c.x(2)], c.out())
+    # ONNX's own body of AffineGrid gives tensors of one element where scalars are due.
+    c.emit("RANGE", [c.reshape(c.x(index), ()) for index in range(3)], c.out())
 
 
 def _identity(c: Lowering) -> None:
@@ -255,7 +260,10 @@ def _scaled(dims: Shape, factor: int) -> Shape:
     return tuple(d if d < 0 else d * factor for d in dims)
 
 
-_MOVABLE = (typed(ANY_TYPE), known_rank())
+_MOVABLE = (typed(ANY_TYPE | {"float64", "uint64"}), known_rank())
+#: What the kernels of CONCATENATION take, and those of SPLIT and SPLIT_V.
+_JOINED = ANY_TYPE - {"uint16"}
+_PARTED = ANY_TYPE - {"bool", "float16", "uint16", "uint32"}
 
 RULES = (
     LoweringRule("Reshape", _reshape, ("RESHAPE", "SHAPE", "GATHER", "CONCATENATION"), _MOVABLE, since=5),
@@ -263,9 +271,12 @@ RULES = (
     LoweringRule("Squeeze", _squeeze, ("RESHAPE", "SHAPE", "GATHER"), (*_MOVABLE, _known_squeeze)),
     LoweringRule("Unsqueeze", _unsqueeze, ("RESHAPE",), (*_MOVABLE, _known_unsqueeze)),
     LoweringRule("Transpose", _transpose, ("TRANSPOSE",), _MOVABLE),
-    LoweringRule("Concat", _concat, ("CONCATENATION",), _MOVABLE, since=4),
-    LoweringRule("Split", _split, ("SPLIT", "SPLIT_V"), (*_MOVABLE, _split_sizes), since=2),
-    LoweringRule("Expand", _expand, ("BROADCAST_TO", "BROADCAST_ARGS", "SHAPE"), _MOVABLE, since=8),
+    detoured(LoweringRule("Concat", _concat, ("CONCATENATION",), (typed(_JOINED), known_rank()), since=4), MOVED),
+    detoured(
+        LoweringRule("Split", _split, ("SPLIT", "SPLIT_V"), (typed(_PARTED), known_rank(), _split_sizes), since=2),
+        MOVED_AS_INTS,
+    ),
+    LoweringRule("Expand", _expand, ("BROADCAST_TO", "BROADCAST_ARGS", "FILL", "SHAPE"), _MOVABLE, since=8),
     LoweringRule("Tile", _tile, ("TILE",), _MOVABLE, since=6),
     LoweringRule("Cast", _cast, ("CAST",), (typed(ANY_TYPE | {"float64"}), _castable), since=6),
     LoweringRule("Shape", _shape, ("SHAPE", "SLICE"), (known_rank(),), note="A constant where it is known."),

@@ -1,4 +1,4 @@
-"""Constants behind DequantizeLinear: rules see their float values, the integer pass finds the integers again.
+"""Constants behind DequantizeLinear or Cast: rules see their float32 values, later steps find the stored ones again.
 
 A rule may transpose, reshape or slice its weights as it likes. Whatever it makes of them is still a multiple of the
 scale, so that dividing by it gives the stored integers back; nothing has to be carried through the rules.
@@ -30,12 +30,25 @@ class Stored:
     dtype: str
 
 
-def with_float_constants(model: Model) -> tuple[Model, dict[str, Stored]]:
-    """A model whose dequantized constants are float constants, and how they were stored, by tensor name.
+def stored_by_origin(model: Model) -> dict[str, list[Stored]]:
+    """How constants were stored, by the name of the source nodes that read them."""
+    from edgecc.model import origins
 
-    The model itself is not changed; without DequantizeLinear it is returned as it is.
+    result, stored = with_float_constants(model)
+    found: dict[str, list[Stored]] = {}
+    for node in result.nodes() if stored else ():
+        known = [stored[tensor.name] for tensor in node.inputs if tensor.name in stored]
+        for origin in origins(node) if known else ():
+            found.setdefault(origin, []).extend(known)
+    return found
+
+
+def with_float_constants(model: Model) -> tuple[Model, dict[str, Stored]]:
+    """A model whose stored weights are float32 constants, and how they were stored, by tensor name.
+
+    The model itself is not changed; one that has none is returned as it is.
     """
-    if not model.nodes("DequantizeLinear"):
+    if not any(node.op == "DequantizeLinear" or _widens(node) for node in model.nodes("DequantizeLinear", "Cast")):
         return model, {}
     result = model.clone()
     stored: dict[str, Stored] = {}
@@ -44,6 +57,9 @@ def with_float_constants(model: Model) -> tuple[Model, dict[str, Stored]]:
             continue
         if node.op == "DequantizeLinear":
             _dequantize(node, stored)
+        elif _widens(node):
+            stored[node.outputs[0].name] = Stored(np.ones(1, np.float32), np.zeros(1, np.int64), "float16")
+            _become_constant(node, node.inputs[0].values)
         elif node.op in ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Flatten"):
             _move(node, stored)
     return result, stored
@@ -51,6 +67,12 @@ def with_float_constants(model: Model) -> tuple[Model, dict[str, Stored]]:
 
 def _is_standard(node: Node) -> bool:
     return node.domain in (None, "", "ai.onnx")
+
+
+def _widens(node: Node) -> bool:
+    """A Cast of a float16 constant to float32."""
+    values = getattr(node.inputs[0], "values", None) if node.op == "Cast" else None
+    return values is not None and values.dtype == np.float16 and int(node.attrs["to"]) == 1
 
 
 def _dequantize(node: Node, stored: dict[str, Stored]) -> None:

@@ -36,6 +36,8 @@ class Case:
         tolerance: largest error allowed, relative to the largest value of the result.
         span: inputs are drawn from this interval.
         domain: "" for ONNX's own operators.
+        values: of inputs that random numbers do not suit, such as computed axes, by number.
+        results: types and shapes that the model declares for its outputs, where nothing infers them.
     """
 
     op: str
@@ -45,6 +47,8 @@ class Case:
     label: str = ""
     tolerance: float = 2e-6
     span: tuple[float, float] = (-2.0, 2.0)
+    values: Mapping[int, np.ndarray] = field(default_factory=dict)
+    results: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.op}-{self.label}" if self.label else self.op
@@ -61,7 +65,7 @@ class Case:
                 constants.append(numpy_helper.from_array(np.asarray(operand), name))
         outs = [f"y{n}" for n in range(self.outputs)]
         node = helper.make_node(self.op, names, outs, name=self.op, **self.attributes)
-        return to_model([node], inputs, outs, constants)
+        return to_model([node], inputs, outs, constants, self.results)
 
     def feeds(self, seed: int = 0, **sizes: int) -> dict[str, np.ndarray]:
         """Random values for the inputs; sizes of open dimensions by name."""
@@ -71,6 +75,9 @@ class Case:
             if isinstance(operand, str):
                 dtype, shape = parse(operand)
                 fixed = [sizes[d] if isinstance(d, str) else d for d in shape]
+                if number in self.values:
+                    feeds[f"x{number}"] = self.values[number]
+                    continue
                 values = generator.uniform(*self.span, fixed)
                 feeds[f"x{number}"] = values > 0 if dtype == np.bool_ else np.asarray(values, dtype)
         return feeds
@@ -88,20 +95,23 @@ def to_model(
     inputs: Sequence[onnx.ValueInfoProto],
     outputs: Sequence[str],
     constants: Sequence[onnx.TensorProto],
+    results: Sequence[str] = (),
 ) -> Model:
-    """A model with inferred shapes; the types of the outputs come from inference."""
+    """A model with inferred shapes; types of outputs that `results` does not declare come from inference."""
     graph = helper.make_graph(list(nodes), "g", list(inputs), [], list(constants))
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", INTERNAL_OPSET)])
     proto.ir_version = INTERNAL_IR_VERSION
-    for name in outputs:
-        proto.graph.output.append(helper.make_empty_tensor_value_info(name))
+    for number, name in enumerate(outputs):
+        if number < len(results):
+            dtype, shape = parse(results[number])
+            proto.graph.output.append(
+                helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(dtype), shape)
+            )
+        else:
+            proto.graph.output.append(helper.make_empty_tensor_value_info(name))
     inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
     model = Model.from_proto(inferred)
     model.infer_shapes()
-    for output in model.outputs:
-        if output.shape is None:
-            # onnx infers nothing for a few operators whose result is like their input.
-            output.shape, output.dtype = model.inputs[0].shape, model.inputs[0].dtype
     return model
 
 

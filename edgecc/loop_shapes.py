@@ -1,0 +1,104 @@
+"""Shapes within Loop and Scan: onnx infers none where the body does not declare what it carries on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import onnx
+import onnx_graphsurgeon as gs
+
+from edgecc.serialization import graphs_of, tensors_of
+
+if TYPE_CHECKING:
+    from edgecc.model import Model
+
+
+def infer_loops(model: Model, infer: Callable[[Model], None]) -> None:
+    """Shapes of the states of Loop and Scan whose body does not declare them.
+
+    The first iteration gets the shapes of the initial values. If it gives the same ones to the next, all have them.
+
+    Args:
+        model: shapes outside of its loops are inferred.
+        infer: derives all shapes from those that are declared.
+    """
+    if _declare_slices(model):
+        infer(model)
+    guesses = [guess for part in graphs_of(model.graph) for node in part.nodes for guess in _undeclared_states(node)]
+    known = {id(t): (t, t.shape) for part in graphs_of(model.graph) for t in tensors_of(part) if not isinstance(t, gs.Constant)}
+    while guesses:
+        for start, before, _ in guesses:
+            before.shape, before.dtype = start.shape, start.dtype
+        infer(model)
+        right = [guess for guess in guesses if guess[2].shape == guess[0].shape]
+        if len(right) == len(guesses):
+            return
+        # What was derived from a wrong guess must not stay.
+        for tensor, shape in known.values():
+            tensor.shape = shape
+        infer(model)
+        guesses = right
+
+
+def _declare_slices(model: Model) -> bool:
+    """Types of the slices that the body of a Scan gets; returns whether one was not declared."""
+    changed = False
+    scans = (node for part in graphs_of(model.graph) for node in part.nodes if node.op == "Scan")
+    for node in scans:
+        body, count = node.attrs["body"], node.attrs["num_scan_inputs"]
+        axes = node.attrs.get("scan_input_axes", [0] * count)
+        for sequence, one, axis in zip(node.inputs[-count:], body.inputs[-count:], axes, strict=True):
+            if one.shape is None and sequence.shape:
+                shape = list(sequence.shape)
+                del shape[axis]
+                one.shape, one.dtype, changed = shape, sequence.dtype, True
+    return changed
+
+
+def _undeclared_states(node: gs.Node) -> list[tuple[gs.Tensor, gs.Tensor, gs.Tensor]]:
+    """Initial value, the body's input and its output of each state whose shape only the initial value tells."""
+    body = node.attrs.get("body")
+    if node.op not in ("Loop", "Scan") or not isinstance(body, gs.Graph):
+        return []
+    # A Loop has a limit and a condition in front, its body an iteration number and a condition.
+    is_loop = node.op == "Loop"
+    count = len(body.inputs) - (2 if is_loop else node.attrs["num_scan_inputs"])
+    first, returned = (2, 1) if is_loop else (0, 0)
+    states = zip(
+        node.inputs[first : first + count],
+        body.inputs[first : first + count],
+        body.outputs[returned : returned + count],
+        strict=False,
+    )
+    return [state for state in states if state[1].shape is None and state[0].shape is not None]
+
+
+def type_states(graph: onnx.GraphProto, infos: Mapping[str, onnx.ValueInfoProto]) -> bool:
+    """Give results of Loops that keep their shape the type of the initial values; returns whether there were any."""
+    changed = False
+    for node in graph.node:
+        body = next((a.g for a in node.attribute if a.name == "body"), None)
+        if node.op_type != "Loop" or node.domain not in ("", "ai.onnx") or body is None:
+            continue
+        states = zip(node.input[2:], body.input[2:], body.output[1:], node.output, strict=False)
+        for start, before, after, result in states:
+            source = infos.get(start)
+            if source is None or not result or not all(map(_has_shape, (source, before, after))):
+                continue
+            if (result in infos and _has_shape(infos[result])) or not _same_shape(source, before, after):
+                continue
+            info = infos[result] if result in infos else graph.value_info.add(name=result)
+            info.type.CopyFrom(source.type)
+            changed = True
+    return changed
+
+
+def _has_shape(info: onnx.ValueInfoProto) -> bool:
+    return bool(info.type.HasField("tensor_type") and info.type.tensor_type.HasField("shape"))
+
+
+def _same_shape(*infos: onnx.ValueInfoProto) -> bool:
+    shapes = [tuple((d.dim_value, d.dim_param) for d in info.type.tensor_type.shape.dim) for info in infos]
+    # A dimension without a number and without a name may be any.
+    return len(set(shapes)) == 1 and all(number or name for number, name in shapes[0])
