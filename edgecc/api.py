@@ -25,7 +25,7 @@ def compile(
     target: str | Target = "",
     output: str | Path = "",
     *,
-    passes: Iterable[str | Pass] = (),
+    passes: str | Pass | Iterable[str | Pass] = (),
     quantize: Quantize | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     verify: bool = False,
@@ -55,7 +55,7 @@ def compile(
             "source": name,
             "target": _target_spec(target, output),
             "output": str(output),
-            "passes": tuple(step if isinstance(step, str) else step.spec() for step in passes),
+            "passes": tuple(step if isinstance(step, str) else step.spec() for step in _several(passes)),
             "quantize": quantize,
             "shapes": {key: tuple(shape) for key, shape in (shapes or {}).items()},
             "verify": verify,
@@ -102,6 +102,12 @@ def backend_of(artifact: Path, target: str = "") -> Backend:
     registry = default_registry()
     name = target or str(Artifact.open(artifact).report.get("target", ""))
     return registry.backend(name) if name else registry.backend_for_suffix(artifact.suffix)
+
+
+def _several(passes: str | Pass | Iterable[str | Pass]) -> Iterable[str | Pass]:
+    from edgecc.passes.base import Pass
+
+    return (passes,) if isinstance(passes, str | Pass) else passes
 
 
 def _target_spec(target: str | Target, output: str | Path) -> str:

@@ -130,4 +130,6 @@ def _temporary_beside(path: Path) -> Iterator[tuple[Path, int]]:
 
 def report_bytes(report: Mapping[str, Any]) -> bytes:
     """The report as stored: stable key order, so that two runs write the same bytes."""
-    return (json.dumps(report, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+    text = json.dumps(report, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    # A file name that is not UTF-8 has lone surrogates; replaced like this they are JSON's own escapes.
+    return text.encode("utf-8", "backslashreplace")

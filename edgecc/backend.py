@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgecc.errors import Unsupported
 from edgecc.options import build
@@ -78,10 +78,15 @@ class Backend(ABC):
     Class attributes:
         target: the class of targets this backend compiles for; its name is the backend's name.
         runtime: options of `Session` beside the number of threads.
+
+    Attributes:
+        plugin_lowerings: gives the rules that other plugins bring for this backend (hook `edgecc_lowerings`); set by
+            the registry that makes the backend.
     """
 
     target: ClassVar[type[Target]]
     runtime: ClassVar[type[RuntimeOptions]] = RuntimeOptions
+    plugin_lowerings: Callable[[], list[Any]] = list
 
     @property
     def name(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
     from edgecc.backend import Backend, Compiled
     from edgecc.model import Model
     from edgecc.target import Target
-
-#: Bytes of weights from which on a garbage collection pays.
-_LARGE_WEIGHTS = 32 << 20
 
 #: Called with a sentence about the step that begins.
 Progress = Callable[[str], None]
@@ -89,7 +85,6 @@ def run_recipe(
     signature = model.signature
     progress("running passes")
     result = pipeline.run(model, _context(target, recipe.seed))
-    _release_replaced_weights(model)
     progress(f"compiling for {backend.name}")
     unsupported = backend.find_unsupported(model, target)
     if unsupported:
@@ -108,16 +103,6 @@ def run_recipe(
     progress(f"writing {output}")
     artifact = _write(output, compiled, report)
     return CompileResult(artifact, recipe, model, result, tuple(report["notes"]))
-
-
-def _release_replaced_weights(model: Model) -> None:
-    """Free what passes dropped before the backend makes its own copies.
-
-    graphsurgeon's tensors refer to themselves, so that only the cyclic collector frees them and their arrays. It takes
-    tens of milliseconds: too much where there is little to gain.
-    """
-    if model.parameter_count * 4 > _LARGE_WEIGHTS:
-        gc.collect()
 
 
 def resolve_target(spec: str, registry: Registry) -> tuple[Backend, Target]:

@@ -14,14 +14,22 @@ from edgecc.shape_arithmetic import fold_shape_arithmetic
 if TYPE_CHECKING:
     from edgecc.model import Model
 
-#: What folding may add to a model in all, beside weights: it must not turn a small file into one that no device loads.
-MAX_GROWTH = 64 << 20
-#: Bytes up to which a result may be larger than what it is computed from.
-MAX_RESULT_BYTES = 16 << 20
-#: The same of weights, which backends need as constants: compact files may compute them, from one value even.
-MAX_WEIGHT_BYTES = 1 << 30
-#: Operators whose operands count as weights, and those that only hand weights on.
-_WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "Gather"})
+#: Bytes by which a result may be larger than what it is computed from: folding must not turn a small file into one that
+#: no device loads. Weights may be, which backends need as constants: compact files compute theirs, from one value even.
+MAX_GROWTH = 16 << 20
+#: What folding may add to a model in all.
+MAX_TOTAL_GROWTH = 1 << 30
+#: Operators and which of their inputs are weights, and those that only hand weights on.
+_WEIGHTS = {
+    "Conv": (1, 2),
+    "ConvTranspose": (1, 2),
+    "Gather": (0,),
+    "Gemm": (0, 1, 2),
+    "GRU": (1, 2, 3),
+    "LSTM": (1, 2, 3),
+    "MatMul": (0, 1),
+    "RNN": (1, 2, 3),
+}
 _HANDS_ON = frozenset({"Transpose", "Reshape", "Cast", "Identity", "Unsqueeze", "Squeeze", "Flatten"})
 #: Operators whose values decide the shape, with at most the elements of the input for every axis.
 _SHAPED_BY_VALUES = frozenset({"NonZero", "Unique", "Compress", "NonMaxSuppression"})
@@ -82,7 +90,7 @@ def _fold_through_runtime(model: Model, notes: list[str]) -> bool:
 
 
 def _fold(nodes: list[gs.Node], model: Model, notes: list[str]) -> bool:
-    """Compute what the nodes, which are in order, give to others; halves of them where ONNX Runtime refuses them all."""
+    """Compute what the nodes, which are in order, give to others; by halves where ONNX Runtime refuses all at once."""
     nodes = _computable(nodes)
     inside = {id(node) for node in nodes}
     results = [tensor for node in nodes for tensor in node.outputs if not tensor.is_empty()]
@@ -98,6 +106,7 @@ def _fold(nodes: list[gs.Node], model: Model, notes: list[str]) -> bool:
         half = len(nodes) // 2
         # Both, whatever the first gives.
         return bool(_fold(nodes[:half], model, notes) | _fold(nodes[half:], model, notes))
+    model.grown += sum(_growth(node) or 0 for node in nodes)
     for tensor, value in zip(wanted, values, strict=True):
         _become_constant(tensor, value)
     return True
@@ -116,12 +125,19 @@ def _computable(nodes: list[gs.Node]) -> list[gs.Node]:
 
 def _foldable_nodes(model: Model, notes: list[str]) -> list[gs.Node]:
     computed: set[int] = set()
+    grown = model.grown
     found = []
     for node in model.nodes():
         if not all(isinstance(t, gs.Constant) or id(t) in computed or t.is_empty() for t in node.inputs):
             continue
-        if not _may_fold(model, node) or not _has_room(model, node, notes):
+        if not _may_fold(model, node) or (growth := _growth(node)) is None:
             continue
+        if grown + growth > MAX_TOTAL_GROWTH or (growth > MAX_GROWTH and not any(map(_is_weight, node.outputs))):
+            notes.append(
+                f"{node.name} ({node.op}) depends on constants alone and was not folded: it adds {growth} bytes"
+            )
+            continue
+        grown += growth
         computed |= {id(t) for t in node.outputs}
         found.append(node)
     return found
@@ -150,40 +166,29 @@ def _widens_stored_weights(node: gs.Node) -> bool:
     return bool(np.dtype(output.dtype).itemsize > np.dtype(source.dtype).itemsize)
 
 
-def _has_room(model: Model, node: gs.Node, notes: list[str]) -> bool:
-    """Whether what the node gives may be kept; what it adds to the model is counted."""
+def _growth(node: gs.Node) -> int | None:
+    """Bytes by which the results are larger than the operands; None if that is not known (yet)."""
     size = _nbytes_of_results(node)
-    if size is None:
-        return False
     operands = {id(t): t for t in node.inputs if not t.is_empty()}.values()
-    growth = size - sum(_nbytes(t) or 0 for t in operands)
-    if growth <= 0:
-        return True
-    if any(map(_is_weight, node.outputs)):
-        return size <= MAX_WEIGHT_BYTES
-    if growth <= MAX_RESULT_BYTES and model.grown + growth <= MAX_GROWTH:
-        model.grown += growth
-        return True
-    notes.append(f"{node.name} ({node.op}) depends on constants alone and was not folded: {size} bytes")
-    return False
+    return None if size is None else max(0, size - sum(_nbytes(t) or 0 for t in operands))
 
 
 def _is_weight(tensor: gs.Tensor) -> bool:
-    """Whether something multiplies by it that backends want to know beforehand; it may be handed on before."""
-    pending, seen = [tensor], set()
+    """Whether the tensor is, handed on perhaps, what an operator takes as weights."""
+    pending, seen = [tensor], {id(tensor)}
     while pending:
-        reader_of = pending.pop()
-        for reader in reader_of.outputs:
-            if reader.op in _WEIGHTED:
+        operand = pending.pop()
+        for reader in operand.outputs:
+            if any(operand is t for i, t in enumerate(reader.inputs) if i in _WEIGHTS.get(reader.op, ())):
                 return True
-            if reader.op in _HANDS_ON and id(reader) not in seen:
-                seen.add(id(reader))
-                pending += reader.outputs
+            if reader.op in _HANDS_ON and id(reader.outputs[0]) not in seen:
+                seen.add(id(reader.outputs[0]))
+                pending.append(reader.outputs[0])
     return False
 
 
 def _nbytes_of_results(node: gs.Node) -> int | None:
-    """Bytes of all outputs, or a bound of them; None if that is not known before other constants are folded."""
+    """Bytes of all outputs, or a bound of them; None if that is not known."""
     sizes = [_nbytes(t) for t in node.outputs if not t.is_empty()]
     known = [size for size in sizes if size is not None]
     if len(known) == len(sizes):

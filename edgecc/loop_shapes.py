@@ -26,7 +26,12 @@ def infer_loops(model: Model, infer: Callable[[Model], None]) -> None:
     if _declare_slices(model):
         infer(model)
     guesses = [guess for part in graphs_of(model.graph) for node in part.nodes for guess in _undeclared_states(node)]
-    known = {id(t): (t, t.shape) for part in graphs_of(model.graph) for t in tensors_of(part) if not isinstance(t, gs.Constant)}
+    known = {
+        id(t): (t, t.shape)
+        for part in graphs_of(model.graph)
+        for t in tensors_of(part)
+        if not isinstance(t, gs.Constant)
+    }
     while guesses:
         for start, before, _ in guesses:
             before.shape, before.dtype = start.shape, start.dtype

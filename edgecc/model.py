@@ -74,6 +74,7 @@ class Model:
     source: str = ""
     source_files: tuple[Path, ...] = ()
     _names: set[str] | None = field(default=None, repr=False, compare=False)
+    _unread: list[Constant] = field(default_factory=list, repr=False, compare=False)
     _inner: dict[int, Node] | None = field(default=None, repr=False, compare=False)
     grown: int = field(default=0, repr=False, compare=False)
 
@@ -199,13 +200,13 @@ class Model:
 
     def set_input(self, node: Node, index: int, tensor: Tensor) -> None:
         """Let one input of the node read another tensor."""
-        _unlink(node.inputs[index].outputs, node)
+        self._let_go(node.inputs[index], node)
         list.__setitem__(node.inputs, index, tensor)
         list.append(tensor.outputs, node)
 
     def drop_input(self, node: Node, index: int) -> None:
         """Let the node have one input less; those behind it move up."""
-        _unlink(node.inputs[index].outputs, node)
+        self._let_go(node.inputs[index], node)
         list.pop(node.inputs, index)
 
     def set_output(self, node: Node, index: int, tensor: Tensor) -> None:
@@ -270,11 +271,25 @@ class Model:
     def remove(self, node: Node) -> None:
         """Empty the node; whatever read its outputs must have been redirected before."""
         for tensor in node.inputs:
-            _unlink(tensor.outputs, node)
+            self._let_go(tensor, node)
         for tensor in node.outputs:
             _unlink(tensor.inputs, node)
         list.clear(node.inputs)
         list.clear(node.outputs)
+
+    def _let_go(self, tensor: Tensor, reader: Node) -> None:
+        """The reader reads the tensor no more; a constant that nothing reads any more is noted for `cleanup`."""
+        _unlink(tensor.outputs, reader)
+        if isinstance(tensor, gs.Constant) and not tensor.outputs:
+            self._unread.append(tensor)
+
+    def _release_unread(self) -> None:
+        """Free the arrays of replaced constants: tensors refer to themselves, so only the cyclic collector would."""
+        outputs = {id(tensor) for graph in serialization.graphs_of(self.graph) for tensor in graph.outputs}
+        for tensor in self._unread:
+            if not tensor.outputs and id(tensor) not in outputs:
+                tensor.values = _NOTHING
+        self._unread.clear()
 
     # ---------------------------------------------------------------------------------------------- upkeep
 
@@ -286,6 +301,7 @@ class Model:
         """Fold constants, drop what nothing uses, sort, infer shapes; returns notes about what could not be folded."""
         from edgecc.cleanup import clean
 
+        self._release_unread()
         notes = clean(self)
         self._names = self._inner = None
         return notes
@@ -376,6 +392,7 @@ def _parser_message(error: onnx.parser.ParseError) -> str:
     return first.decode(errors="replace") if isinstance(first, bytes) else str(first)
 
 
+_NOTHING = np.empty(0, np.float32)
 _HEADER = f'<ir_version: 10, opset_import: ["" : {INTERNAL_OPSET}]>\n'
 
 

@@ -110,6 +110,7 @@ class Registry:
         for name, cls in classes.items():
             try:
                 made[name] = cls()
+                made[name].plugin_lowerings = functools.partial(self.lowerings, name)
             except Exception as error:  # a plugin may raise anything: an abstract method left out ...
                 self._mark_broken(self._owners["target", name], error)
         return made

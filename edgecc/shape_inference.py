@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 #: Operators of which onnx infers nothing.
 _LIKE_INPUT = frozenset({"GroupNormalization", "MeanVarianceNormalization"})
+#: Operators that shape arithmetic starts from; on constants alone it is folded before.
+_SHAPE_SOURCES = frozenset({"Shape", "Size"})
+_LONGEST_VECTOR = 1 << 20
 
 
 def infer(model: Model) -> None:
@@ -28,10 +31,23 @@ def infer(model: Model) -> None:
 
 
 def _infer(model: Model) -> None:
-    inferred = onnx.shape_inference.infer_shapes(model.to_proto(detach=True), data_prop=True)
-    while _type_like_inputs(inferred.graph):
+    inferred = onnx.shape_inference.infer_shapes(model.to_proto(detach=True))
+    # Following the values of shape arithmetic is only worth it where there is any, and it follows every vector as if
+    # it were a shape: one of a billion elements takes it minutes.
+    values = any(node.op in _SHAPE_SOURCES for node in model.all_nodes()) and not _has_long_vector(inferred.graph)
+    if values:
         inferred = onnx.shape_inference.infer_shapes(inferred, data_prop=True)
+    while _type_like_inputs(inferred.graph):
+        inferred = onnx.shape_inference.infer_shapes(inferred, data_prop=values)
     _apply(model.graph, inferred.graph)
+
+
+def _has_long_vector(graph: onnx.GraphProto) -> bool:
+    for info in (*graph.value_info, *graph.input, *graph.output):
+        dims = info.type.tensor_type.shape.dim
+        if len(dims) == 1 and dims[0].dim_value > _LONGEST_VECTOR:
+            return True
+    return False
 
 
 def _type_like_inputs(graph: onnx.GraphProto) -> bool:

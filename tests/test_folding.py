@@ -111,11 +111,12 @@ def test_types_that_the_runtime_does_not_give_stay_and_hinder_nothing() -> None:
 
 
 def test_large_results_stay_computed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folding, "MAX_FOLDED_BYTES", 1000)
+    monkeypatch.setattr(folding, "MAX_GROWTH", 1000)
     model = Model.from_text(
         "g (float[1000] x) => (float[1000] y) <int64[1] n = {1000}> { [big] t = ConstantOfShape(n) y = Add(x, t) }"
     )
-    assert model.cleanup() == ["big (ConstantOfShape) depends on constants alone and was not folded: 4000 bytes"]
+    (note,) = model.cleanup()
+    assert note == "big (ConstantOfShape) depends on constants alone and was not folded: it adds 3992 bytes"
     assert ops(model) == ["ConstantOfShape", "Add"]
 
 
@@ -126,6 +127,43 @@ def test_what_the_runtime_refuses_is_noted() -> None:
     (note,) = model.cleanup()
     assert note.startswith("constants not folded at bad (Gather): ")
     assert ops(model) == ["Gather", "Add"]
+
+
+def test_large_weights_that_a_compact_file_computes_fold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folding, "MAX_GROWTH", 1000)
+    text = """g (float[1,30] x) => (float[1,40] y) <int64[2] n = {40,30}> {
+        t = ConstantOfShape(n) u = Transpose(t) y = MatMul(x, u) }"""
+    assert ops(clean(text)) == ["MatMul"]
+    monkeypatch.setattr(folding, "MAX_TOTAL_GROWTH", 4000)
+    assert ops(clean(text)) == ["ConstantOfShape", "Transpose", "MatMul"]
+
+
+def test_growth_has_a_limit_for_all_nodes_and_passes_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folding, "MAX_TOTAL_GROWTH", 1000)
+    model = Model.from_text("""g (float[100] x) => (float[100] y) <int64[1] n = {100}> {
+        a = ConstantOfShape<value = float[1] {1}>(n) b = ConstantOfShape<value = float[1] {2}>(n)
+        c = ConstantOfShape<value = float[1] {3}>(n) d = Add(x, a) e = Add(d, b) y = Add(e, c) }""")
+    model.cleanup()
+    assert ops(model) == ["ConstantOfShape", "Add", "Add", "Add"]
+    model.clone().cleanup()
+    model.cleanup()
+    assert ops(model) == ["ConstantOfShape", "Add", "Add", "Add"]
+
+
+def test_sizes_that_values_decide() -> None:
+    model = clean("""g (float[1] x) => (float[N] y) <float[4] a = {0,1,0,2}> {
+        i = NonZero(a) f = Cast<to=1>(i) k = Constant<value_ints=[-1]>() r = Reshape(f, k) y = Add(x, r) }""")
+    assert ops(model) == ["Add"]
+    np.testing.assert_array_equal(value_of(model.nodes()[0].inputs[1]), [1, 3])
+
+
+def test_a_node_that_the_runtime_refuses_hinders_no_other() -> None:
+    model = Model.from_text("""g (float[1] x) => (float[1] y)
+        <float[3] a = {1,2,3}, int64[1] i = {7}, int64[1] k = {1}> { b = Neg(a) [bad] t = Gather(b, i) u = Abs(t)
+        c = Gather(b, k) d = Neg(c) s = Add(x, u) y = Add(s, d) }""")
+    (note,) = model.cleanup()
+    assert note.startswith("constants not folded at bad (Gather): ")
+    assert ops(model) == ["Gather", "Abs", "Add", "Add"]
 
 
 def test_large_weights_reach_the_runtime() -> None:

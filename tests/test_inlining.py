@@ -34,7 +34,8 @@ def _cleaned(text: str, **constants: np.ndarray) -> tuple[Model, Model]:
 
 _SQUEEZE = """g (float[2,1,3] x) => (float[a,b] y) {
     s = Shape(x) one = Constant<value_ints=[1]>() d = Gather<axis=0>(s, one) c = Equal(d, one)
-    t = If(c)<then_branch = p () => (float r) { r = Squeeze(x, axes) }, else_branch = q () => (float e) { e = Identity(x) }>
+    t = If(c)<then_branch = p () => (float r) { r = Squeeze(x, axes) },
+              else_branch = q () => (float e) { e = Identity(x) }>
     y = Relu(t) }"""
 _OUTER = """g (float[2,1,3] x) => (float[2,1,3] y, float[2,1,3] z) { t = Neg(x) y, z = If(no)<
     then_branch = p () => (float[2,1,3] r, float[2,1,3] m) { r = Abs(x) m = Exp(x) },

@@ -124,8 +124,8 @@ def test_a_state_that_grows_has_no_shape() -> None:
 
 
 def test_operators_that_onnx_leaves_out() -> None:
-    model = parse(
-        "(float[N,4,3] x, float[4] s) => (y) { a = GroupNormalization<num_groups = 2>(x, s, s)"
+    model = Model.from_text(
+        "g (float[N,4,3] x, float[4] s) => (float[N,4,3] y) { a = GroupNormalization<num_groups = 2>(x, s, s)"
         " b = MeanVarianceNormalization<axes = [0]>(a) y = GroupNormalization<num_groups = 2>(b, s, s) }"
     )
     model.infer_shapes()

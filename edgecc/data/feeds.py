@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgecc.data.feed_check import convert, fits
 from edgecc.data.npz import read_npz
 from edgecc.errors import DataError, UnknownNameError
 
@@ -188,7 +190,7 @@ def load_feeds(source: str | Path, signature: Signature) -> Dataset:
         _check_array(spec, named[spec.name], text)
     _check_counts(dataset)
     for spec in signature.inputs:
-        _check_finite(spec.name, named[spec.name], text)
+        _check_values(spec, named[spec.name], text)
     return dataset
 
 
@@ -198,7 +200,8 @@ _HOW_TO_SAVE = 'in Python: numpy.savez("data.npz", INPUT=array, y=labels), with 
 def _read(path: Path) -> dict[str, np.ndarray]:
     try:
         return read_npz(path)
-    except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, RuntimeError) as error:
+        # RuntimeError: it is encrypted, or compressed in a way that Python does not know.
         raise DataError(f"{path} cannot be read as .npz data", why=str(error), hint=_HOW_TO_SAVE) from error
 
 
@@ -252,31 +255,19 @@ def _unknown_array(key: str, inputs: list[str], where: str) -> DataError:
 def _check_array(spec: TensorSpec, array: np.ndarray, where: str) -> None:
     if array.ndim == 0 or len(array) == 0:
         raise DataError(f"array {spec.name!r} has no samples", where=where, hint="the first axis is samples")
-    wanted = _dtype(spec)
-    if array.dtype != wanted and not np.can_cast(array.dtype, wanted, "safe"):
-        raise DataError(
-            f"array {spec.name!r} is {array.dtype}, the model takes {spec.dtype}",
-            where=where,
-            why="the conversion could change values",
-            hint=f"save it as array.astype({spec.dtype!r})",
-        )
-    if not (_fits(array.shape[1:], spec.shape[1:]) and spec.shape) and not _fits(array.shape[1:], spec.shape):
+    if not (fits(array.shape[1:], spec.shape[1:]) and spec.shape) and not fits(array.shape[1:], spec.shape):
         raise _wrong_shape(spec, array, where)
-
-
-def _fits(shape: tuple[int, ...], wanted: tuple[int | str, ...]) -> bool:
-    return len(shape) == len(wanted) and all(isinstance(b, str) or a == b for a, b in zip(shape, wanted, strict=True))
 
 
 def _wrong_shape(spec: TensorSpec, array: np.ndarray, where: str) -> DataError:
     sample = spec.shape[1:] if len(spec.shape) > 1 else spec.shape
     text = ", ".join(str(dim) for dim in ("samples", *sample))
     hint = f"save it with shape ({text})"
-    if array.ndim == 4 and _fits(array.transpose(0, 3, 1, 2).shape[1:], sample):
+    if array.ndim == 4 and fits(array.transpose(0, 3, 1, 2).shape[1:], sample):
         hint = "channels are last in the data and first in the model: save array.transpose(0, 3, 1, 2)"
-    elif array.ndim == 4 and _fits(array.transpose(0, 2, 3, 1).shape[1:], sample):
+    elif array.ndim == 4 and fits(array.transpose(0, 2, 3, 1).shape[1:], sample):
         hint = "channels are first in the data and last in the model: save array.transpose(0, 2, 3, 1)"
-    elif _fits(array.shape, sample) or _fits(array.shape, spec.shape):
+    elif fits(array.shape, sample) or fits(array.shape, spec.shape):
         hint = "the first axis is samples: save array[numpy.newaxis] for a single one"
     return DataError(f"array {spec.name!r} has shape {array.shape}, the model takes {spec}", where=where, hint=hint)
 
@@ -295,14 +286,21 @@ def _check_counts(dataset: Dataset) -> None:
     _ = dataset.batch_size
 
 
-def _check_finite(name: str, array: np.ndarray, where: str) -> None:
-    if array.dtype.kind != "f":
-        return
+def _check_values(spec: TensorSpec, array: np.ndarray, where: str) -> None:
+    """Raise DataError for values that are not finite, or that the input's type does not hold; part by part."""
     rows = max(1, _CHUNK_BYTES // max(1, array[:1].nbytes))
     for start in range(0, len(array), rows):
         part = np.asarray(array[start : start + rows])
-        finite = np.isfinite(part).reshape(len(part), -1).all(axis=1)
-        if not finite.all():
-            sample = start + int(np.argmin(finite))
-            kind = "NaN" if np.isnan(array[sample]).any() else "infinite values"
-            raise DataError(f"array {name!r} has {kind}", where=f"{where}, sample {sample}", hint="remove or mend it")
+        _check_finite(spec.name, part, start, where)
+        convert(part, spec, where)
+
+
+def _check_finite(name: str, part: np.ndarray, start: int, where: str) -> None:
+    if part.dtype.kind != "f":
+        return
+    finite = np.isfinite(part).reshape(len(part), -1).all(axis=1)
+    if not finite.all():
+        index = int(np.argmin(finite))
+        kind = "NaN" if np.isnan(part[index]).any() else "infinite values"
+        where = f"{where}, sample {start + index}"
+        raise DataError(f"array {name!r} has {kind}", where=where, hint="remove or mend it")

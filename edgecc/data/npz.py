@@ -14,7 +14,8 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     """The arrays of an `.npz` file; those stored without compression (`np.savez`) are mapped into memory, not read.
 
     Raises:
-        zipfile.BadZipFile, OSError, ValueError, EOFError: it is not a whole `.npz` file of plain numbers.
+        zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError: it is not a whole `.npz` file of plain numbers.
+        RuntimeError: it is encrypted, or compressed in a way that Python does not know.
     """
     with zipfile.ZipFile(path) as archive:
         members = [info for info in archive.infolist() if info.filename.endswith(".npy")]

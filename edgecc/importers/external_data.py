@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 import onnx
@@ -21,10 +21,12 @@ class Folder:
 
     Attributes:
         path: the folder; None if the model has none.
+        model: the model's file, if it has one.
         files: what was read from it.
     """
 
     path: Path | None
+    model: Path | None = None
     files: set[Path] = field(default_factory=set, compare=False)
 
     def read(self, tensor: onnx.TensorProto) -> np.ndarray:
@@ -66,14 +68,20 @@ class Folder:
             )
         if not location:
             raise InvalidModelError("external data without a location", where=where)
-        if Path(location).is_absolute() or ".." in Path(location.replace("\\", "/")).parts or "\0" in location:
+        if PureWindowsPath(location).anchor or ".." in PureWindowsPath(location).parts or "\0" in location:
             raise _outside(location, where)
         file = self.path / location
-        if not file.resolve().is_relative_to(self.path.resolve()):
+        if not file.resolve().is_relative_to(self.path.resolve()) and not self._is_linked_like_the_model(file):
             raise _outside(location, where)
         if not file.is_file():
             raise InvalidModelError(f"the model's weights file {file} is missing", where=where, hint=_WHOLE)
         return file
+
+    def _is_linked_like_the_model(self, file: Path) -> bool:
+        """Whether both are links into one folder, as in the cache of Hugging Face: no model can make links."""
+        if self.model is None or not self.model.is_symlink() or not file.is_symlink():
+            return False
+        return file.resolve().parent == self.model.resolve().parent
 
 
 def _outside(location: str, where: str) -> InvalidModelError:

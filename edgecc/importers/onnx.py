@@ -42,7 +42,7 @@ class OnnxImporter(Importer):
         return path.suffix.lower() in self.suffixes or is_onnx(head)
 
     def load(self, path: Path, shapes: Mapping[str, Sequence[int]]) -> Model:
-        model = self.from_proto(read_proto(path), path.parent, shapes)
+        model = self._import(read_proto(path), external_data.Folder(path.parent, path), shapes)
         model.source = str(path)
         model.source_files = (path, *model.source_files)
         return model
@@ -64,10 +64,14 @@ class OnnxImporter(Importer):
             InvalidModelError: the proto is not a valid model.
             UnknownNameError, OptionError: `shapes` does not fit the model's inputs.
         """
+        return self._import(proto, external_data.Folder(base_dir), shapes or {})
+
+    def _import(
+        self, proto: onnx.ModelProto, folder: external_data.Folder, shapes: Mapping[str, Sequence[int]]
+    ) -> Model:
         from edgecc.model import Model
 
         _check_versions(proto)
-        folder = external_data.Folder(base_dir)
         try:
             light, weights = detaching.detach(proto, folder)
         except UnicodeDecodeError as error:
@@ -79,7 +83,7 @@ class OnnxImporter(Importer):
         proto_graphs.name_nodes(light)
         proto_graphs.sort_nodes(light.graph)
         validation.check(light)
-        declared = static_shapes.apply(light.graph, shapes or {}, weights)
+        declared = static_shapes.apply(light.graph, shapes, weights)
         model = Model.from_proto(light, weights)
         model.cleanup()
         static_shapes.restore(model, declared)

@@ -181,8 +181,7 @@ def _upgrade(graph: onnx.GraphProto, opset: int, facts: Facts) -> None:
             result.append(node)
             continue
         site, table = Site(node, facts), TABLE[node.op_type]
-        for version in steps:
-            _run(table[version], site)
+        _run([table[version] for version in steps], site, opset)
         result += site.nodes()
     _set_nodes(graph, result)
 
@@ -193,16 +192,35 @@ def _set_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
     graph.node.extend(copies)
 
 
-def _run(step: Step, site: Site) -> None:
-    """One step of the table; a node that lacks what its own opset asks for makes it fail."""
+def _run(steps: Sequence[Step], site: Site, opset: int) -> None:
+    """Steps of the table; a node that lacks what its own opset asks for makes them fail."""
+    given = onnx.NodeProto()
+    given.CopyFrom(site.node)
     try:
-        step(site)
+        for step in steps:
+            step(site)
     except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
+        objection = _objection(given, opset)
+        # Of a node that its schema allows, values that do not fit each other raise the others; these two are our bugs.
+        if not objection and isinstance(error, (TypeError, AttributeError)):
+            raise
         raise InvalidModelError(
             "a node is not valid in the opset that the model says it is in",
-            where=f"node {site.node.name!r} ({site.node.op_type})",
-            why=str(error),
+            where=f"node {given.name!r} ({given.op_type})",
+            why=objection or str(error),
         ) from error
+
+
+def _objection(node: onnx.NodeProto, opset: int) -> str:
+    """What the checker says against the node; "" if nothing."""
+    context = onnx.checker.C.CheckerContext()
+    context.ir_version = INTERNAL_IR_VERSION
+    context.opset_imports = {"": opset}
+    try:
+        onnx.checker.check_node(node, context)
+    except onnx.checker.ValidationError as error:
+        return str(error).strip().splitlines()[0]
+    return ""
 
 
 # ------------------------------------------------------------------------------------------------------------ newer

@@ -24,19 +24,33 @@ def check(proto: onnx.ModelProto) -> None:
     outputs = [info.name for info in proto.graph.output]
     if twice := sorted({name for name in outputs if outputs.count(name) > 1}):
         raise InvalidModelError(_INVALID, where=f"output {twice[0]!r}", why="two outputs have this name")
-    _check_types(checkable)
+    if not _types_agree(checkable):
+        _forget_output_shapes(proto.graph)
 
 
-def _check_types(proto: onnx.ModelProto) -> None:
+def _types_agree(proto: onnx.ModelProto) -> bool:
     """Ask onnx's strict shape inference, and where it objects, ONNX Runtime too.
 
-    Strict inference alone refuses models that work, such as one whose declared output shape is only out of date.
+    Strict inference alone refuses models that work, such as one whose declared output shape is out of date: then the
+    answer is False.
+
+    Raises:
+        InvalidModelError: both object.
     """
     try:
         onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True)
     except (onnx.shape_inference.InferenceError, ValueError) as error:  # ValueError: types that C++ cannot read
         if _runtime_objects(proto):
             raise InvalidModelError(_INVALID, why=re.sub(r"\s+", " ", str(error)).strip()) from error
+        return False
+    return True
+
+
+def _forget_output_shapes(graph: onnx.GraphProto) -> None:
+    """What the model says of its outputs' shapes is not so; inference finds them."""
+    for info in graph.output:
+        if info.type.HasField("tensor_type"):
+            info.type.tensor_type.ClearField("shape")
 
 
 def _runtime_objects(proto: onnx.ModelProto) -> bool:

@@ -139,7 +139,7 @@ class _Track:
 
 
 def benchmark(
-    artifacts: Sequence[str | Path | Runner],
+    artifacts: str | Path | Runner | Sequence[str | Path | Runner],
     *,
     target: str = "",
     threads: int = 1,

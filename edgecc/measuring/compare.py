@@ -98,7 +98,7 @@ class _Track:
 
 
 def compare(
-    artifacts: Sequence[str | Path | Runner],
+    artifacts: str | Path | Runner | Sequence[str | Path | Runner],
     source: str | Path | Runner | None = None,
     data: str | Path | Mapping[str, np.ndarray] | None = None,
     *,

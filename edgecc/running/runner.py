@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgecc.data.feed_check import check_feeds
 from edgecc.errors import InvalidModelError, RunnerError, UnavailableError, UnknownNameError
-from edgecc.running.feed_check import check_feeds
 from edgecc.running.worker_process import WorkerProcess
 from edgecc.signature import Signature, TensorSpec
 
@@ -216,7 +216,7 @@ class Runner:
 
 
 def runners_for(
-    items: Sequence[str | Path | Runner],
+    artifacts: str | Path | Runner | Sequence[str | Path | Runner],
     target: str,
     threads: int,
     options: Mapping[str, object] | None,
@@ -231,6 +231,7 @@ def runners_for(
     """
     from edgecc.api import backend_of
 
+    items = [artifacts] if isinstance(artifacts, str | Path | Runner) else list(artifacts)
     given = dict(options or {})
     backends = [None if isinstance(item, Runner) else backend_of(Path(item), target) for item in items]
     known = {name for backend in backends if backend is not None for name in backend.runtime.model_fields}

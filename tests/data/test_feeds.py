@@ -142,15 +142,21 @@ def test_channels_first_data_for_a_channels_last_model(tmp_path: Path) -> None:
         load(tmp_path, signature(TensorSpec("image", "float32", (1, 4, 4, 3))), x=images(2))
 
 
-@pytest.mark.parametrize("dtype", ["float64", "int64"])
-def test_type_that_could_lose_values(tmp_path: Path, dtype: str) -> None:
-    with pytest.raises(DataError, match=f"array 'image' is {dtype}, the model takes float32") as caught:
-        load(tmp_path, x=images(2, dtype))
-    assert caught.value.hint == "save it as array.astype('float32')"
+@pytest.mark.parametrize(
+    ("array", "why"),
+    [
+        (np.full((2, 3, 4, 4), 1e300), "a value is beyond the range of float32"),
+        (np.full((2, 3, 4, 4), 2**53 + 1), "which float32 does not hold"),
+    ],
+)
+def test_values_that_the_type_does_not_hold(tmp_path: Path, array: np.ndarray, why: str) -> None:
+    with pytest.raises(DataError, match=f"input 'image' takes float32, got {array.dtype}") as caught:
+        load(tmp_path, x=array)
+    assert why in caught.value.why
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "float16"])
-def test_type_that_keeps_every_value_is_converted(tmp_path: Path, dtype: str) -> None:
+@pytest.mark.parametrize("dtype", ["uint8", "float16", "float64", "int64"])
+def test_type_whose_values_are_held_is_converted(tmp_path: Path, dtype: str) -> None:
     batch = next(load(tmp_path, x=images(2, dtype)).batches())
     assert batch.feeds["image"].dtype == np.float32
 
@@ -253,6 +259,23 @@ def test_file_of_something_else(tmp_path: Path) -> None:
         archive.writestr("x.npy", "hello")
     with pytest.raises(DataError, match=r"cannot be read as .npz data"):
         load_feeds(tmp_path / "data.npz", ONE)
+
+
+@pytest.mark.parametrize(
+    ("offset", "value", "why"), [(6, 1, "encrypted"), (8, 99, "compression"), (30, 0xFF, "")], ids=str
+)
+def test_members_that_cannot_be_read(tmp_path: Path, offset: int, value: int, why: str) -> None:
+    np.savez_compressed(tmp_path / "whole.npz", x=images(3))
+    contents = bytearray((tmp_path / "whole.npz").read_bytes())
+    directory = contents.index(b"PK\x01\x02")
+    if offset < 30:
+        contents[offset] = contents[directory + offset + 2] = value
+    else:
+        contents[directory // 2 : directory // 2 + 8] = bytes([value] * 8)
+    (tmp_path / "data.npz").write_bytes(contents)
+    with pytest.raises(DataError, match=r"data.npz cannot be read as .npz data") as caught:
+        load_feeds(tmp_path / "data.npz", ONE)
+    assert why in caught.value.why
 
 
 def test_archive_without_arrays(tmp_path: Path) -> None:

@@ -198,3 +198,35 @@ def test_proto_without_its_folder() -> None:
         "  where: tensor 'w'\n"
         "  try: load the model by its path, or give base_dir"
     )
+
+
+def linked(folder: Path, weights: str, target: str) -> Path:
+    """A model that is a link into `blobs`, as in the cache of Hugging Face, and its weights, a link to `target`."""
+    (folder / "blobs").mkdir()
+    (folder / "snapshot" / "onnx").mkdir(parents=True)
+    (folder / "blobs" / "1").write_bytes(model_with(weights).SerializeToString())
+    (folder / target).write_bytes(WEIGHTS.tobytes())
+    path = folder / "snapshot" / "onnx" / "m.onnx"
+    path.symlink_to("../../blobs/1")
+    (path.parent / weights).symlink_to(f"../../{target}")
+    return path
+
+
+def test_model_and_weights_that_are_links_into_one_folder(tmp_path: Path) -> None:
+    np.testing.assert_array_equal(weights_of(Model.load(linked(tmp_path, "m.onnx_data", "blobs/2"))), WEIGHTS)
+
+
+def test_weights_that_are_a_link_elsewhere(tmp_path: Path) -> None:
+    path = linked(tmp_path, "m.onnx_data", "secret")
+    assert "external data 'm.onnx_data' lies outside of the model's folder" in refusal(path)
+    path.unlink()
+    path.write_bytes((tmp_path / "blobs" / "1").read_bytes())
+    (path.parent / "m.onnx_data").unlink()
+    (path.parent / "m.onnx_data").symlink_to("../../blobs/1")
+    assert "lies outside of the model's folder" in refusal(path)
+
+
+@pytest.mark.parametrize("location", ["C:\\w.bin", "\\\\server\\share\\w.bin", "..\\w.bin"])
+def test_windows_paths(tmp_path: Path, location: str) -> None:
+    text = refusal(write(tmp_path, location))
+    assert "lies outside of the model's folder" in text

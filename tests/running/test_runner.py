@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgecc.data.feed_check import check_feeds
 from edgecc.errors import DataError, InvalidModelError, OptionError, RunnerError, UnavailableError, UnknownNameError
-from edgecc.running.feed_check import check_feeds
 from edgecc.running.runner import Runner
 from edgecc.running.worker_process import describe_exit
 from edgecc.signature import TensorSpec

@@ -66,7 +66,7 @@ def availability() -> Availability:
     try:
         find_sdk()
     except ImportError as error:
-        return Availability(f"{installed[-1]} cannot be imported: {error}", _INSTALL)
+        return Availability(str(error), _INSTALL)
     return Availability()
 
 
@@ -76,11 +76,16 @@ def find_sdk() -> Sdk:
     Raises:
         ImportError: neither is usable; see `availability`.
     """
+    reasons = []
     for package in PACKAGES:
         usable = importlib.util.find_spec(package) and (package != "tensorrt" or has_gpu())
-        if usable:
+        if not usable:
+            continue
+        try:
             return Sdk(importlib.import_module(package), package)
-    raise ImportError("no usable TensorRT")
+        except (ImportError, OSError) as error:  # OSError: a missing library of CUDA
+            reasons.append(f"{package} cannot be imported: {error}")
+    raise ImportError("; ".join(reasons) or "no usable TensorRT")
 
 
 def has_gpu() -> bool:

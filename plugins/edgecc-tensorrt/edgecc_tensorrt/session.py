@@ -20,26 +20,43 @@ class Unavailable(RuntimeError):
     """The runtime or its device is not on this machine; what follows the first line mends it."""
 
 
-def _import_runtimes() -> list[Any]:
-    """TensorRT-RTX first: it refuses engines of the other kind at once and by name."""
-    found = []
-    for package in ("tensorrt_rtx", "tensorrt"):
-        if importlib.util.find_spec(package) is not None:
-            found.append(importlib.import_module(package))
-    return found
-
-
-_RUNTIMES = _import_runtimes()
+#: TensorRT-RTX first: it refuses engines of the other kind at once and by name.
+_PACKAGES = ("tensorrt_rtx", "tensorrt")
 _DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+_NONE_INSTALLED, _INSTALL = "neither tensorrt-rtx nor tensorrt is installed", "pip install tensorrt-rtx"
 _ELSEWHERE = "copy the .engine to a machine with an NVIDIA GPU and its driver, and run it there"
 _ASYNC_MAJOR, _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 1, 75, 76
 
 
 def check() -> None:
-    """Raise Unavailable unless an engine can run here."""
+    """Raise Unavailable unless an engine can run here; imports neither package."""
     Driver()
-    if not _RUNTIMES:
-        raise Unavailable("neither tensorrt-rtx nor tensorrt is installed\npip install tensorrt-rtx")
+    if not any(importlib.util.find_spec(package) for package in _PACKAGES):
+        raise Unavailable(f"{_NONE_INSTALLED}\n{_INSTALL}")
+
+
+def prepare() -> None:
+    """Import the runtimes, so that a load time counts the engine alone."""
+    _runtimes()
+
+
+def _runtimes() -> list[Any]:
+    """The packages that can be imported: one that cannot (a missing CUDA library) does not stand in the other's way.
+
+    Raises:
+        Unavailable: there is none.
+    """
+    found, reasons = [], []
+    for package in _PACKAGES:
+        if importlib.util.find_spec(package) is None:
+            continue
+        try:
+            found.append(importlib.import_module(package))
+        except (ImportError, OSError) as error:
+            reasons.append(f"{package} cannot be imported: {error}")
+    if not found:
+        raise Unavailable(f"{'; '.join(reasons) or _NONE_INSTALLED}\n{_INSTALL}")
+    return found
 
 
 class Driver:
@@ -135,10 +152,9 @@ class Session:
         if unknown:
             raise RuntimeError(f"unknown option {unknown[0]!r}; options are device, threads")
         self._driver = Driver(int(options.get("device", 0)))
-        if not _RUNTIMES:
-            check()
+        runtimes = _runtimes()
         self._driver.start()
-        self._module, self._runtime, self._engine = _load(path, self._driver)
+        self._module, self._runtime, self._engine = _load(path, self._driver, runtimes)
         self._context = self._engine.create_execution_context()
         if self._context is None:
             raise RuntimeError(f"{path}: no memory on {self._driver.name} to run the engine")
@@ -238,11 +254,11 @@ _DTYPES = {
 }
 
 
-def _load(path: str, driver: Driver) -> tuple[Any, Any, Any]:
+def _load(path: str, driver: Driver, runtimes: list[Any]) -> tuple[Any, Any, Any]:
     """Package, runtime and engine, from whichever installed package made the engine."""
     contents = Path(path).read_bytes()
     said: list[str] = []
-    for module in _RUNTIMES:
+    for module in runtimes:
         log = _quiet_log(module, said)
         runtime = module.Runtime(log)
         engine = runtime.deserialize_cuda_engine(contents)

@@ -144,17 +144,14 @@ def _refuse_shape_inputs(model: Model, parsed: Parsed, reasons: dict[int, tuple[
 
 def _remaining(model: Model, nodes: list[Node], blocked: set[int]) -> list[int]:
     """Positions of nodes that can be parsed without the blocked ones: their inputs have a known type and shape."""
+    bad_inputs = {id(t) for t in model.inputs if _type_name(t) not in _TYPES}
     made = {id(t): index for index, node in enumerate(nodes) for t in node.outputs}
     dropped = set(blocked)
     for index, node in enumerate(nodes):
-        lost = (t for t in (*node.inputs, *_captured(node)) if made.get(id(t)) in dropped or _is_bad_input(t, model))
+        lost = (t for t in (*node.inputs, *_captured(node)) if made.get(id(t)) in dropped or id(t) in bad_inputs)
         if index not in dropped and any(t.shape is None or _type_name(t) not in _TYPES - {"float64"} for t in lost):
             dropped.add(index)
     return [index for index in range(len(nodes)) if index not in dropped]
-
-
-def _is_bad_input(tensor: Tensor, model: Model) -> bool:
-    return _type_name(tensor) not in _TYPES and any(tensor is t for t in model.inputs)
 
 
 def _captured(node: Node) -> list[Any]:
@@ -172,19 +169,18 @@ def _reduced(model: Model, typed: TypedOnnx, nodes: list[Node], remaining: list[
         del field[:]
     graph.node.extend(kept)
     inside = {id(t) for index in remaining for t in nodes[index].outputs}
+    results = {id(t) for t in model.outputs}
     reads = {id(t): t for index in remaining for t in (*nodes[index].inputs, *_captured(nodes[index]))}
-    graph.input.extend(value_info(t) for key, t in reads.items() if key not in inside and _is_outer(t, model))
-    outputs = [t for index in remaining for t in nodes[index].outputs if id(t) not in reads or model.is_output(t)]
+    outer = _outer(model)
+    graph.input.extend(value_info(t) for key, t in reads.items() if key not in inside and key in outer)
+    outputs = [t for index in remaining for t in nodes[index].outputs if id(t) not in reads or id(t) in results]
     graph.output.extend(value_info(t) for t in outputs if not t.is_empty() and t.dtype is not None)
     return TypedOnnx(proto, typed.weights)
 
 
-def _is_outer(tensor: Tensor, model: Model) -> bool:
-    """Whether the main graph makes the tensor or takes it as an input: not a constant, nor a subgraph's own."""
-    producer = model.producer(tensor)
-    if producer is None:
-        return any(tensor is t for t in model.inputs)
-    return any(producer is node for node in model.graph.nodes)
+def _outer(model: Model) -> set[int]:
+    """What the main graph makes or takes as an input: no constants, nor what is a subgraph's own."""
+    return {id(t) for t in model.inputs} | {id(t) for node in model.graph.nodes for t in node.outputs}
 
 
 def _readable(text: str) -> str:

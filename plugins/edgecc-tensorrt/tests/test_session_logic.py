@@ -115,7 +115,7 @@ MODULE = SimpleNamespace(
 @pytest.fixture
 def load(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(session, "Driver", HostDriver)
-    monkeypatch.setattr(session, "_RUNTIMES", [MODULE])
+    monkeypatch.setattr(session, "_runtimes", lambda: [MODULE])
 
     def load(contents: bytes) -> Session:
         path = tmp_path / "m.engine"

@@ -36,12 +36,20 @@ class TFLiteBackend(Backend):
         from edgecc_tflite.expand_for_tflite import ExpandForTFLite
         from edgecc_tflite.fuse_group_normalization import FuseGroupNormalization
 
-        return (ExpandQOperators(), ExpandForTFLite(), EliminateIdentity(), FoldBatchNorm(), FusePad(), ComputeFloat32())
+        return (
+            ExpandQOperators(),
+            ExpandForTFLite().with_rules(self.rules()),
+            EliminateIdentity(),
+            FuseGroupNormalization(),
+            FoldBatchNorm(),
+            FusePad(),
+            ComputeFloat32(),
+        )
 
     def find_unsupported(self, model: Model, target: Target) -> list[Unsupported]:
         from edgecc_tflite.lower import find_unsupported
 
-        return find_unsupported(model, rules())
+        return find_unsupported(model, self.rules())
 
     def compile(self, model: Model, target: Target) -> Compiled:
         from edgecc_tflite import layout, verify, writer
@@ -49,7 +57,7 @@ class TFLiteBackend(Backend):
         from edgecc_tflite.quantization import store_weights, stored_by_origin
 
         options = cast(TFLiteTarget, target)
-        graph = lower(model, rules())
+        graph = lower(model, self.rules())
         layout.solve(graph, io_layout=options.io_layout)
         store_weights(graph, stored_by_origin(model), options.weights)
         violations = verify.verify(graph)
@@ -62,6 +70,12 @@ class TFLiteBackend(Backend):
         contents = writer.write(graph, description=model.graph.name or "edgecc")
         return Compiled({".tflite": contents}, _correspondence(graph), details=_details(graph))
 
+    def rules(self) -> RuleTable:
+        """Every lowering rule there is, those of other plugins included."""
+        from edgecc_tflite.lowerings import builtin_rules
+
+        return builtin_rules().extended(self.plugin_lowerings())
+
     def can_compile(self) -> Availability:
         return _installed(("ai_edge_litert",))
 
@@ -73,14 +87,6 @@ class TFLiteBackend(Backend):
 
     def session_file(self) -> Path:
         return Path(__file__).with_name("session.py")
-
-
-def rules() -> RuleTable:
-    """Every lowering rule there is, those of other plugins included."""
-    from edgecc.registry import default_registry
-    from edgecc_tflite.lowerings import builtin_rules
-
-    return builtin_rules().extended(default_registry().lowerings("tflite"))
 
 
 def _installed(modules: tuple[str, ...]) -> Availability:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pydantic import PrivateAttr
+
 from edgecc.passes.base import Loss, NodePass, PassContext
 
 if TYPE_CHECKING:
@@ -26,7 +28,14 @@ class ExpandForTFLite(NodePass):
 
     name = "expand-for-tflite"
     loss = Loss.ROUNDING
+    _rules: RuleTable | None = PrivateAttr(default=None)
     before = ("eliminate-identity", "fold-batchnorm", "fuse-pad", "convert-float16")
+
+    def with_rules(self, rules: RuleTable) -> ExpandForTFLite:
+        """The pass for these rules, instead of for those that are installed."""
+        chosen = self.model_copy()
+        chosen._rules = rules
+        return chosen
 
     def run(self, model: Model, ctx: PassContext) -> bool:
         changed = False
@@ -38,22 +47,24 @@ class ExpandForTFLite(NodePass):
 
     def candidates(self, model: Model) -> list[Node]:
         protected = {id(node) for node in model.nodes(ignore=self.ignore)} if self.ignore else None
-        nodes = _functions_without_rule(model, _rules())
+        nodes = _functions_without_rule(model, self._rules or installed_rules())
         return [node for node in nodes if protected is None or id(node) in protected]
 
     def visit(self, node: Node, model: Model, ctx: PassContext) -> bool:
         from edgecc.passes.expand_functions import expand
 
-        if not _body_is_taken(node, model, _rules(), PassContext(ctx.target, ctx.rng)):
+        if not _body_is_taken(node, model, self._rules or installed_rules(), PassContext(ctx.target, ctx.rng)):
             ctx.skip(node, "no rule takes it, and its body neither")
             return False
         return expand(node, model)
 
 
-def _rules() -> RuleTable:
-    from edgecc_tflite.backend import rules
+def installed_rules() -> RuleTable:
+    """Those of a pass that the user names: no backend gives it any."""
+    from edgecc.registry import default_registry
+    from edgecc_tflite.lowerings import builtin_rules
 
-    return rules()
+    return builtin_rules().extended(default_registry().lowerings("tflite"))
 
 
 def _functions_without_rule(model: Model, rules: RuleTable) -> list[Node]:

@@ -166,12 +166,25 @@ _RELEASES = {
 def minimum_runtime(builtin: str, version: int) -> str:
     """The first TensorFlow Lite release that runs this version of the operator.
 
-    An operator that is not in the table tells nothing and counts as the oldest; so does a version newer than it.
+    An operator that is not in the table tells nothing and counts as the oldest. A version that is not in it is newer
+    than all that is there, or was taken back: it counts as the newest, rather than promise a runtime that refuses it.
     """
-    releases = _RELEASES.get(builtin, "").split()
-    if not 0 < version <= len(releases) or releases[version - 1] == "-":
+    if builtin not in _RELEASES:
         return OLDEST_RUNTIME
-    return releases[version - 1]
+    return first_release(builtin, version) or newest_runtime()
+
+
+def first_release(builtin: str, version: int) -> str:
+    """What the table says; "" if nothing."""
+    releases = _RELEASES.get(builtin, "").split()
+    known = 0 < version <= len(releases) and releases[version - 1] != "-"
+    return releases[version - 1] if known else ""
+
+
+def newest_runtime() -> str:
+    """The newest release of the table."""
+    listed = {release for releases in _RELEASES.values() for release in releases.split()} - {"-"}
+    return max(listed, key=as_numbers)
 
 
 def as_numbers(release: str) -> tuple[int, ...]:

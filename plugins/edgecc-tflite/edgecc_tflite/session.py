@@ -21,7 +21,7 @@ _OPTIONS = {"threads": 1, "xnnpack": True}
 
 
 class Unavailable(RuntimeError):
-    """No runtime for `.tflite` files is installed here."""
+    """No runtime for `.tflite` files is installed here; what follows the first line mends it."""
 
 
 class Session:
@@ -163,7 +163,7 @@ def _load_runtime() -> tuple[Any, str]:
         except ImportError as error:
             reasons.append(f"{distribution}: {error}")
     raise Unavailable(
-        "no runtime for .tflite files is installed; type: pip install ai-edge-litert\n  " + "\n  ".join(reasons)
+        f"no runtime for .tflite files can be imported ({'; '.join(reasons)})\npip install ai-edge-litert"
     )
 
 

@@ -23,6 +23,7 @@ RULES: tuple[Callable[[Graph], Iterator[Violation]], ...] = (
     structure.convolution_bias,
     quantization.scale_values,
     quantization.scales_present,
+    quantization.scales_needed,
     quantization.same_scale,
     quantization.fixed_scale,
     quantization.weight_axis,
@@ -30,6 +31,7 @@ RULES: tuple[Callable[[Graph], Iterator[Violation]], ...] = (
     quantization.data_per_tensor,
     quantization.bias_scale,
     quantization.int16_scales,
+    quantization.rescaling,
 )
 
 

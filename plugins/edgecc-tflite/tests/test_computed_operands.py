@@ -39,7 +39,7 @@ def _pad(
     return Case("Pad", inputs, {"mode": mode}, label=label, values=values, results=("f:a,b,c",))
 
 
-_REDUCTIONS = "Mean Sum Max Min Prod L1 L2 SumSquare LogSumExp".split()
+_REDUCTIONS = ["Mean", "Sum", "Max", "Min", "Prod", "L1", "L2", "SumSquare", "LogSumExp"]
 
 CASES = [
     *[_reduce(f"Reduce{name}", [1], keepdims=keep) for name in _REDUCTIONS for keep in (0, 1)],

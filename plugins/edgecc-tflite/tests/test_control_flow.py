@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from edgecc.model import Model
 from edgecc_tflite import verify
 from edgecc_tflite.lower import find_unsupported
 from edgecc_tflite.lowerings import builtin_rules
-from edgecc_tflite.testing import assert_close, counts, lowered, run_onnx, run_tflite
+from edgecc_tflite.testing import Case, assert_close, check, counts, lowered, run_onnx, run_tflite
+from edgecc_tflite.writer import write
 
 _BRANCHES = {
     "plain": """g (bool p, float[2,3] x) => (float[2,3] y) { y = If(p)<
@@ -35,13 +37,15 @@ _BRANCHES = {
     "computed": """g (float[2,3] x) => (float[2,3] y) { m = ReduceMax<keepdims=0>(x) c = Greater(m, limit) y = If(c)<
         then_branch = a () => (float[2,3] r) { r = Neg(x) },
         else_branch = b () => (float[2,3] s) { s = Mul(x, row) }> }""",
-    "convolution": """g (bool p, float[1,2,6,6] x) => (float[1,3,6,6] y) { t = Conv<pads=[1,1,1,1]>(x, kernel) y = If(p)<
+    "convolution": """g (bool p, float[1,2,6,6] x) => (float[1,3,6,6] y) {
+        t = Conv<pads=[1,1,1,1]>(x, kernel) y = If(p)<
         then_branch = a () => (float[1,3,6,6] r) { r = Conv<pads=[1,1,1,1]>(t, kernels) },
         else_branch = b () => (float[1,3,6,6] s) { s = Relu(t) }> }""",
 }
 _LOOPS = {
     "counted": """g (float[2,3] x) => (float[2,3] y) { y = Loop(count, , x)<
-        body = b (int64 i, bool go, float[2,3] v) => (bool keep, float[2,3] w) { keep = Identity(go) w = Mul(v, row) }> }""",
+        body = b (int64 i, bool go, float[2,3] v) => (bool keep, float[2,3] w) {
+            keep = Identity(go) w = Mul(v, row) }> }""",
     "slices": """g (float[2,3] x) => (float[2,3] y, float[5,2,3] z) { y, z = Loop(count, , x)<
         body = b (int64 i, bool go, float[2,3] v) => (bool keep, float[2,3] w, float[2,3] o) {
             keep = Identity(go) f = Cast<to=1>(i) w = Add(v, f) o = Neg(w) }> }""",
@@ -52,7 +56,8 @@ _LOOPS = {
         body = b (int64 i, bool go, float[2,3] v) => (bool keep, float[2,3] w) {
             w = Add(v, one) m = ReduceMax<keepdims=0>(w) keep = Less(m, limit) }> }""",
     "computed-count": """g (float[2,3] x, int64 n) => (float[2,3] y) { y = Loop(n, , x)<
-        body = b (int64 i, bool go, float[2,3] v) => (bool keep, float[2,3] w) { keep = Identity(go) w = Add(v, x) }> }""",
+        body = b (int64 i, bool go, float[2,3] v) => (bool keep, float[2,3] w) {
+            keep = Identity(go) w = Add(v, x) }> }""",
     "swapped": """g (float[2,3] x, float[2,3] z) => (float[2,3] y, float[2,3] o) { y, o = Loop(count, , x, z)<
         body = b (int64 i, bool go, float[2,3] v, float[2,3] w) => (bool keep, float[2,3] q, float[2,3] r) {
             keep = Identity(go) q = Identity(w) r = Identity(v) }> }""",
@@ -87,6 +92,27 @@ _CONSTANTS = {
     "kernels": np.random.default_rng(2).standard_normal((3, 3, 3, 3)).astype(np.float32),
 }
 
+_ADD_UP = "b (float[2] s, float[2] v) => (float[2] t, float[2] o) { t = Add(s, v) o = Neg(t) }"
+_DOUBLE = "b (int64 i, bool go, float[2,3] v) => (bool keep, float[2,3] w) { keep = Identity(go) w = Add(v, v) }"
+CASES = [
+    Case("Constant", (), {"value_floats": [1.0, 2.0, 3.0]}),
+    Case(
+        "If",
+        ("b:1",),
+        {
+            "then_branch": onnx.parser.parse_graph("a () => (float[2] r) { r = Constant<value_floats=[1.0,2.0]>() }"),
+            "else_branch": onnx.parser.parse_graph("b () => (float[2] s) { s = Constant<value_floats=[3.0,4.0]>() }"),
+        },
+    ),
+    Case("Loop", (np.array(3), None, "f:2,3"), {"body": onnx.parser.parse_graph(_DOUBLE)}),
+    Case("Scan", ("f:2", "f:5,2"), {"num_scan_inputs": 1, "body": onnx.parser.parse_graph(_ADD_UP)}, outputs=2),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_one_node(case: Case) -> None:
+    check(case)
+
 
 def _model(text: str) -> Model:
     model = Model.from_text(text, _CONSTANTS)
@@ -105,7 +131,9 @@ def _feeds(model: Model, seed: int) -> dict[str, np.ndarray]:
     return feeds
 
 
-@pytest.mark.parametrize("text", [*_BRANCHES.values(), *_LOOPS.values(), *_SCANS.values()], ids=[*_BRANCHES, *_LOOPS, *_SCANS])
+@pytest.mark.parametrize(
+    "text", [*_BRANCHES.values(), *_LOOPS.values(), *_SCANS.values()], ids=[*_BRANCHES, *_LOOPS, *_SCANS]
+)
 def test_equals_onnxruntime(text: str) -> None:
     model = _model(text)
     for solve in (True, False):
@@ -116,3 +144,59 @@ def test_equals_onnxruntime(text: str) -> None:
             expected = run_onnx(model, feeds)
             for xnnpack in (True, False):
                 assert_close(run_tflite(graph, feeds, xnnpack=xnnpack), expected, 2e-6)
+
+
+def test_a_branch_takes_what_either_reads() -> None:
+    graph = lowered(_model(_BRANCHES["two-outputs"]))
+    (operator,) = [op for op in graph.operators if op.builtin == "IF"]
+    assert [len(branch.inputs) for branch in operator.subgraphs] == [3, 3]
+    assert len(operator.inputs) == 4
+
+
+def test_layout_is_solved_within_branches() -> None:
+    graph = lowered(_model(_BRANCHES["convolution"]))
+    (operator,) = [op for op in graph.operators if op.builtin == "IF"]
+    assert counts(operator.subgraphs[0]) == {"TRANSPOSE": 2, "CONV_2D": 1}
+
+
+def test_unsupported_nodes_of_subgraphs_are_listed() -> None:
+    text = """g (bool p, float[2,3] x) => (float[2,3] y) { y = If(p)<
+        then_branch = a () => (float[2,3] r) { [inner] r = com.acme.Magic(x) },
+        else_branch = b () => (float[2,3] s) { s = Identity(x) }> [outer] z = com.acme.Other(y) }"""
+    header = '<ir_version: 10, opset_import: ["" : 23, "com.acme" : 1]> '
+    problems = find_unsupported(Model.from_text(header + text), builtin_rules())
+    assert {problem.op for problem in problems} >= {"com.acme.Magic", "com.acme.Other"}
+
+
+_GROWS = """g (float[2,3] x) => (float[n,3] y) { y = Loop(count, , x)<
+    body = b (int64 i, bool go, float[n,3] v) => (bool keep, float[m,3] w) {
+        keep = Identity(go) w = Concat<axis=0>(v, x) }> }"""
+_OPEN_RESULT = """g (float[2,3] x, int64 n) => (float[2,3] y, float[m,2,3] z) { y, z = Loop(n, , x)<
+    body = b (int64 i, bool go, float[2,3] v) => (bool keep, float[2,3] w, float[2,3] o) {
+        keep = Identity(go) w = Add(v, x) o = Neg(w) }> }"""
+_OPEN_STEPS = _SCANS["sum"].replace("7", "n")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (_GROWS, "state 'v' changes its shape, or that is not known"),
+        (_OPEN_RESULT, "how much 'z' holds depends on what is computed; only a fixed size can be lowered"),
+        (_OPEN_STEPS, "input 'x' has an open dimension where a size is needed"),
+    ],
+    ids=["grows", "open-result", "open-steps"],
+)
+def test_reasons(text: str, reason: str) -> None:
+    assert reason in "\n".join(problem.reason for problem in find_unsupported(_model(text), builtin_rules()))
+
+
+def test_nothing_is_kept_between_two_runs() -> None:
+    from ai_edge_litert.interpreter import Interpreter
+
+    model = _model(_LOOPS["slices"])
+    run = Interpreter(model_content=bytes(write(lowered(model)))).get_signature_runner("serving_default")
+    first = run(**_feeds(model, 1))
+    run(**_feeds(model, 2))
+    again = run(**_feeds(model, 1))
+    for name, values in first.items():
+        np.testing.assert_array_equal(again[name], values)

@@ -7,7 +7,7 @@ import pytest
 
 from edgecc.model import Model, origins
 from edgecc.testing import assert_skipped, check_pass
-from edgecc_tflite import backend, expand_for_tflite
+from edgecc_tflite import expand_for_tflite
 from edgecc_tflite.expand_for_tflite import ExpandForTFLite
 from edgecc_tflite.lowerings import LoweringRule, RuleTable
 from edgecc_tflite.lowerings.constraints import single_output
@@ -22,8 +22,8 @@ MEAN = """g (float[2,3,4] x, float[4] s) => (float[2,3,4] y, float[2,3,1] mean) 
 
 def use(monkeypatch: pytest.MonkeyPatch, without: str, *more: LoweringRule) -> None:
     """Let the pass see all rules but those of one operator, and some more."""
-    kept = [rule for rule in backend.rules() if rule.op != without]
-    monkeypatch.setattr(expand_for_tflite, "_rules", lambda: RuleTable([*kept, *more]))
+    kept = [rule for rule in expand_for_tflite.installed_rules() if rule.op != without]
+    monkeypatch.setattr(expand_for_tflite, "installed_rules", lambda: RuleTable([*kept, *more]))
 
 
 def test_a_form_that_the_rule_refuses(monkeypatch: pytest.MonkeyPatch) -> None:

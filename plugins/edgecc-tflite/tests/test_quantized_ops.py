@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgecc_tflite.testing import Case, check, scalar
 from edgecc_tflite.testing.quantized import Q, QuantizedCase, check_quantized, stored
 
 IMAGE = Q((1, 8, 9, 9))
@@ -275,6 +276,44 @@ ISLANDS = [
 ]
 
 
-@pytest.mark.parametrize("case", WEIGHTED + MOVING + CHOOSING + COMPUTING + FIXED + AVERAGING + ISLANDS, ids=str)
+#: Scales so far apart that kernels overflow, or XNNPACK refuses the model: computed in float.
+EXTREMES = [
+    C("Conv", (IMAGE, weights(6, 8, 1, 1)), ((1e-7, 2),), label="extreme"),
+    C("MatMul", (ROWS, weights(16, 5)), ((1e-7, 2),), label="extreme"),
+    C("Mul", (ROWS, Q((3, 16), 1.0, -5)), ((0.005, 1),), label="extreme"),
+    C("Add", (ROWS, Q((3, 16), 1.0, -5)), ((0.005, 1),), label="extreme"),
+    C("HardSwish", (Q((3, 64), 1.0),), ((0.001, 1),), label="extreme"),
+    C("Transpose", (Q((3, 16), 1.0),), ((0.001, 1),), label="extreme"),
+    C("AveragePool", (Q((1, 8, 9, 9), 1.0),), ((0.001, 1),), {"kernel_shape": [3, 3]}, "extreme"),
+    C("LogSoftmax", (Q((3, 10), 10.0),), ((1.0, 127),), label="beyond -16"),
+]
+
+
+CHANNELS = np.linspace(0.01, 0.03, 16, dtype=np.float32)
+
+#: By themselves, on both sets of kernels.
+CASES = [
+    Case("QuantizeLinear", ("f:3,16", scalar(0.02), np.array(3, np.int8))),
+    Case("QuantizeLinear", ("f:3,16", scalar(0.02), np.array(130, np.uint8)), label="unsigned"),
+    Case("QuantizeLinear", ("f:3,16", scalar(0.02)), label="without zero point"),
+    Case("QuantizeLinear", ("f:3,16", scalar(0.001), np.array(0, np.int16)), label="16 bits"),
+    Case("QuantizeLinear", ("f:3,16", scalar(0.001), np.array(30000, np.uint16)), label="unsigned 16 bits"),
+    Case("QuantizeLinear", ("f:3,16", CHANNELS, np.full(16, 3, np.int8)), label="per channel"),
+    Case("QuantizeLinear", ("f:16,3", CHANNELS, np.full(16, 3, np.int8)), {"axis": 0}, label="other axis"),
+    Case("DequantizeLinear", ("i8:3,16", scalar(0.02), np.array(3, np.int8)), span=(-128, 127)),
+    Case("DequantizeLinear", ("u8:3,16", scalar(0.02), np.array(130, np.uint8)), label="unsigned", span=(0, 255)),
+    Case("DequantizeLinear", ("i32:3,16", scalar(0.02)), label="32 bits", span=(-9999, 9999)),
+    Case("DequantizeLinear", ("i8:3,16", CHANNELS, np.full(16, 3, np.int8)), label="per channel", span=(-128, 127)),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_equals_onnxruntime(case: Case) -> None:
+    check(case)
+
+
+@pytest.mark.parametrize(
+    "case", WEIGHTED + MOVING + CHOOSING + COMPUTING + FIXED + AVERAGING + ISLANDS + EXTREMES, ids=str
+)
 def test_case(case: QuantizedCase) -> None:
     check_quantized(case)

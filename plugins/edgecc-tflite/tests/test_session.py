@@ -130,8 +130,11 @@ def test_no_runtime_says_what_to_install(model, monkeypatch):
         raise ImportError(f"No module named {name!r}")
 
     monkeypatch.setattr(session.importlib, "import_module", missing)
-    with pytest.raises(Unavailable, match="pip install ai-edge-litert"):
+    with pytest.raises(Unavailable) as caught:
         Session(model, {})
+    what, _, hint = str(caught.value).partition("\n")
+    assert what.startswith("no runtime for .tflite files can be imported (ai-edge-litert: No module named")
+    assert hint == "pip install ai-edge-litert"
 
 
 def test_tflite_runtime_is_taken_where_it_is_the_only_one(model, monkeypatch):

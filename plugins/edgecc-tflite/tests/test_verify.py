@@ -234,6 +234,14 @@ def test_scales_present_leaves_plain_integers_alone():
     )
 
 
+@pytest.mark.parametrize(("builtin", "kind"), [("ADD", "int8"), ("EQUAL", "uint8"), ("SUB", "int16")])
+def test_scales_needed(builtin, kind):
+    out = data("y", dtype="bool" if builtin == "EQUAL" else kind)
+    rules, text = broken(one_operator(builtin, [data("x", dtype=kind), data("z", dtype=kind)], out))
+    assert rules == {"scales-needed"}
+    assert f"no kernel for plain {kind}, which 'x' is" in text
+
+
 @pytest.mark.parametrize("builtin", ["RESHAPE", "TRANSPOSE", "SQUEEZE", "REVERSE_V2", "MAXIMUM", "CONCATENATION"])
 @pytest.mark.parametrize("other", [scales(0.2), scales(0.1, 1)])
 def test_same_scale(builtin, other):
@@ -327,6 +335,20 @@ def test_int16_scales(builtin):
     x, z, y = (data(name, dtype="int16", quantization=scales(0.1)) for name in "xzy")
     assert broken(one_operator(builtin, [x, z], y))[0] == {"int16-scales"}
     assert verify(one_operator(builtin, [x, z], y, options={"potScaleInt16": False})) == []
+
+
+@pytest.mark.parametrize(("builtin", "most"), [("MUL", 2), ("ADD", 128), ("BATCH_MATMUL", 256)])
+def test_rescaling(builtin, most):
+    x, z = (data(name, dtype="int8", quantization=scales(1.0)) for name in "xz")
+    fine, coarse = (data("y", dtype="int8", quantization=scales(s / most)) for s in (0.99, 1.01))
+    assert broken(one_operator(builtin, [x, z], fine))[0] == {"rescaling"}
+    assert verify(one_operator(builtin, [x, z], coarse)) == []
+
+
+def test_rescaling_by_weights():
+    graph = convolution()
+    graph.operators[0].outputs[0].quantization = scales(1e-6)
+    assert broken(graph)[0] == {"rescaling"}
 
 
 def test_every_rule_has_a_test_and_names_itself():

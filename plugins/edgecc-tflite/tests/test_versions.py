@@ -260,13 +260,18 @@ def test_minimum_runtime_is_that_of_the_official_converter(name, reference_model
         ("CONV_2D", 1, "1.5.0"),
         ("CONV_2D", 6, "2.9.0"),
         ("BROADCAST_TO", 2, "2.5.0"),
-        ("BROADCAST_TO", 1, "1.5.0"),
-        ("CONV_2D", 99, "1.5.0"),
+        ("BROADCAST_TO", 1, runtimes.newest_runtime()),
+        ("CONV_2D", 99, "2.23.0"),
         ("HASHTABLE", 1, "1.5.0"),
     ],
 )
 def test_minimum_runtime(builtin, version, release):
     assert runtimes.minimum_runtime(builtin, version) == release
+
+
+@pytest.mark.parametrize(("builtin", "inputs", "output", "options", "version"), CASES)
+def test_every_version_is_in_the_table(builtin, inputs, output, options, version):
+    assert runtimes.first_release(builtin, version)
 
 
 def test_the_newest_of_the_needed_runtimes_counts():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from edgecc_tflite.lowerings import (
     activation,
     bitwise,
@@ -64,9 +66,9 @@ _FAMILIES = (
 def builtin_rules() -> RuleTable:
     """The rules that ship with edgecc; add others with `RuleTable.extended`.
 
-    What has no float16 kernel computes in float32.
+    What has no float16 kernel computes in float32; the table of operators does not repeat that CAST in every row.
     """
-    return RuleTable(detoured(rule, HALF) for family in _FAMILIES for rule in family.RULES)
+    return RuleTable(replace(detoured(rule, HALF), emits=rule.emits) for family in _FAMILIES for rule in family.RULES)
 
 
 __all__ = ["LoweringRule", "RuleTable", "builtin_rules"]

@@ -9,6 +9,7 @@ import numpy as np
 
 from edgecc_tflite.enums import Activation
 from edgecc_tflite.lowerings.constraints import FLOAT, NUMERIC, known_rank, typed
+from edgecc_tflite.lowerings.detours import SMALL_INTS
 from edgecc_tflite.lowerings.elementwise import composed, unary
 
 if TYPE_CHECKING:
@@ -181,7 +182,14 @@ RULES = (
     unary("Tanh", "TANH"),
     unary("HardSwish", "HARD_SWISH"),
     composed("Relu", _relu, "RELU MAXIMUM", typed({"float32", "int32", "int64", "int8", "int16"}), note="Fused."),
-    composed("Clip", _clip, "RELU RELU6 RELU_N1_TO_1 MAXIMUM MINIMUM", typed(NUMERIC), note="Fused where it can be."),
+    composed(
+        "Clip",
+        _clip,
+        "RELU RELU6 RELU_N1_TO_1 MAXIMUM MINIMUM",
+        typed(NUMERIC),
+        detours=SMALL_INTS,
+        note="Fused where it can be.",
+    ),
     composed("LeakyRelu", _leaky_relu, "LEAKY_RELU"),
     composed("PRelu", _prelu, "PRELU MUL MINIMUM RELU ADD"),
     composed("Elu", _elu, "ELU RELU MINIMUM MUL ADD"),

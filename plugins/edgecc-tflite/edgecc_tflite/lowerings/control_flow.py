@@ -30,7 +30,7 @@ def _plain_value(node: NodeView) -> str | None:
     return f"{name} is no plain tensor" if "sparse" in name or "string" in name else None
 
 
-# -------------------------------------------------------------------------------------------------------------------- If
+# ------------------------------------------------------------------------------------------------------------------- If
 
 
 def _if(c: Lowering) -> None:
@@ -46,7 +46,7 @@ def _if(c: Lowering) -> None:
     c.builder.append(Operator("IF", [c.reshape(c.x(), ()), *read], outs, origins=c.origins, subgraphs=graphs))
 
 
-# ---------------------------------------------------------------------------------------------------------- Loop and Scan
+# -------------------------------------------------------------------------------------------------------- Loop and Scan
 
 
 class _Loop:
@@ -94,7 +94,7 @@ class _Loop:
 
     def write(self, buffer: Tensor, value: Tensor, position: Tensor) -> Tensor:
         c = self.inside
-        pads = c.ints([[0, buffer.rank - 1]], "pads")
+        pads = c.ints(np.array([[0, buffer.rank - 1]]), "pads")
         start = c.emit("PAD", [position, pads], shape=(buffer.rank,), dtype=_COUNT)
         return c.emit("DYNAMIC_UPDATE_SLICE", [buffer, c.reshape(value, (1, *value.shape)), start])
 
@@ -218,7 +218,7 @@ def _static_shape(tensor: SourceTensor) -> tuple[int, ...]:
     return shape
 
 
-# ----------------------------------------------------------------------------------------------------------- constraints
+# ---------------------------------------------------------------------------------------------------------- constraints
 
 
 def _lasting_shapes(first: int, skipped: int, returned: int) -> Any:
@@ -234,7 +234,8 @@ def _lasting_shapes(first: int, skipped: int, returned: int) -> Any:
             start, before, after = node.input(first + index), inputs[index], outputs[index]
             shapes = [shape_of(t) for t in (start, after)]
             if None in shapes or shapes[0] != shapes[1]:
-                return f"state {before.name!r} changes its shape, or that is not known; only one that keeps it can be lowered"
+                known = "changes its shape, or that is not known"
+                return f"state {before.name!r} {known}; only one that keeps it can be lowered"
             if start.dtype != after.dtype:
                 return f"state {before.name!r} changes its type"
         return None

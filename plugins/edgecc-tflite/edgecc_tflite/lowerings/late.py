@@ -154,7 +154,7 @@ def count_up(c: Lowering, count: Late) -> Late:
     """0, 1, ... count - 1."""
     if count.is_known:
         return now(c, np.arange(int(count.known)))
-    zero, one = c.constant(np.float32(0).reshape(()), "zero"), c.constant(np.float32(1).reshape(()), "one")
+    zero, one = c.constant(np.array(0, np.float32), "zero"), c.constant(np.array(1, np.float32), "one")
     return Late(c, c.emit("RANGE", [zero, count.tensor, one], shape=(-1,)))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,7 +13,6 @@ from edgecc_tflite.lowerings.constraints import (
     OPEN_DIMENSION,
     known_rank,
     ranked,
-    static,
     typed,
 )
 from edgecc_tflite.lowerings.matmul import along
@@ -111,7 +110,7 @@ def _group(c: Lowering) -> None:
     centred = c.binary("SUB", x, _per_group(c, _group_means(c, x, groups), ones, x))
     variance = _group_means(c, c.unary("SQUARE", centred), groups)
     factor = _per_group(c, _inverse_root(c, variance, c.node.number("epsilon", 1e-5)), scale, x)
-    _affine(c, c.binary("MUL", centred, factor), None, _per_channel(c, 2), c.out())
+    _affine(c, c.binary("MUL", centred, factor), None, _channels(c, c.x(2)), c.out())
 
 
 def _group_means(c: Lowering, x: Tensor, groups: int) -> Tensor:
@@ -165,7 +164,7 @@ def _local_response(c: Lowering) -> None:
     x, size = c.x(), c.node.integer("size", 1)
     alpha, beta, bias = c.node.number("alpha", 1e-4) / size, c.node.number("beta", 0.75), c.node.number("bias", 1.0)
     if x.rank == 4 and size % 2:
-        options = {"radius": size // 2, "bias": bias, "alpha": alpha, "beta": beta}
+        options: dict[str, Any] = {"radius": size // 2, "bias": bias, "alpha": alpha, "beta": beta}
         c.to_first(c.emit("LOCAL_RESPONSE_NORMALIZATION", [c.to_last(x)], **options), c.out())
         return
     total = _band_sum(c, c.unary("SQUARE", x), (size - 1) // 2, size // 2)
@@ -187,10 +186,6 @@ def _mean_variance(c: Lowering) -> None:
     centred = c.binary("SUB", x, reduce_over(c, "MEAN", x, axes))
     deviation = c.unary("SQRT", reduce_over(c, "MEAN", c.unary("SQUARE", centred), axes))
     c.binary("DIV", centred, c.binary("ADD", deviation, c.scalar(1e-9)), c.out())
-
-
-def _known_channels(node: NodeView) -> str | None:
-    return None if node.rank() == 4 and node.integer("size", 1) % 2 else static(0, (1,))(node)
 
 
 def _known_channels(node: NodeView) -> str | None:

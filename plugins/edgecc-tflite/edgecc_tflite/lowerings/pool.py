@@ -114,8 +114,9 @@ def _correction(node: NodeView, windows: Windows, counts_padding: bool) -> np.nd
             low, high = 0, high + _declared_end(node, axis, windows)
         positions = starts[:, None] + np.arange(windows.kernel[axis]) * windows.dilations[axis]
         rows.append(windows.kernel[axis] / np.sum((positions >= low) & (positions < high), axis=1))
-    grid = functools.reduce(np.multiply.outer, rows)
-    return grid.reshape(1, *windows.out, 1).astype(np.float32)
+    grid: np.ndarray = functools.reduce(np.multiply.outer, rows)
+    correction: np.ndarray = grid.reshape(1, *windows.out, 1).astype(np.float32)
+    return correction
 
 
 def _declared_end(node: NodeView, axis: int, windows: Windows) -> int:

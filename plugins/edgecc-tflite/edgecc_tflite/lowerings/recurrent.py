@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -82,11 +83,11 @@ class _Run:
 
 def _fully_connected(c: Lowering, x: Tensor, weights: Tensor, bias: Tensor | None) -> Tensor:
     shape = (*x.shape[:-1], weights.shape[0])
-    options = {"keepNumDims": True, "fusedActivationFunction": Activation.NONE}
+    options: dict[str, Any] = {"keepNumDims": True, "fusedActivationFunction": Activation.NONE}
     return c.emit("FULLY_CONNECTED", [x, weights, bias], shape=shape, **options)
 
 
-# ------------------------------------------------------------------------------------------------------------- the cells
+# ------------------------------------------------------------------------------------------------------------ the cells
 
 
 def _lstm_step(run: _Run, step: Step) -> tuple[Tensor, list[Tensor]]:
@@ -135,7 +136,7 @@ def split(c: Lowering, x: Tensor, count: int) -> list[Tensor]:
     return outs
 
 
-# -------------------------------------------------------------------------------------------------------------- lowering
+# ------------------------------------------------------------------------------------------------------------- lowering
 
 
 def _lstm(c: Lowering) -> None:

@@ -20,6 +20,7 @@ from edgecc_tflite.lowerings.late import Late, element, late, now, size_along
 from edgecc_tflite.lowerings.matmul import along
 from edgecc_tflite.lowerings.resize_kernels import (
     exact_scale,
+    is_checked,
     linear_flags,
     nearest_flags,
     open_axes,
@@ -134,6 +135,8 @@ def _open(node: NodeView) -> str | None:
         return None
     mode, is_linear = _mode(node), node.text("mode", "nearest") != "nearest"
     name = node.input(0).name
+    if is_checked(node, 0) and not is_linear and nearest_flags(node) is None:
+        return f"nearest elements of {mode!r} with computed sizes over an {OPEN_DIMENSION} of input {name!r}"
     if is_linear and node.text("mode", "nearest") == "cubic":
         return f"mode='cubic' over an {OPEN_DIMENSION} of input {name!r}"
     if is_linear and linear_flags(node) is None:

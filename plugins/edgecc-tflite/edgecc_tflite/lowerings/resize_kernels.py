@@ -52,10 +52,20 @@ def _may_move(node: NodeView, axis: int) -> bool:
     if _by_scales(node):
         scales = node.value(2)
         return scales is None or float(scales[position]) != 1.0
-    asked = node.value(3)
-    if before[axis] < 0 and asked is None:
-        return True
+    if before[axis] < 0 and node.value(3) is None:
+        return not is_checked(node, axis)
     return before[axis] != after[axis]
+
+
+def is_checked(node: NodeView, axis: int) -> bool:
+    """Whether the axis is an open batch whose size stays: nothing says so now, the result is checked at run time.
+
+    Exporters compute all sizes where they mean those of height and width.
+    """
+    before, after = sizes(node)
+    is_batch = axis == 0 and min(before[0], after[0]) < 0 and before[1:2] == after[1:2] and min(before[1:2]) >= 0
+    computed = not _by_scales(node) and node.has(3) and node.value(3) is None and len(before) in (3, 4)
+    return is_batch and computed and scale_position(node, axis) is not None and not node.has(1)
 
 
 def _by_scales(node: NodeView) -> bool:
@@ -181,7 +191,14 @@ def resize_by_kernel(c: Lowering, builtin: str, flags: Flags) -> None:
             wide = _first_if_one(c, wide, size)
     shape = (wide.shape[0], height, width, wide.shape[3])
     options: dict[str, Any] = {"alignCorners": flags[0], "halfPixelCenters": flags[1]}
-    from_2d(c, c.emit(builtin, [wide, size], shape=shape, **options), out)
+    result = c.emit(builtin, [wide, size], shape=shape, **options)
+    if not is_checked(c.node, 0):
+        from_2d(c, result, out)
+        return
+    # A RESHAPE to the sizes asked for fails where the batch is another one.
+    checked = c.temporary(out.shape, out.dtype, "unchecked")
+    from_2d(c, result, checked)
+    c.emit("RESHAPE", [checked, c.cast(c.x(3), np.int32)], out)
 
 
 def _open_size(c: Lowering, wide: Tensor) -> Tensor:

@@ -165,9 +165,8 @@ class Recurrence:
             outputs.append(output)
         if buffers:
             update = stack(inner, outputs)
-            start = inner.emit(
-                "PAD", [first, inner.ints([[0, update.rank - 1]], "pads")], shape=(update.rank,), dtype=_INT
-            )
+            pads = inner.ints(np.array([[0, update.rank - 1]]), "pads")
+            start = inner.emit("PAD", [first, pads], shape=(update.rank,), dtype=_INT)
             buffers = [inner.emit("DYNAMIC_UPDATE_SLICE", [buffers[0], update, start])]
         advanced = inner.binary("ADD", first, inner.ints([per_body], "steps"))
         inner.builder.graph.outputs = [advanced, *states, *buffers, *fixed]
@@ -193,7 +192,7 @@ def _while(c: Lowering, carried: list[Tensor], graphs: list[Graph]) -> list[Tens
     return results
 
 
-# ---------------------------------------------------------------------------------------------------- along the first axis
+# ------------------------------------------------------------------------------------------------- along the first axis
 
 
 def rows(c: Lowering, x: Tensor, start: int, count: int) -> Tensor:

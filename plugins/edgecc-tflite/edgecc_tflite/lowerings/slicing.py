@@ -21,8 +21,8 @@ def _slice(c: Lowering) -> None:
     """SLICE for steps of 1 over known sizes, which more kernels take; otherwise STRIDED_SLICE."""
     x = c.x()
     if _is_late(c.node):
-        bounds = [_per_axis(c, index, default) for index, default in ((1, 0), (2, _ENDLESS), (4, 1))]
-        c.emit("STRIDED_SLICE", [x, *bounds], c.out(), beginMask=0, endMask=0)
+        begin_end_step = [_per_axis(c, index, default) for index, default in ((1, 0), (2, _ENDLESS), (4, 1))]
+        c.emit("STRIDED_SLICE", [x, *begin_end_step], c.out(), beginMask=0, endMask=0)
         return
     chosen = _slices(c.node, x.rank)
     whole_or_known = (d >= 0 or s == slice(None) for s, d in zip(chosen, x.shape, strict=True))

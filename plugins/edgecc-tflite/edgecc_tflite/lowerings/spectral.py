@@ -160,6 +160,10 @@ def _known_frames(node: NodeView) -> str | None:
         return "frame_length is computed at run time"
     if out is None or out[1] < 0:
         return "the number of frames is not known"
+    bins = length // 2 + 1 if node.integer("onesided", 1) else length
+    if out[2] != bins:
+        # Without the attribute, onnx takes `onesided` for 0.
+        return f"the result has {bins} bins and is declared with {out[2]}; write the attribute onesided into the model"
     return f"frames of {length} elements; up to {_LONGEST} can be lowered" if length > _LONGEST else None
 
 

@@ -80,3 +80,10 @@ def grid_for_scalar(value: float, dtype: str) -> Grid:
     """A grid that has the value as a point, as exactly as a float32 scale can say it."""
     scale = abs(value) / np.iinfo(dtype).max if value else 1.0
     return Grid(dtype, float(np.float32(scale)), 0)
+
+
+def unsigned_like(signed: Tensor, name: str) -> Tensor:
+    """A tensor for the same numbers in uint8."""
+    assert signed.quantization is not None
+    quantization = Quantization(signed.quantization.scale, signed.quantization.zero_point + 128)
+    return Tensor(name, signed.shape, np.dtype(np.uint8), quantization=quantization)

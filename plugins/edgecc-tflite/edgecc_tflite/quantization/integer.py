@@ -17,11 +17,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgecc_tflite.enums import Activation, Padding
-from edgecc_tflite.ir import Graph, Operator, Quantization, Tensor
+from edgecc_tflite.enums import Activation
+from edgecc_tflite.ir import Graph, Operator, Tensor
 from edgecc_tflite.quantization.demand import data_inputs, wanted_grids
-from edgecc_tflite.quantization.grid import Grid, grid_for_scalar
-from edgecc_tflite.quantization.kernels import FIXED, KERNELS, WEIGHTED, IntegerKernel, Role
+from edgecc_tflite.quantization.grid import Grid, grid_for_scalar, unsigned_like
+from edgecc_tflite.quantization.kernels import FIXED, KERNELS, WEIGHTED, IntegerKernel, Role, rescales_too_much
+from edgecc_tflite.quantization.pools import pads, rescaling_pool
 from edgecc_tflite.quantization.stored import Stored
 from edgecc_tflite.quantization.weights import integer_bias, integer_weights, unsigned_weights
 
@@ -120,8 +121,13 @@ class _Rewriter:
         if key not in self._requantized:
             result = grid.like(tensor, f"{tensor.name}/requantized")
             one = grid_for_scalar(1.0, grid.dtype).constant(Tensor(f"{result.name}/one", (), _FLOAT32, _ONE))
-            options = {"fusedActivationFunction": Activation.NONE}
-            self._append(Operator("MUL", [tensor, one], [result], options, origins))
+            if _is_exact("MUL", [tensor, one], grid):
+                options = {"fusedActivationFunction": Activation.NONE}
+                self._append(Operator("MUL", [tensor, one], [result], options, origins))
+            else:
+                real = Tensor(f"{result.name}/float", tensor.shape, _FLOAT32)
+                self._append(Operator("DEQUANTIZE", [tensor], [real], {}, origins))
+                self._append(Operator("QUANTIZE", [real], [result], {}, origins))
             self._requantized[key] = result
         return self._requantized[key]
 
@@ -193,7 +199,7 @@ class _Rewriter:
         if tensor.dtype != np.float32:
             return None
         for stored in self._stored.get(op, ()):
-            grid = _grid_of(stored)
+            grid = stored.grid
             if grid is not None and grid.holds(tensor.data):
                 return grid.constant(tensor)
         return None
@@ -270,8 +276,8 @@ class _Rewriter:
             return False
         if grid == wanted:
             self._emit(op, {data: known}, grid)
-        elif op.builtin == "AVERAGE_POOL_2D" and not _pads(op):
-            self._emit(_rescaling_pool(op, known, grid), {data: known}, wanted)
+        elif op.builtin == "AVERAGE_POOL_2D" and not pads(op) and grid.scale < 64 * wanted.scale:
+            self._emit(rescaling_pool(op, known, grid), {data: known}, wanted)
         elif grid.scale <= wanted.scale * _AS_FINE:
             self._integer[out] = self._on(self._emit(op, {data: known}, grid)[0], wanted, op.origins)
         else:
@@ -290,6 +296,8 @@ class _Rewriter:
             if integer is None or integer.dtype.name != wanted.dtype:
                 return False
             inputs[tensor] = integer
+        if not _is_exact(op.builtin, list(inputs.values()), wanted):
+            return False
         self._emit(op, inputs, wanted)
         return True
 
@@ -299,9 +307,13 @@ class _Rewriter:
         fixed = FIXED.get((op.builtin, known.dtype.name))
         if wanted is None or fixed is None or wanted.dtype != known.dtype.name:
             return False
-        if wanted.dtype not in KERNELS[op.builtin].types or fixed[0] > wanted.scale * _AS_FINE:
+        grid = Grid(wanted.dtype, *fixed)
+        if wanted.dtype not in KERNELS[op.builtin].types or grid.scale > wanted.scale * _AS_FINE:
             return False
-        result = self._emit(op, {data: known}, Grid(wanted.dtype, *fixed))[0]
+        if op.builtin == "LOG_SOFTMAX" and wanted.lowest < grid.lowest:
+            # Results have no lower bound: the kernel would cut off what the source keeps.
+            return False
+        result = self._emit(op, {data: known}, grid)[0]
         self._integer[out] = self._on(result, wanted, op.origins)
         return True
 
@@ -321,6 +333,8 @@ class _Rewriter:
         exact = signed or unsigned_weights(weights, stored)
         if exact is None or (bias is not None and integer_bias(bias, grid, exact) is None):
             return False
+        if not _is_exact(op.builtin, [known, exact], wanted):
+            return False
         inputs = {data: known, weights: exact}
         if bias is not None:
             integer = integer_bias(bias, grid, exact)
@@ -335,7 +349,7 @@ class _Rewriter:
     def _unsigned_of(self, signed: Tensor, origins: tuple[str, ...]) -> Tensor:
         """The same numbers in uint8."""
         if signed not in self._unsigned:
-            result = _unsigned_like(signed, f"{signed.name}/unsigned")
+            result = unsigned_like(signed, f"{signed.name}/unsigned")
             self._append(Operator("QUANTIZE", [signed], [result], {}, origins))
             self._unsigned[signed] = result
         return self._unsigned[signed]
@@ -345,7 +359,7 @@ class _Rewriter:
         out = op.outputs[0]
         signed = grid.like(out)
         signed.source = out.source
-        unsigned = _unsigned_like(signed, f"{out.name}/unsigned")
+        unsigned = unsigned_like(signed, f"{out.name}/unsigned")
         exchanged = [inputs.get(t, t) if t is not None else None for t in op.inputs]
         self._append(Operator(op.builtin, exchanged, [unsigned], op.options, op.origins))
         self._append(Operator("QUANTIZE", [unsigned], [signed], {}, op.origins))
@@ -363,61 +377,15 @@ def _is_on_grid(tensor: Tensor | None) -> bool:
     return tensor is not None and Grid.of(tensor) is not None
 
 
-def _grid_of(stored: Stored) -> Grid | None:
-    if stored.scale.size != 1 or stored.dtype not in ("int8", "uint8", "int16"):
-        return None
-    shift = 128 if stored.dtype == "uint8" else 0
-    dtype = "int16" if stored.dtype == "int16" else "int8"
-    return Grid(dtype, float(stored.scale[0]), int(stored.zero_point[0]) - shift)
+def _is_exact(builtin: str, data: Sequence[Tensor], grid: Grid) -> bool:
+    """Whether the kernel computes right between these scales."""
+    scales = [float(np.max(t.quantization.scale)) for t in data if t.quantization is not None]
+    return not rescales_too_much(builtin, scales, grid.scale)
 
 
 def _common_grid(tensors: Sequence[Tensor]) -> Grid | None:
     grids = {Grid.of(tensor) for tensor in tensors}
     return grids.pop() if len(grids) == 1 else None
-
-
-def _unsigned_like(signed: Tensor, name: str) -> Tensor:
-    assert signed.quantization is not None
-    quantization = Quantization(signed.quantization.scale, signed.quantization.zero_point + 128)
-    return Tensor(name, signed.shape, np.dtype(np.uint8), quantization=quantization)
-
-
-def _pads(op: Operator) -> bool:
-    """Whether some window of a pool reaches beyond the input; the mean there is of fewer values."""
-    if op.options["padding"] == Padding.VALID:
-        return False
-    before, after = _first(op).shape[1:3], op.outputs[0].shape[1:3]
-    strides = op.options["strideH"], op.options["strideW"]
-    windows = op.options["filterHeight"], op.options["filterWidth"]
-    reach = [(count - 1) * stride + window for count, stride, window in zip(after, strides, windows, strict=True)]
-    return min(*before, *after) < 0 or any(end > size for end, size in zip(reach, before, strict=True))
-
-
-def _rescaling_pool(op: Operator, data: Tensor, grid: Grid) -> Operator:
-    """An AVERAGE_POOL_2D that changes the scale: a MEAN, or a depthwise convolution with equal weights."""
-    height, width = op.options["filterHeight"], op.options["filterWidth"]
-    if data.shape[1:3] == (height, width) and not op.options.get("fusedActivationFunction", Activation.NONE):
-        axes = np.array([1, 2], np.int32)
-        places = Tensor(f"{op.outputs[0].name}/axes", axes.shape, axes.dtype, axes)
-        return Operator("MEAN", [op.inputs[0], places], op.outputs, {"keepDims": True}, op.origins)
-    largest, channels = 127, data.shape[3]
-    scale = np.array([1 / (height * width * largest)], np.float32)
-    zero = np.zeros(1, np.int64)
-    taps = np.full((1, height, width, channels), largest, np.int8)
-    weights = Tensor(f"{op.outputs[0].name}/mean", taps.shape, taps.dtype, taps, Quantization(scale, zero))
-    nothing = np.zeros(channels, np.int32)
-    units = Quantization(scale * np.float32(grid.scale), zero)
-    bias = Tensor(f"{op.outputs[0].name}/zeros", nothing.shape, nothing.dtype, nothing, units)
-    options = {
-        "padding": Padding.VALID,
-        "strideH": op.options["strideH"],
-        "strideW": op.options["strideW"],
-        "depthMultiplier": 1,
-        "dilationHFactor": 1,
-        "dilationWFactor": 1,
-        "fusedActivationFunction": op.options.get("fusedActivationFunction", Activation.NONE),
-    }
-    return Operator("DEPTHWISE_CONV_2D", [op.inputs[0], weights, bias], op.outputs, options, op.origins)
 
 
 def _name_once(graph: Graph) -> None:

@@ -16,7 +16,6 @@ from dataclasses import replace
 import numpy as np
 
 from edgecc_tflite.ir import Graph, Operator, Quantization, Tensor
-from edgecc_tflite.quantization.grid import Grid
 from edgecc_tflite.quantization.kernels import WEIGHTED
 from edgecc_tflite.quantization.stored import Stored
 from edgecc_tflite.quantization.weights import integer_weights
@@ -85,11 +84,9 @@ def _packed(tensor: Tensor, op: Operator, stored: Sequence[Stored]) -> Tensor | 
             if half is not None and half.data is not None and np.array_equal(half.data, tensor.data):
                 return half
             continue
-        shift = 128 if known.dtype == "uint8" else 0
-        if known.scale.size == 1 and known.dtype in ("int8", "uint8"):
-            grid = Grid("int8", float(known.scale[0]), int(known.zero_point[0]) - shift)
-            if grid.holds(tensor.data):
-                return replace(grid.constant(tensor), name=f"{tensor.name}/stored")
+        grid = known.grid
+        if grid is not None and grid.dtype == "int8" and grid.holds(tensor.data):
+            return replace(grid.constant(tensor), name=f"{tensor.name}/stored")
         for axis in _channel_axes(op, tensor):
             packed = integer_weights(tensor, axis, [known])
             if packed is not None:

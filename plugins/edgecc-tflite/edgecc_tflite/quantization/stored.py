@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgecc_tflite.quantization.grid import Grid
+
 if TYPE_CHECKING:
     from edgecc.model import Model, Node
 
@@ -28,6 +30,15 @@ class Stored:
     scale: np.ndarray
     zero_point: np.ndarray
     dtype: str
+
+    @property
+    def grid(self) -> Grid | None:
+        """The grid that its values are on; None for several scales, and for types that kernels do not compute with."""
+        if self.scale.size != 1 or self.dtype not in ("int8", "uint8", "int16"):
+            return None
+        shift = 128 if self.dtype == "uint8" else 0
+        dtype = "int16" if self.dtype == "int16" else "int8"
+        return Grid(dtype, float(self.scale[0]), int(self.zero_point[0]) - shift)
 
 
 def stored_by_origin(model: Model) -> dict[str, list[Stored]]:

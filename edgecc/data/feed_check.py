@@ -42,7 +42,7 @@ def _check_names(given: list[str], wanted: list[str], where: str) -> None:
 
 def _check_feed(values: np.ndarray, spec: TensorSpec, where: str) -> np.ndarray:
     _check_shape(values.shape, spec, where)
-    return np.ascontiguousarray(_convert(values, spec, where)).reshape(values.shape)
+    return np.ascontiguousarray(convert(values, spec, where)).reshape(values.shape)
 
 
 def _check_shape(shape: tuple[int, ...], spec: TensorSpec, where: str) -> None:
@@ -58,22 +58,28 @@ def _check_shape(shape: tuple[int, ...], spec: TensorSpec, where: str) -> None:
 
 
 def _shape_hint(shape: tuple[int, ...], wanted: tuple[int | str, ...]) -> str:
-    if _fits((1, *shape), wanted):
+    if fits((1, *shape), wanted):
         return "add the batch axis: x[None]"
     if len(shape) == len(wanted) and len(shape) <= 5:
         for order in itertools.permutations(range(len(shape))):
-            if _fits(tuple(shape[axis] for axis in order), wanted):
+            if fits(tuple(shape[axis] for axis in order), wanted):
                 return f"is the layout another? x.transpose{order}"
     if len(shape) == len(wanted) and shape[1:] == wanted[1:]:
         return f"the batch is fixed to {wanted[0]}: feed that many at a time, or compile with --shape for another batch"
     return ""
 
 
-def _fits(shape: tuple[int, ...], wanted: tuple[int | str, ...]) -> bool:
+def fits(shape: tuple[int, ...], wanted: tuple[int | str, ...]) -> bool:
+    """Whether an array of that shape can be fed where open dimensions are symbols."""
     return len(shape) == len(wanted) and all(isinstance(w, str) or h == w for h, w in zip(shape, wanted, strict=True))
 
 
-def _convert(values: np.ndarray, spec: TensorSpec, where: str) -> np.ndarray:
+def convert(values: np.ndarray, spec: TensorSpec, where: str) -> np.ndarray:
+    """The values in the input's type, where that keeps their meaning.
+
+    Raises:
+        DataError: it would not.
+    """
     if values.dtype.name == spec.dtype or (spec.dtype.startswith(("str", "object")) and values.dtype.kind in "OSU"):
         return values
     try:
