@@ -79,8 +79,9 @@ def _constant_target(node: Node, target: list[Element]) -> list[int] | None:
 
 def _resolve_sizes(node: Node, values: dict[int, np.ndarray], model: Model) -> bool:
     """Give a Resize constant sizes for the axes that it changes."""
-    sizes = values.get(id(node.inputs[3])) if node.op == "Resize" and len(node.inputs) > 3 else None
-    shape = node.inputs[0].shape
+    if node.op != "Resize" or len(node.inputs) < 4:
+        return False
+    sizes, shape = values.get(id(node.inputs[3])), node.inputs[0].shape
     if sizes is None or shape is None or len(sizes) != len(shape) or "axes" in node.attrs:
         return False
     if node.attrs.get("coordinate_transformation_mode") == "tf_crop_and_resize":

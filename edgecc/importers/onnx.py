@@ -16,7 +16,15 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from edgecc.errors import InvalidModelError, VerificationError
-from edgecc.importers import detaching, external_data, opset_conversion, proto_graphs, static_shapes, validation
+from edgecc.importers import (
+    consistency,
+    detaching,
+    external_data,
+    opset_conversion,
+    proto_graphs,
+    static_shapes,
+    validation,
+)
 from edgecc.importers.base import Importer
 from edgecc.importers.file_kinds import is_onnx, kind_of, missing_bytes
 from edgecc.importers.saving import save_proto
@@ -86,6 +94,7 @@ class OnnxImporter(Importer):
         declared = static_shapes.apply(light.graph, shapes, weights)
         model = Model.from_proto(light, weights)
         model.cleanup()
+        consistency.check(model)
         static_shapes.restore(model, declared)
         _verify(model)
         model.source_files = tuple(sorted(folder.files))

@@ -451,3 +451,18 @@ def test_parameter_that_decides_the_conversion_is_refused() -> None:
     function = '<domain: "my", opset_import: ["": 11]> soft <ax> (a) => (b) { b = Softmax<axis: int = @ax>(a) }'
     message = refusal(from_text(f"{text} {function}", 17, '"my": 1'))
     assert "its attribute 'axis' is a parameter of a local function" in message
+
+
+def test_what_the_checker_says_of_an_old_node() -> None:
+    with pytest.raises(InvalidModelError, match="a node is not valid in the opset that the model says") as caught:
+        load(from_text("g (float[1,3] x) => (float[1,3] y) { [p] y = Pad(x) }", 7))
+    assert "Required attribute 'pads' is missing" in caught.value.why
+
+
+def test_a_mistake_of_ours_is_not_the_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    def mistaken(site: object) -> None:
+        raise TypeError("ours")
+
+    monkeypatch.setitem(TABLE, "Softmax", {13: mistaken})
+    with pytest.raises(TypeError, match="ours"):
+        load(from_text("g (float[1,3] x) => (float[1,3] y) { y = Softmax(x) }", 11))

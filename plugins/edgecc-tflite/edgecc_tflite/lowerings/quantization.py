@@ -57,6 +57,8 @@ def _quantization(node: NodeView, dtype: np.dtype[Any]) -> Quantization | None:
     zero_point = node.value(2) if node.has(2) else np.zeros((), np.int64)
     if scale is None or zero_point is None or scale.size != 1 or dtype.name not in ("int8", "uint8", "int16"):
         return None
+    if node.integer("block_size", 0):
+        return None
     if not np.isfinite(scale).all() or not (scale > 0).all() or (dtype == np.int16 and zero_point.any()):
         return None
     return Quantization(scale.reshape(1).astype(np.float32), zero_point.reshape(1).astype(np.int64))
@@ -70,17 +72,32 @@ def _is_new_or_same(x: Tensor, wanted: Quantization) -> bool:
 
 def _aligned(c: Lowering, index: int) -> Tensor:
     """A scale or zero point so that it broadcasts along the node's axis."""
-    tensor = c.x(index)
+    tensor, block = c.x(index), c.node.integer("block_size", 0)
+    if block:
+        return _repeated(c, tensor, c.node.axis(1), block)
     if int(np.prod(tensor.shape)) == 1:
         return c.reshape(tensor, (1,) * max(c.x().rank, 1)) if tensor.rank else tensor
     rank, axis = c.x().rank, c.node.axis(1)
     return c.reshape(tensor, tuple(tensor.shape[0] if a == axis else 1 for a in range(rank)))
 
 
-def _not_in_blocks(node: NodeView) -> str | None:
-    if node.integer("block_size", 0):
-        return "values computed at run time are quantized in blocks; TFLite has one scale per tensor or channel"
-    return None
+def _repeated(c: Lowering, tensor: Tensor, axis: int, count: int) -> Tensor:
+    """Every value as often as its block has elements."""
+    tensor = c.cast(tensor, _FLOAT32)
+    before, behind = tensor.shape[: axis + 1], tensor.shape[axis + 1 :]
+    single = c.reshape(tensor, (*before, 1, *behind))
+    many = c.broadcast_to(single, (*before, count, *behind))
+    return c.reshape(many, (*before[:-1], before[-1] * count, *behind))
+
+
+def _whole_blocks(node: NodeView) -> str | None:
+    block, shape, scales = node.integer("block_size", 0), node.shape(0), node.shape(1)
+    if not block or shape is None or scales is None:
+        return None
+    if -1 in scales:
+        return "its blocks have open dimensions"
+    axis = node.axis(1)
+    return None if shape[axis] == scales[axis] * block else "its last block is not whole"
 
 
 def _stored_type(node: NodeView) -> str | None:
@@ -89,21 +106,21 @@ def _stored_type(node: NodeView) -> str | None:
     return None if name in _STORED else f"it writes {name or 'an unknown type'}; {', '.join(sorted(_STORED))} can be"
 
 
-_SCALE = (typed(FLOAT, 1), known_rank(), _not_in_blocks)
+_SCALE = (typed(FLOAT, 1), known_rank(), _whole_blocks)
 
 RULES = (
     LoweringRule(
         "QuantizeLinear",
         _quantize,
-        ("QUANTIZE", "DIV", "ROUND", "ADD", "MAXIMUM", "MINIMUM", "CAST"),
+        ("QUANTIZE", "DIV", "ROUND", "ADD", "MAXIMUM", "MINIMUM", "CAST", "BROADCAST_TO", "RESHAPE"),
         (typed(FLOAT), *_SCALE, _stored_type),
         since=10,
-        note="In float where the parameters are computed or per channel.",
+        note="In float where the parameters are computed, per channel or per block.",
     ),
     LoweringRule(
         "DequantizeLinear",
         _dequantize,
-        ("DEQUANTIZE", "CAST", "SUB", "MUL"),
+        ("DEQUANTIZE", "CAST", "SUB", "MUL", "BROADCAST_TO", "RESHAPE"),
         (typed(_STORED), *_SCALE),
         since=10,
         note="Operators between DequantizeLinear and QuantizeLinear run on integers where their kernels can.",
