@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from edgecc.errors import InvalidModelError, VerificationError
+from edgecc.inspection import inspect_model
 from edgecc.model import Constant, Model, Variable, merged_origins, origins, value_of
 
 CHAIN = "g (float[2,3] x) => (float[2,3] y) { [a] t = Relu(x) [b] u = Abs(t) [c] y = Neg(u) }"
@@ -88,6 +89,27 @@ def test_producer_and_values() -> None:
     np.testing.assert_array_equal(value_of(tensor(model, "k")), [1, 2])
     assert value_of(tensor(model, "x")) is None
     assert model.parameter_count == 2
+
+
+INNER = """g (bool c, float[2] x) => (float[2] y) {
+    [if] y = If(c)<
+        then_branch = p () => (float[2] r) <float[2] k = {1,2}> { [inner] r = Add(x, k) },
+        else_branch = q () => (float[2] s) { s = Neg(x) }> }"""
+
+
+def test_constants_of_subgraphs_count() -> None:
+    model = Model.from_text(INNER)
+    assert [tensor.name for tensor in model.constants()] == ["k"]
+    assert model.parameter_count == 2
+    assert inspect_model(model).parameter_bytes == 8
+
+
+def test_inner_nodes() -> None:
+    model = Model.from_text(INNER)
+    assert {node.name: model.is_inner(node) for node in model.all_nodes() if node.op != "Neg"} == {
+        "if": False,
+        "inner": True,
+    }
 
 
 def test_signature() -> None:

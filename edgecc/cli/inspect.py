@@ -65,7 +65,12 @@ def _print(facts: Inspection, support: list[Support]) -> None:
     for kind, specs in (("input", facts.signature.inputs), ("output", facts.signature.outputs)):
         for spec in specs:
             click.echo(f"{kind:7} {spec}")
-    click.echo(f"{facts.parameters:,} parameters, {format_bytes(facts.parameter_bytes)}, {facts.macs:,} MACs\n")
+    least = "at least " if facts.uncounted else ""
+    size = format_bytes(facts.parameter_bytes)
+    click.echo(f"{facts.parameters:,} parameters, {size}, {least}{facts.macs:,} MACs")
+    if facts.uncounted:
+        click.echo(f"(open or unknown sizes in {facts.uncounted} of the operators counted; fix them: --shape NAME=...)")
+    click.echo()
     print_table(["operator", "count"], [[op, str(count)] for op, count in facts.operators.items()], right=["count"])
     click.echo()
     for entry in support:

@@ -48,6 +48,20 @@ def test_open_dimensions_keep_their_names(edgecc: Run, save: Callable[[str], Pat
     assert "x: float32[2, 4]" in edgecc("inspect", source, "-t", "onnxruntime", "--shape", "x=2,4").out
 
 
+def test_says_when_macs_are_incomplete(edgecc: Run, save: Callable[[str], Path]) -> None:
+    source = save(
+        "g (float[1,3,H,8] x, float[4,3,3,3] w, float[2,5] a, float[5,6] b) => (float[1,4,N,6] y, float[2,6] z)"
+        "{ y = Conv(x, w) z = MatMul(a, b) }"
+    )
+    words = ("inspect", source, "-t", "onnxruntime")
+    open_note = "(open or unknown sizes in 1 of the operators counted; fix them: --shape NAME=...)"
+    out = edgecc(*words).out
+    assert f"at least 708 MACs\n{open_note}" in out
+    out = edgecc(*words, "--shape", "x=1,3,8,8").out
+    assert " 3,948 MACs\n" in out
+    assert "at least" not in out
+
+
 def test_damaged_source(edgecc: Run) -> None:
     Path("empty.onnx").touch()
     done = edgecc("inspect", "empty.onnx")

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from edgecc.model import origins
+from edgecc import serialization
+from edgecc.model import Model, origins
+from edgecc.passes.base import PassContext
 from edgecc.passes.fuse_pad import FusePad
 from edgecc.testing import assert_skipped, check_pass
 
@@ -217,3 +220,22 @@ def test_ignored_pad_stays() -> None:
         tolerance=ROUNDING,
     )
     assert [node.op for node in model.nodes()] == ["Pad", "Conv", "Conv"]
+
+
+def test_many_pads_walk_the_graph_no_more_often_than_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    walks = []
+    walk = serialization.graphs_of
+    monkeypatch.setattr(serialization, "graphs_of", lambda graph: walks.append(graph) or walk(graph))
+    counts = []
+    for pads in (2, 40):
+        lines = " ".join(f"p{i} = Pad(x, s) y{i} = Conv(p{i}, w)" for i in range(pads))
+        outputs = ", ".join(f"float[1,1,4,4] y{i}" for i in range(pads))
+        model = Model.from_text(
+            f"g (float[1,1,4,4] x) => ({outputs}) <int64[8] s = {{0,0,1,1,0,0,1,1}}> {{ {lines} }}",
+            {"w": np.ones((1, 1, 3, 3), np.float32)},
+        )
+        walks.clear()
+        FusePad().run(model, PassContext(None, np.random.default_rng(0)))
+        assert not model.nodes("Pad")
+        counts.append(sum(graph is model.graph for graph in walks))
+    assert counts[0] == counts[1]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -84,11 +87,31 @@ def build(sdk: Sdk, parsed: Parsed, target: TensorRTTarget, inputs: Sequence[Ten
         config.builder_optimization_level = target.optimization_level
     _choose_capabilities(sdk, config, target)
     _add_profile(parsed.builder, config, target, inputs)
-    engine = parsed.builder.build_serialized_network(parsed.network, config)
+    with _interruptible():
+        engine = parsed.builder.build_serialized_network(parsed.network, config)
     if engine is None:
         said = errors(parsed.log)
         raise BuildError("TensorRT could not build the engine", why=said[-1] if said else "it gives no reason")
     return engine
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Raise KeyboardInterrupt after the build if Ctrl-C was pressed during it.
+
+    Raised at once it would land in the logger, where TensorRT swallows every exception.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals go to the main thread
+        return
+    pressed: list[int] = []
+    former = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
+    if pressed:
+        raise KeyboardInterrupt
 
 
 def _choose_capabilities(sdk: Sdk, config: Any, target: TensorRTTarget) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
@@ -188,3 +188,31 @@ def test_can_run_says_what_is_missing() -> None:
 
 def test_versions_name_the_sdk() -> None:
     assert {"tensorrt-rtx", "tensorrt"} & set(TensorRTBackend().versions())
+
+
+def test_ctrl_c_during_a_build_is_not_swallowed(compile_text: Compile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorRT catches whatever its logger raises, which is where Python would raise KeyboardInterrupt."""
+    import os
+    import signal
+
+    from edgecc_tensorrt import log as logs
+
+    original = logs.make_log
+
+    def pressing(module: Any) -> logs.Log:
+        made = original(module)
+        said = made.log
+
+        def log(severity: Any, message: str) -> None:
+            if "uild" in message and not hasattr(made, "pressed"):
+                made.pressed = True
+                os.kill(os.getpid(), signal.SIGINT)
+            said(severity, message)
+
+        made.log = log
+        return made
+
+    monkeypatch.setattr("edgecc_tensorrt.building.make_log", pressing)
+    with pytest.raises(KeyboardInterrupt):
+        compile_text("g (float[1,3,8,8] x) => (float[1,3,8,8] y) { y = Relu(x) }")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -71,8 +71,25 @@ def problems_of(node: Node, outputs: frozenset[str], rules: RuleTable, flag: str
         reasons = [f"{empty!r}: {_NO_ELEMENTS}"]
     else:
         reasons = rule.reasons(view)
-    hints = [flag if OPEN_DIMENSION in reason or unranked else "" for reason in reasons]
+    is_open = bool(unranked) or (bool(flag) and _follows_shapes(node))
+    hints = [flag if is_open or OPEN_DIMENSION in reason else "" for reason in reasons]
     return [Unsupported(name, op, reason, hint) for reason, hint in zip(reasons, hints, strict=True)]
+
+
+def _follows_shapes(node: Node) -> bool:
+    """Whether an operand, such as a size or an index, is computed from the shape of a tensor."""
+    pending, seen = list(node.inputs), set()
+    while pending:
+        tensor = pending.pop()
+        is_list = tensor.shape is not None and len(tensor.shape) <= 1
+        if id(tensor) in seen or not tensor.inputs or not is_list:
+            continue
+        seen.add(id(tensor))
+        producer = tensor.inputs[0]
+        if producer.op in ("Shape", "Size"):
+            return True
+        pending += producer.inputs
+    return False
 
 
 def _too_large(view: NodeView) -> str:

@@ -144,6 +144,15 @@ def test_layout_changes_no_value(seed: int) -> None:
     assert_close(run_tflite(lowered(model), feeds, xnnpack=False), run_onnx(model, feeds), 2e-5)
 
 
+def test_one_reader_takes_shuffled_channels_as_they_lie_and_another_wants_them_in_order() -> None:
+    net = Net(x="f:1,4,6,6")
+    shuffled = net.shuffle(net.conv("x", 4, 3), 2, 6, 6)
+    mean = net.op("ReduceMean", shuffled, np.array([2]))
+    model = net.model(net.conv(net.op("Mul", shuffled, mean), 4, 3, channels=4))
+    feeds = feeds_for(model)
+    assert_close(run_tflite(lowered(model), feeds), run_onnx(model, feeds), 2e-5)
+
+
 @given(st.integers(0, 10_000))
 @settings(max_examples=40, deadline=None)
 def test_the_first_move_is_optimal(seed: int) -> None:

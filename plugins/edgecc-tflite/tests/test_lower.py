@@ -66,6 +66,18 @@ def test_an_open_dimension_names_the_flag_that_fixes_it() -> None:
     assert "--shape x0=1,3,224,224" in text
 
 
+def test_arithmetic_with_open_dimensions_names_the_flag_too() -> None:
+    text = """g (float[1,12,9] x, float[1,3,H,W] z) => (y) <int64[2] b = {2,2}, int64[2] o = {1,1}> {
+        s = Shape<start=2>(z) t = Add(s, o) y = Col2Im(x, t, b) }"""
+    (found,) = find_unsupported(Model.from_text(text), builtin_rules())
+    assert found.reason == "the image shape 't' is computed at run time; only constant image shape can be lowered"
+    assert found.hint == "fix the input's shape: --shape z=1,3,224,224"
+    given = """g (float[1,12,9] x, float[1,3,H,W] z, int64[2] t) => (y, w) <int64[2] b = {2,2}> {
+        w = Relu(z) y = Col2Im(x, t, b) }"""
+    (found,) = find_unsupported(Model.from_text(given), builtin_rules())
+    assert found.hint == ""
+
+
 @pytest.mark.parametrize(
     ("act", "bounds"), [("Relu", ()), ("Clip", (0.0, 6.0)), ("Clip", (-1.0, 1.0))], ids=["relu", "relu6", "unit"]
 )

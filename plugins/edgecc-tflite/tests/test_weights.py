@@ -85,7 +85,11 @@ CHANNELS = np.linspace(0.005, 0.01, 32, dtype=np.float32)
         ("f = DequantizeLinear<axis=1>(w, s) y = MatMul(x, f)", {"w": STORED, "s": CHANNELS}, "int8"),
         (
             "f = DequantizeLinear(w, s, z) y = MatMul(x, f)",
-            {"w": (STORED.astype(np.int16) + 128).astype(np.uint8), "s": np.array(0.01, np.float32), "z": np.array(117, np.uint8)},
+            {
+                "w": (STORED.astype(np.int16) + 128).astype(np.uint8),
+                "s": np.array(0.01, np.float32),
+                "z": np.array(117, np.uint8),
+            },
             "int8",
         ),
         (

@@ -362,6 +362,9 @@ class _Walk:
         place = self._places.get(source)
         if place is None or _groups(self._operators[place]) != 1:
             return None
+        if any(source in later.inputs for later in self._operators[place + 1 :]):
+            # Another reader of the view has taken the channels as they lie.
+            return None
         op = self._operators[place]
         weights, bias = op.inputs[1], op.inputs[2]
         assert weights is not None

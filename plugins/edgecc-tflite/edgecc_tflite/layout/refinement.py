@@ -6,7 +6,8 @@ work on both axes just as well. In either case a *region* of operators that do n
 on finer axes: RESHAPEs at its ends vanish, and orders of axes pass that the merged axis would hold up.
 
 A region starts at a RESHAPE's output, whose axes are divided as its input's are, and spreads through operators that
-know what becomes of each axis. Others at its ends get a RESHAPE of their own. It is taken if that leaves fewer of them.
+know what becomes of each axis. Others at its ends get a RESHAPE of their own. It is taken if that leaves fewer of them,
+or as many and a TRANSPOSE that can then be solved with the others.
 """
 
 from __future__ import annotations
@@ -160,7 +161,7 @@ class _Region:
         return [*([writer] if writer else []), *self.readers.get(tensor, ())]
 
     def is_worth_it(self) -> bool:
-        """Whether RESHAPEs become fewer."""
+        """Whether RESHAPEs become fewer, or not more and a TRANSPOSE gets finer axes to move."""
         gone = new = 0
         for tensor, parts in self.parts.items():
             if all(len(part) == 1 for part in parts):
@@ -176,7 +177,7 @@ class _Region:
             for op in outside:
                 gone += op.builtin == "RESHAPE" and op.outputs[0] not in self.parts and op.outputs[0].shape == shape
             new += tensor in self.graph.outputs or any(op.builtin != "RESHAPE" for op in outside)
-        return gone > new
+        return gone > new or (gone == new and any(op.builtin == "TRANSPOSE" for op in self.inside))
 
     def _final(self, tensor: Tensor) -> Shape:
         return _shape(self.parts[tensor]) if tensor in self.parts else tensor.shape
@@ -266,7 +267,7 @@ def _divisions(op: Operator, tensor: Tensor, parts: Parts) -> list[Parts | None]
 def _broadcast(tensors: list[Tensor | None], parts: Parts, kept: int = 0) -> list[Parts | None] | None:
     """The same division for all; an axis of size 1 becomes several. The last `kept` axes are no matter of this."""
     rank = len(parts)
-    sizes = [int(np.prod(part)) for part in parts[: rank - kept]]
+    sizes = [max(int(np.prod(part)), -1) for part in parts[: rank - kept]]
     result: list[Parts | None] = []
     for tensor in tensors:
         if tensor is None or tensor.rank == 0:
