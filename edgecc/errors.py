@@ -63,11 +63,13 @@ class RequestError(EdgeccError):
 
 
 class UnknownNameError(RequestError):
-    """No such name; the message names the nearest ones."""
+    """No such name; the message names the nearest ones: those of at least that likeness, from 0 to 1."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str], *, where: str = "", hint: str = "") -> None:
+    def __init__(
+        self, kind: str, name: str, known: Iterable[str], *, where: str = "", hint: str = "", likeness: float = 0.5
+    ) -> None:
         names = sorted(known)
-        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        near = difflib.get_close_matches(name, names, n=3, cutoff=likeness)
         if not hint:
             hint = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else _list_known(kind, names)
         super().__init__(f"unknown {kind} {name!r}", where=where, hint=hint)

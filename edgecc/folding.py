@@ -208,7 +208,7 @@ def _nbytes(tensor: gs.Tensor) -> int | None:
 def _elements(tensor: gs.Tensor) -> int | None:
     if tensor.shape is None or not all(isinstance(d, int) for d in tensor.shape):
         return None
-    return math.prod(tensor.shape)
+    return int(math.prod(tensor.shape))
 
 
 def _run(model: Model, nodes: list[gs.Node], outputs: list[gs.Tensor]) -> list[np.ndarray]:

@@ -141,12 +141,13 @@ class Registry:
     def backend_for_suffix(self, suffix: str) -> Backend:
         """The backend whose target writes files of that suffix."""
         for backend in self.backends.values():
-            if suffix in backend.target.suffixes:
+            if suffix.lower() in backend.target.suffixes:
                 return backend
-        if suffix in _FIRST_PARTY_SUFFIXES:
-            return self.backend(_FIRST_PARTY_SUFFIXES[suffix])  # says why it is not there
+        if suffix.lower() in _FIRST_PARTY_SUFFIXES:
+            return self.backend(_FIRST_PARTY_SUFFIXES[suffix.lower()])  # says why it is not there
         known = [s for backend in self.backends.values() for s in backend.target.suffixes]
-        raise UnknownNameError("file suffix", suffix, known)
+        # .bin is not .engine mistyped.
+        raise UnknownNameError("file suffix", suffix, known, likeness=0.75)
 
     @functools.cached_property
     def _owners(self) -> dict[tuple[str, str], Plugin]:

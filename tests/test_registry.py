@@ -210,6 +210,13 @@ def test_suffix_of_a_missing_first_party_plugin_says_what_installs_it(suffix: st
 def test_unknown_suffix() -> None:
     with pytest.raises(UnknownNameError, match=r"unknown file suffix '\.zip'"):
         default_registry().backend_for_suffix(".zip")
+    with pytest.raises(UnknownNameError, match=r"unknown file suffix '\.bin'") as caught:
+        default_registry().backend_for_suffix(".bin")
+    assert caught.value.hint == "known: .engine, .onnx, .ort, .tflite"
+
+
+def test_suffix_in_capitals() -> None:
+    assert default_registry().backend_for_suffix(".TFLITE").name == "tflite"
 
 
 def test_owner() -> None:
@@ -225,3 +232,11 @@ def test_lowerings_go_to_their_backend() -> None:
     rule, other = types.SimpleNamespace(backend="tflite"), types.SimpleNamespace(backend="another")
     registry = registry_of(fine=module(edgecc_lowerings=lambda: [rule, other, object()]))
     assert registry.lowerings("tflite") == [rule]
+
+
+def test_backends_get_the_lowerings_of_their_own_registry() -> None:
+    rule = types.SimpleNamespace(backend="onnxruntime")
+    backends = module(edgecc_backends=lambda: [type(default_registry().backend("onnxruntime"))])
+    made = registry_of(fine=backends, more=module(edgecc_lowerings=lambda: [rule])).backend("onnxruntime")
+    assert made.plugin_lowerings() == [rule]
+    assert registry_of(fine=backends).backend("onnxruntime").plugin_lowerings() == []

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 ROUNDING_TOLERANCE = 1e-4
 #: The same where values are stored as float16 or bfloat16 somewhere in either model: 2^-11 or 2^-8 per operation.
 HALF_TOLERANCE = 2e-2
+#: Inner tensors fetched in one run when the first that differs is looked for: all at once may not fit into memory.
+TENSORS_AT_ONCE = 32
 
 _RANDOM = ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli")
 
@@ -66,7 +68,7 @@ class Verifier:
 
         A model with random operators is not checked: it does not give the same twice.
         """
-        if before.nodes(*_RANDOM):
+        if any(node.op in _RANDOM for node in before.all_nodes()):
             return
         feeds = self._feeds(before)
         tolerance = self._tolerance(step, before, after)
@@ -223,9 +225,14 @@ def _locate(before: Model, after: Model, feeds: Feeds, tolerance: float | None) 
     computed = {t.name for node in before.nodes() for t in node.outputs if not t.is_empty()}
     shared = [t.name for node in after.nodes() for t in node.outputs if t.name in computed]
     try:
-        return _first_difference(run(before, feeds, shared), run(after, feeds, shared), tolerance)
+        for start in range(0, len(shared), TENSORS_AT_ONCE):
+            part = shared[start : start + TENSORS_AT_ONCE]
+            difference = _first_difference(run(before, feeds, part), run(after, feeds, part), tolerance)
+            if difference is not None:
+                return difference
     except Exception:  # naming the tensor is a courtesy: the difference itself is reported either way
         return None
+    return None
 
 
 def _stores_halves(model: Model) -> bool:

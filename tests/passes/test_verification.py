@@ -8,6 +8,7 @@ import pytest
 
 from edgecc.errors import DataError, VerificationError
 from edgecc.model import Model, value_of
+from edgecc.passes import verification
 from edgecc.passes.base import Loss, Pass, PassContext
 from edgecc.passes.pipeline import PassPipeline
 from edgecc.passes.verification import Verifier, compare, run
@@ -55,6 +56,15 @@ def verify(step: Pass, text: str = TEXT, **options: object) -> None:
 def test_equal_models_pass() -> None:
     verify(Scale())
     verify(RoughScale())
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_the_first_difference_is_found_part_by_part(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    monkeypatch.setattr(verification, "TENSORS_AT_ONCE", at_once)
+    text = """g (float[3] x) => (float[3] y) <float[3] c = {1, 2, 3}> {
+        p = Abs(x) q = Sqrt(p) r = Neg(q) a = Mul(r, c) b = Relu(x) d = Add(a, b) y = Neg(d) }"""
+    with pytest.raises(VerificationError, match="pass 'scale' changed values: tensor 'a' differs"):
+        verify(Scale(factor=2.0), text)
 
 
 def test_exact_means_every_bit(tmp_path: Path) -> None:
@@ -146,6 +156,13 @@ def test_random_models_are_not_compared() -> None:
     body = "a = Mul(x, c) r = RandomNormalLike(a) y = Add(a, r)"
     text = f"g (float[2,3] x) => (float[2,3] y) <float[3] c = {{1, 2, 3}}> {{ {body} }}"
     verify(Scale(factor=2.0), text)
+
+
+def test_random_operators_of_subgraphs_count() -> None:
+    text = """g (bool k, float[3] x) => (float[3] y) <float[3] c = {1, 2, 3}> { a = Mul(x, c) y = If(k)<
+        then_branch = p () => (float[3] r) { [n] t = RandomNormal<shape=[3]>() [o] r = Add(a, t) },
+        else_branch = q () => (float[3] s) { [p] u = RandomNormal<shape=[3]>() [q] s = Sub(a, u) }> }"""
+    verify(Scale(factor=2.0), text)  # raises nothing
 
 
 def test_large_weights_and_open_dimensions() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from types import SimpleNamespace
 
@@ -21,6 +22,25 @@ def test_tensorrt_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "tensorrt")
     monkeypatch.setattr(sdk, "has_gpu", lambda: False)
     assert "builds engines on a GPU only" in availability().reason
+
+
+def test_a_package_that_cannot_be_imported_does_not_break_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(name: str) -> object:
+        if name in broken:
+            raise OSError(f"{name}: no libcudart.so.13")
+        return SimpleNamespace(__version__="1.7")
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(importlib, "import_module", load)
+    monkeypatch.setattr(sdk, "has_gpu", lambda: True)
+    broken = {"tensorrt"}
+    assert sdk.find_sdk().package == "tensorrt_rtx"
+    assert availability()
+    broken = {"tensorrt", "tensorrt_rtx"}
+    assert availability().reason == (
+        "tensorrt cannot be imported: tensorrt: no libcudart.so.13; "
+        "tensorrt_rtx cannot be imported: tensorrt_rtx: no libcudart.so.13"
+    )
 
 
 @pytest.mark.parametrize(

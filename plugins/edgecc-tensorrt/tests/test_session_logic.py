@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
+import importlib.util
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +13,7 @@ import numpy as np
 import pytest
 
 from edgecc_tensorrt import session
-from edgecc_tensorrt.session import Session
+from edgecc_tensorrt.session import Session, Unavailable
 
 
 class HostDriver:
@@ -151,3 +154,42 @@ def test_info_says_what_was_timed(load: Any) -> None:
     info = load(b"engine").info()
     assert (info["tool"], info["device"], info["compute_capability"]) == ("tensorrt-rtx", "stand-in", "8.6")
     assert "transfers are not in it" in info["timed"]
+
+
+def importing(monkeypatch: pytest.MonkeyPatch, **packages: object) -> None:
+    """Let these be the installed packages; an exception is what the import raises."""
+
+    def load(name: str) -> object:
+        if isinstance(packages[name], Exception):
+            raise packages[name]
+        return packages[name]
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: packages.get(name))
+    monkeypatch.setattr(importlib, "import_module", load)
+
+
+BROKEN = OSError("libcudart.so.13: cannot open shared object file")
+
+
+def test_a_package_that_cannot_be_imported_does_not_break_the_other(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(session, "Driver", HostDriver)
+    (tmp_path / "m.engine").write_bytes(b"engine")
+    importing(monkeypatch, tensorrt_rtx=MODULE, tensorrt=BROKEN)
+    assert Session(str(tmp_path / "m.engine"), {"threads": 1}).info()["tool"] == "tensorrt-rtx"
+    importing(monkeypatch, tensorrt_rtx=BROKEN)
+    with pytest.raises(Unavailable) as caught:
+        Session(str(tmp_path / "m.engine"), {"threads": 1})
+    assert str(caught.value) == f"tensorrt_rtx cannot be imported: {BROKEN}\npip install tensorrt-rtx"
+    session.check()  # asks for what is installed, and imports nothing
+
+
+def test_nothing_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "Driver", HostDriver)
+    importing(monkeypatch)
+    for ask in (session.check, session.prepare):
+        with pytest.raises(
+            Unavailable, match="neither tensorrt-rtx nor tensorrt is installed\npip install tensorrt-rtx"
+        ):
+            ask()

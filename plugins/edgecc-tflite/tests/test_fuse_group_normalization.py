@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from edgecc.testing import assert_skipped, check_pass
 from edgecc_tflite.fuse_group_normalization import FuseGroupNormalization
 from edgecc_tflite.testing import assert_close, counts, lowered, run_onnx, run_tflite

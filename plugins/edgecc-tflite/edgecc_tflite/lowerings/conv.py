@@ -46,7 +46,7 @@ def convolve(c: Lowering, x: Tensor, weights: Tensor, bias: Tensor | None, windo
     kernel = c.reshape(weights, (*weights.shape[:2], *windows.kernel))
     if kernel.data is not None:
         windows, taps = windows.without_idle_taps()
-        kernel = c.constant(kernel.data[(slice(None), slice(None), *taps)], "kernel")
+        kernel = c.constant(kernel.data[(slice(None), slice(None), *taps)], "weights")
     bias = bias or c.constant(np.zeros(weights.shape[0], weights.dtype), "bias")
     padding = windows.padding
     if padding is None:

@@ -6,7 +6,7 @@ dimensions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -63,6 +63,39 @@ class Windows:
         if all(_is_same(self, axis) for axis in self.axes):
             return Padding.SAME
         return None if self.is_padded else Padding.VALID
+
+    def without_idle_taps(self) -> tuple[Windows, tuple[slice, ...]]:
+        """The windows without rows and columns of taps that meet nothing but padding, and the taps that are left.
+
+        A dilation larger than the input leaves one tap of three; kernels multiply by all that padding.
+        """
+        taps = tuple(_live_taps(self, axis) for axis in self.axes)
+        kernel = tuple(len(live) for live in taps)
+        begin = tuple(b - live.start * d for b, live, d in zip(self.begin, taps, self.dilations, strict=True))
+        dilations = tuple(1 if k == 1 else d for k, d in zip(kernel, self.dilations, strict=True))
+        smaller = replace(self, kernel=kernel, dilations=dilations, begin=begin)
+        reach = [
+            (count - 1) * step + span for count, step, span in zip(self.out, self.strides, smaller.span, strict=True)
+        ]
+        rest = [max(r - size - b, 0) for r, size, b in zip(reach, self.size, begin, strict=True)]
+        end = tuple(e if len(live) == k else r for e, live, k, r in zip(self.end, taps, self.kernel, rest, strict=True))
+        return replace(smaller, end=end), tuple(slice(live.start, live.stop) for live in taps)
+
+
+def _live_taps(windows: Windows, axis: int) -> range:
+    """The taps along an axis up to the first and the last that meet the input."""
+    size, begin, dilation = windows.size[axis], windows.begin[axis], windows.dilations[axis]
+    live = range(windows.kernel[axis])
+    if size < 0 or windows.out[axis] < 1:
+        return live
+    last = (windows.out[axis] - 1) * windows.strides[axis]
+    # As long as what is left is padded and not cut, in front or where another window would begin; one tap stays.
+    while len(live) > 1 and live.start * dilation + last < begin and (live.start + 1) * dilation <= begin:
+        live = live[1:]
+    room = size + begin - last
+    while len(live) > 1 and live[-1] * dilation - begin >= size and room <= live[-2] * dilation + windows.strides[axis]:
+        live = live[:-1]
+    return live
 
 
 def _is_same(windows: Windows, axis: int) -> bool:
