@@ -15,7 +15,7 @@ from edgecc.target import RuntimeOptions, Target
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from edgecc.model import Model
+    from edgecc.model import Model, Node
     from edgecc.passes.base import Pass
 
 
@@ -70,6 +70,23 @@ class Availability:
         return not self.reason
 
 
+@dataclass(frozen=True)
+class NodeSupport:
+    """What a backend makes of one node.
+
+    Attributes:
+        node: the source node's name.
+        op: its operator.
+        taken_by: what takes it, such as the operators it becomes; "" if nothing does.
+        reasons: why nothing does; empty if something does.
+    """
+
+    node: str
+    op: str
+    taken_by: str = ""
+    reasons: tuple[str, ...] = ()
+
+
 class Backend(ABC):
     """Compiles a model for one kind of target.
 
@@ -100,6 +117,25 @@ class Backend(ABC):
     @abstractmethod
     def find_unsupported(self, model: Model, target: Target) -> list[Unsupported]:
         """Every node that cannot be compiled, with its reason; the model is not changed."""
+
+    def explain(self, model: Model, target: Target) -> list[NodeSupport]:
+        """Each node with what takes it, or every reason why nothing does: `edgecc inspect --target`."""
+        from edgecc.model import display_name
+
+        reasons: dict[str, list[str]] = {}
+        for problem in self.find_unsupported(model, target):
+            reasons.setdefault(problem.node, []).append(problem.reason)
+        found = []
+        for node in model.all_nodes():
+            name = display_name(node)
+            why = tuple(reasons.get(name, ()))
+            found.append(NodeSupport(name, node.op, "" if why else self.takes(node), why))
+        return found
+
+    def takes(self, node: Node) -> str:
+        """What takes a node that is supported; a backend that is a table of rules names the rule."""
+        del node
+        return self.name
 
     @abstractmethod
     def compile(self, model: Model, target: Target) -> Compiled:

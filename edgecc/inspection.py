@@ -16,7 +16,7 @@ from edgecc.passes.base import PassContext
 from edgecc.passes.pipeline import PassPipeline
 
 if TYPE_CHECKING:
-    from edgecc.backend import Backend
+    from edgecc.backend import Backend, NodeSupport
     from edgecc.target import Target
 
 
@@ -49,11 +49,13 @@ class Support:
         target: its name.
         unsupported: nodes it cannot take; empty if it takes the model.
         problem: why this could not be found out, "" if it was.
+        nodes: what becomes of each node after the backend's own passes.
     """
 
     target: str
     unsupported: tuple[Unsupported, ...] = ()
     problem: str = ""
+    nodes: tuple[NodeSupport, ...] = ()
 
 
 def inspect_model(model: Model) -> Inspection:
@@ -69,15 +71,23 @@ def inspect_model(model: Model) -> Inspection:
     )
 
 
-def find_support(model: Model, backend: Backend, target: Target) -> Support:
-    """Whether the backend takes the model after its own passes; the model is not changed."""
+def find_support(model: Model, backend: Backend, target: Target, *, explain: bool = False) -> Support:
+    """Whether the backend takes the model after its own passes; the model is not changed.
+
+    Args:
+        model: to be asked about.
+        backend: whom to ask.
+        target: with its options.
+        explain: whether to say of each node what takes it, too.
+    """
     available = backend.can_compile()
     if not available:
         return Support(backend.name, problem=f"{available.reason}; {available.hint}")
     legal = model.clone()
     try:
         PassPipeline(backend.passes(target)).run(legal, PassContext(target, np.random.default_rng(0)))
-        return Support(backend.name, tuple(backend.find_unsupported(legal, target)))
+        nodes = tuple(backend.explain(legal, target)) if explain else ()
+        return Support(backend.name, tuple(backend.find_unsupported(legal, target)), nodes=nodes)
     except EdgeccError as error:
         return Support(backend.name, problem=str(error))
 

@@ -12,6 +12,7 @@ from edgecc.cli.options import json_option, parse_shapes, shape_option
 from edgecc.cli.output import format_bytes, print_json, print_table, status
 
 if TYPE_CHECKING:
+    from edgecc.backend import NodeSupport
     from edgecc.inspection import Inspection, Support
     from edgecc.model import Model
 
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 @shape_option
 @json_option
 def command(source: str, target: str | None, nodes: bool, shapes: tuple[str, ...], as_json: bool) -> None:
-    """Show what is in SOURCE, and which targets can take it and why not."""
+    """Show what is in SOURCE, and which targets can take it and why not.
+
+    With --target, each node after the target's own passes with what takes it, or every reason why nothing does.
+    """
     from edgecc.compiler import resolve_target
     from edgecc.inspection import find_support, inspect_model
     from edgecc.loading import load_model
@@ -38,14 +42,22 @@ def command(source: str, target: str | None, nodes: bool, shapes: tuple[str, ...
         support = []
         for backend, value in chosen:
             progress(f"asking {backend.name}")
-            support.append(find_support(model, backend, value))
+            support.append(find_support(model, backend, value, explain=target is not None))
     if as_json:
         listed = {"nodes": [dict(zip(_NODE_COLUMNS, row, strict=True)) for row in _node_rows(model)]} if nodes else {}
         print_json({**asdict(facts), "targets": [asdict(s) for s in support], **listed})
         return
     _print(facts, support)
+    for entry in support:
+        if entry.nodes:
+            click.echo()
+            print_table(["node", "op", "taken by", "why not"], [_explained(node) for node in entry.nodes])
     if nodes:
         print_table(_NODE_COLUMNS, _node_rows(model))
+
+
+def _explained(node: NodeSupport) -> list[str]:
+    return [node.node, node.op, node.taken_by or "nothing", "; ".join(node.reasons)]
 
 
 _NODE_COLUMNS = ("node", "op", "outputs", "from")

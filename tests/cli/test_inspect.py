@@ -28,6 +28,14 @@ def test_says_why_a_target_cannot_take_it(edgecc: Run, save: Callable[[str], Pat
     assert "Frobnicate" in done.out
 
 
+def test_a_target_names_what_takes_each_node(edgecc: Run, save: Callable[[str], Path]) -> None:
+    model = save("g (float[1,4] x) => (float[1,4] y) { [first] t = Relu(x) [second] y = my.domain.Odd(t) }")
+    done = edgecc("inspect", model, "--target", "tflite")
+    rows = [line.split() for line in done.out.splitlines()]
+    assert ["first", "Relu", "rule", "Relu", "of", "edgecc-tflite"] in rows
+    assert ["second", "Odd", "nothing", "no", "lowering", "rule", "for", "this", "operator"] in rows
+
+
 def test_lists_nodes(edgecc: Run, small: Path) -> None:
     done = edgecc("inspect", small, "--nodes", "-t", "onnxruntime")
     assert "Relu" in done.out
@@ -38,7 +46,7 @@ def test_json(edgecc: Run, small: Path) -> None:
     facts = json.loads(edgecc("inspect", small, "--json", "--nodes").out)
     assert facts["signature"]["inputs"] == [{"name": "x", "dtype": "float32", "shape": [1, 4]}]
     assert facts["parameters"] == 0
-    assert {"target": "tflite", "unsupported": [], "problem": ""} in facts["targets"]
+    assert {"target": "tflite", "unsupported": [], "problem": "", "nodes": []} in facts["targets"]
     assert facts["nodes"][-1]["op"] == "Relu"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import importlib.util
 from collections import Counter
@@ -15,7 +16,7 @@ from edgecc.target import RuntimeOptions, Target
 from edgecc_tflite.target import TFLiteRuntime, TFLiteTarget
 
 if TYPE_CHECKING:
-    from edgecc.model import Model
+    from edgecc.model import Model, Node
     from edgecc.passes.base import Pass
     from edgecc_tflite.ir import Graph, Tensor
     from edgecc_tflite.lowerings.base import RuleTable
@@ -51,6 +52,13 @@ class TFLiteBackend(Backend):
 
         return find_unsupported(model, self.rules())
 
+    def takes(self, node: Node) -> str:
+        from edgecc.model import is_standard
+        from edgecc.opset import INTERNAL_OPSET
+
+        rule = self.rules().find(node.op, "" if is_standard(node) else node.domain, INTERNAL_OPSET)
+        return f"rule {rule.op} of {rule.owner}" if rule is not None else self.name
+
     def compile(self, model: Model, target: Target) -> Compiled:
         from edgecc_tflite import layout, verify, writer
         from edgecc_tflite.lower import lower
@@ -72,6 +80,10 @@ class TFLiteBackend(Backend):
 
     def rules(self) -> RuleTable:
         """Every lowering rule there is, those of other plugins included."""
+        return self._rules
+
+    @functools.cached_property
+    def _rules(self) -> RuleTable:
         from edgecc_tflite.lowerings import builtin_rules
 
         return builtin_rules().extended(self.plugin_lowerings())

@@ -166,8 +166,8 @@ class Cut:
         self._problem = problem
         self._eager = eager
         self._proposal = proposal
-        #: Operators with a real choice.
-        self._free = {op for op, config in proposal.config.items() if config != problem.config[op]}
+        #: Operators with a real choice, in the proposal's order: a short proposal in a large graph is quickly decided.
+        self._free = {op: None for op, config in proposal.config.items() if config != problem.config[op]}
         self._group = _Groups()
         self._terms: list[tuple[Tensor, list[tuple[Operator, int]]]] = []
 
@@ -182,9 +182,7 @@ class Cut:
     def _collect_terms(self) -> None:
         """Tensors that touch a free operator; free operators around one tensor belong together."""
         seen: set[Tensor] = set()
-        for op in self._problem.operators:
-            if op not in self._free:
-                continue
+        for op in self._free:
             for tensor in operands(op):
                 if tensor is None or tensor in seen or tensor not in self._proposal.order or tensor.is_constant:
                     continue
@@ -197,9 +195,8 @@ class Cut:
 
     def _components(self) -> list[tuple[list[Operator], list[Tensor]]]:
         parts: dict[Operator, tuple[list[Operator], list[Tensor]]] = {}
-        for op in self._problem.operators:
-            if op in self._free:
-                parts.setdefault(self._group.leader(op), ([], []))[0].append(op)
+        for op in self._free:
+            parts.setdefault(self._group.leader(op), ([], []))[0].append(op)
         for tensor, touching in self._terms:
             leader = self._group.leader(next(op for op, _ in touching if op in self._free))
             parts[leader][1].append(tensor)
