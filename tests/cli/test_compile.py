@@ -58,11 +58,15 @@ def test_json_is_the_report_and_nothing_else(edgecc: Run, small: Path) -> None:
     assert facts["report"] == json.loads(Path("out.tflite.report.json").read_text())
 
 
+_ASKED_FOR = ("fuse-pad", 'eliminate-identity:ignore=["Identity*"]')
+
+
 def test_passes_run_in_the_written_order(edgecc: Run, small: Path) -> None:
     words = ("--pass", "fuse-pad", "--pass", "eliminate-identity:ignore=[Identity*]")
     done = edgecc("compile", small, "-o", "out.tflite", "--json", *words)
     ran = [entry["pass"] for entry in json.loads(done.out)["report"]["passes"]]
-    assert ran[:2] == ["fuse-pad", 'eliminate-identity:ignore=["Identity*"]']
+    # The backend's own follow, but for those that say that they must come before one of the user's.
+    assert [step for step in ran if not step.startswith("expand-")][:2] == [*_ASKED_FOR]
 
 
 def test_passes_of_the_backend_go_in_front_of_the_users_where_they_must(edgecc: Run, digits: Path) -> None:

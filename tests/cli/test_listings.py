@@ -53,7 +53,8 @@ def test_plugins(edgecc: Run) -> None:
         "brings": "importers, passes",
         "problem": "",
     }
-    assert rows["tflite"]["brings"] == "backends"
+    assert rows["tflite"]["brings"] == "backends, passes"
+    assert rows["onnxruntime"]["brings"] == "backends"
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from edgecc_onnxruntime import writer
 from edgecc_onnxruntime.backend import OnnxRuntimeBackend
 from edgecc_onnxruntime.ort_file import UnknownLayoutError, canonical
 from edgecc_onnxruntime.target import OnnxRuntimeTarget
+from edgecc_onnxruntime.writer import weight_bytes
 
 BACKEND = OnnxRuntimeBackend()
 ONNX = OnnxRuntimeTarget()
@@ -263,3 +264,10 @@ def test_file_that_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(b"not a model")
     with pytest.raises(RunnerError, match="the runtime failed loading the artifact"):
         run(tmp_path / "m.onnx", {})
+
+
+def test_weights_of_subgraphs_count() -> None:
+    model = Model.from_text("""g (bool c, float[2] x) => (float[2] y) <float[2] o = {1,2}> { y = If(c)<
+        then_branch = p () => (float[2] r) <float[2] k = {1,2}> { r = Add(x, k) },
+        else_branch = q () => (float[2] s) { s = Add(x, o) }> }""")
+    assert weight_bytes(model) == 16

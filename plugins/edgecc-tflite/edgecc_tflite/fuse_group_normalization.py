@@ -63,6 +63,6 @@ def _merges_groups(
     if shape is None or grouped is None or shape != result or len(shape) < 3 or len(grouped) != 3:
         return False
     channels, groups, batch = shape[1], grouped[1], shape[0]
-    if not isinstance(channels, int) or not isinstance(groups, int) or channels % groups or batch != grouped[0]:
+    if not isinstance(channels, int) or not isinstance(groups, int) or batch != grouped[0]:
         return False
-    return True
+    return channels % groups == 0

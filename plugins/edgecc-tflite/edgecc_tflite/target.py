@@ -27,6 +27,4 @@ class TFLiteTarget(Target):
 class TFLiteRuntime(RuntimeOptions):
     """LiteRT on this machine."""
 
-    xnnpack: bool = Field(
-        default=True, description="run what it can with XNNPACK; built-in kernels if not"
-    )
+    xnnpack: bool = Field(default=True, description="run what it can with XNNPACK; built-in kernels if not")

@@ -1,7 +1,7 @@
 """Channels-last as one problem over the graph: `solve` chooses the memory order of every tensor.
 
-`refinement` keeps axes apart that need not be merged, `problem` states what is left, `behaviours` say what each operator
-allows, `min_cut` solves it, `apply` carries it out.
+`refinement` keeps axes apart that need not be merged, `problem` states what is left, `behaviours` say what each
+operator allows, `min_cut` solves it, `apply` carries it out.
 """
 
 from __future__ import annotations

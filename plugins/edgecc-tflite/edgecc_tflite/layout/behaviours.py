@@ -331,8 +331,8 @@ def _table() -> dict[str, Behaviour]:
     table |= dict.fromkeys(reductions.split(), Reduction())
     table |= dict.fromkeys(("SOFTMAX", "LOG_SOFTMAX", "L2_NORMALIZATION"), Alike(label="last axis last", last=True))
     images = (
-        "CONV_2D DEPTHWISE_CONV_2D TRANSPOSE_CONV CONV_3D CONV_3D_TRANSPOSE AVERAGE_POOL_2D MAX_POOL_2D L2_POOL_2D RESIZE_BILINEAR"
-        " RESIZE_NEAREST_NEIGHBOR DEPTH_TO_SPACE SPACE_TO_DEPTH LOCAL_RESPONSE_NORMALIZATION"
+        "CONV_2D DEPTHWISE_CONV_2D TRANSPOSE_CONV CONV_3D CONV_3D_TRANSPOSE AVERAGE_POOL_2D MAX_POOL_2D L2_POOL_2D"
+        " RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR DEPTH_TO_SPACE SPACE_TO_DEPTH LOCAL_RESPONSE_NORMALIZATION"
     )
     table |= dict.fromkeys(images.split(), _CHANNELS_LAST)
     table |= {

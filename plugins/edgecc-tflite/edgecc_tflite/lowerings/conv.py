@@ -59,9 +59,9 @@ def convolve(c: Lowering, x: Tensor, weights: Tensor, bias: Tensor | None, windo
         return _conv_3d(c, x, kernel, bias, shape, groups, options)
     if groups == channels and groups > 1:
         # The one input channel of each group comes first.
-        taps = c.transpose(kernel, (1, 2, 3, 0))
+        filters = c.transpose(kernel, (1, 2, 3, 0))
         options["depthMultiplier"] = outs // channels
-        return c.emit("DEPTHWISE_CONV_2D", [x, taps, bias], shape=shape, **options)
+        return c.emit("DEPTHWISE_CONV_2D", [x, filters, bias], shape=shape, **options)
     return c.emit("CONV_2D", [x, c.transpose(kernel, (0, 2, 3, 1)), bias], shape=shape, **options)
 
 
