@@ -316,7 +316,9 @@ def _reduced(op: Operator, parts: Parts) -> list[Parts | None] | None:
 
 def _rewrite(op: Operator, divisions: list[Parts | None]) -> None:
     """Indices and constants for the finer axes."""
-    first = next(division for division in divisions if division is not None)
+    first = next((division for division in divisions if division is not None), None)
+    if first is None:
+        return  # scalars alone have no axes
     places = np.cumsum([0, *(len(part) for part in first)]).tolist()
 
     def finer(axes: list[int]) -> list[int]:
