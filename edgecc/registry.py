@@ -9,7 +9,7 @@ import functools
 import importlib.metadata
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pluggy
@@ -71,6 +71,7 @@ class Registry:
     plugins: list[Plugin] = field(default_factory=list)
     left_out: tuple[str, ...] = ()
     _implementations: dict[str, list[tuple[Plugin, Any]]] = field(default_factory=dict)
+    _conflicts: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def add(self, plugin: Plugin, module: object) -> None:
         """Register a plugin's module; a plugin that cannot be registered is kept with its error."""
@@ -142,7 +143,7 @@ class Registry:
         """The backend whose target writes files of that suffix."""
         for backend in self.backends.values():
             if suffix.lower() in backend.target.suffixes:
-                return backend
+                return self.backend(backend.name)
         if suffix.lower() in _FIRST_PARTY_SUFFIXES:
             return self.backend(_FIRST_PARTY_SUFFIXES[suffix.lower()])  # says why it is not there
         known = [s for backend in self.backends.values() for s in backend.target.suffixes]
@@ -175,16 +176,23 @@ class Registry:
                 self._mark_broken(plugin, error)
                 continue
             if name in found:
-                first = self._owners[kind, name]
-                raise PluginError(
-                    f"{kind} {name!r} is brought by two plugins: {first.distribution} and {plugin.distribution}",
-                    hint=f"uninstall one, or choose with {SELECT_VARIABLE}=... (edgecc plugins lists their names)",
-                )
+                self._note_conflict(kind, name, plugin)
+                continue
             self._owners[kind, name] = plugin
             found[name] = item
         return found
 
+    def _note_conflict(self, kind: str, name: str, second: Plugin) -> None:
+        """Two plugins claim a name: an error for who asks for it, and for nobody else."""
+        first = self._owners[kind, name]
+        what = f"{kind} {name!r} is brought by two plugins: {first.distribution} and {second.distribution}"
+        self._conflicts[kind, name] = what
+        self.plugins = [replace(p, error=what) if _same_plugin(p, second) else p for p in self.plugins]
+
     def _get(self, kind: str, found: dict[str, T], name: str) -> T:
+        if (kind, name) in self._conflicts:
+            hint = f"uninstall one, or choose with {SELECT_VARIABLE}=... (edgecc plugins lists their names)"
+            raise PluginError(self._conflicts[kind, name], hint=hint)
         if name in found:
             return found[name]
         broken = next(
@@ -212,6 +220,10 @@ class Registry:
         # It may be what a plugin would have brought, had it loaded.
         unknown.why = "; ".join(f"plugin {p.name} is broken: {p.error}" for p in self.plugins if p.error)
         raise unknown
+
+
+def _same_plugin(first: Plugin, second: Plugin) -> bool:
+    return (first.name, first.distribution) == (second.name, second.distribution)
 
 
 def _failed(plugin: Plugin, error: BaseException) -> Plugin:

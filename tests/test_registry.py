@@ -168,13 +168,18 @@ def test_backend_that_cannot_be_made() -> None:
         registry.backend("bad")
 
 
-def test_name_brought_twice_names_both_packages() -> None:
+def test_name_brought_twice_is_an_error_for_who_asks_for_it() -> None:
+    """It names both packages, `edgecc plugins` shows it, and every other name works."""
     registry = registry_of(
-        one=module(edgecc_passes=lambda: [make_pass("same")]), two=module(edgecc_passes=lambda: [make_pass("same")])
+        one=module(edgecc_passes=lambda: [make_pass("same")]),
+        two=module(edgecc_passes=lambda: [make_pass("same"), make_pass("other")]),
     )
+    what = "pass 'same' is brought by two plugins: edgecc-one and edgecc-two"
+    assert registry.pass_class("other").name == "other"
+    assert [plugin.error for plugin in registry.plugins] == ["", what]
     with pytest.raises(PluginError) as caught:
-        _ = registry.passes
-    assert caught.value.what == "pass 'same' is brought by two plugins: edgecc-one and edgecc-two"
+        registry.pass_class("same")
+    assert caught.value.what == what
     assert "EDGECC_PLUGINS" in caught.value.hint
 
 

@@ -117,10 +117,11 @@ def test_other_names_hint_at_it(tmp_path: Path) -> None:
 
 def test_a_name_that_two_plugins_bring_names_both(tmp_path: Path) -> None:
     install(TAKES_A_NAME, tmp_path)
-    done = edgecc(tmp_path, "passes")
+    done = edgecc(tmp_path, "passes", "fuse-pad")
     assert done.returncode == 2
     assert "pass 'fuse-pad' is brought by two plugins: edgecc and edgecc-frob" in done.stderr
     assert "EDGECC_PLUGINS=" in done.stderr
+    assert edgecc(tmp_path, "passes", "fold-batchnorm").returncode == 0
 
 
 def test_plugins_works_when_two_plugins_bring_one_name(tmp_path: Path) -> None:
@@ -128,7 +129,9 @@ def test_plugins_works_when_two_plugins_bring_one_name(tmp_path: Path) -> None:
     install(TAKES_A_NAME, tmp_path)
     done = edgecc(tmp_path, "plugins", "--json")
     assert done.returncode == 0, done.stderr
-    assert "frob" in [row["plugin"] for row in json.loads(done.stdout)]
+    problems = {row["plugin"]: row["problem"] for row in json.loads(done.stdout)}
+    assert "pass 'fuse-pad' is brought by two plugins: edgecc and edgecc-frob" in problems["frob"]
+    assert problems["builtin"] == ""
 
 
 def test_selecting_plugins_leaves_it_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 
-from edgecc.errors import OptionError
+from edgecc.errors import OptionError, OutputError
 from edgecc.opset import INTERNAL_IR_VERSION
 from edgecc_onnxruntime.opset_label import drop_newer_attributes, oldest_opset
 from edgecc_onnxruntime.ort_file import UnknownLayoutError, canonical
@@ -99,7 +99,16 @@ def _through_runtime(contents: bytes, optimize: str, file_format: str) -> bytes:
         settings.intra_op_num_threads = 1
         settings.log_severity_level = 4
         settings.add_session_config_entry("session.save_model_format", file_format)
-        ort.InferenceSession(contents, settings, providers=["CPUExecutionProvider"])
+        try:
+            ort.InferenceSession(contents, settings, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's errors share no base class beside Exception
+            if "Save" not in str(error):
+                raise
+            raise OutputError(
+                f"ONNX Runtime cannot write its file in {folder}",
+                why=str(error).splitlines()[0],
+                hint="free space there, or name another folder with TMPDIR=...",
+            ) from error
         return path.read_bytes()
 
 

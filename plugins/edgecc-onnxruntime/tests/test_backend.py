@@ -271,3 +271,34 @@ def test_weights_of_subgraphs_count() -> None:
         then_branch = p () => (float[2] r) <float[2] k = {1,2}> { r = Add(x, k) },
         else_branch = q () => (float[2] s) { s = Add(x, o) }> }""")
     assert weight_bytes(model) == 16
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="resource limits are POSIX")
+def test_a_full_disk_is_no_bug(net: Model, tmp_path: Path) -> None:
+    """ONNX Runtime writes an .ort file itself, to the folder for temporary files."""
+    net.save(tmp_path / "m.onnx")
+    code = (
+        "import resource, signal, sys; from edgecc.cli.main import run\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))\n"
+        "sys.exit(run(['compile', sys.argv[1], '-o', sys.argv[2]]))\n"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path / "m.onnx"), str(tmp_path / "m.ort")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "error: ONNX Runtime cannot write its file in" in done.stderr
+    assert "TMPDIR" in done.stderr
+    assert not (tmp_path / "m.ort").exists()
+
+
+def test_newer_attributes_are_not_written_into_older_opsets(tmp_path: Path) -> None:
+    """Exporters write out `allowzero=0` and the like; runtimes of the older opset refuse what they do not know."""
+    model = Model.from_text("""g (float[2,3] x) => (float[3,2] y) <int64[2] shape = {3, 2}> {
+        y = Reshape<allowzero = 0>(x, shape)
+    }""")
+    path = write(BACKEND.compile(model, ONNX), tmp_path / "m.onnx")
+    written = onnx.load(path)
+    assert written.opset_import[0].version == 13
+    assert not written.graph.node[0].attribute
+    assert model.nodes()[0].attrs == {"allowzero": 0}
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    np.testing.assert_array_equal(run(path, {"x": x})["y"], x.reshape(3, 2))
