@@ -35,7 +35,22 @@ def print_table(
         title: printed above; nothing if empty.
         right: columns whose texts are numbers, aligned to the right.
     """
-    # A pipe has no width: do not let rich cut what a script reads.
+    click.echo(_fitted(columns, rows, title, right) if sys.stdout.isatty() else _plain(columns, rows, title, right))
+
+
+def _plain(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str, right: Sequence[str]) -> str:
+    """For a pipe, which has no width: no column is cut or wrapped, and rich need not be imported."""
+    widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+    lines = [title] if title else []
+    for row in (columns, *rows):
+        cells = zip(row, columns, widths, strict=True)
+        aligned = [cell.rjust(width) if name in right else cell.ljust(width) for cell, name, width in cells]
+        lines.append("  ".join(aligned).rstrip())
+    return "\n".join(lines)
+
+
+def _fitted(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str, right: Sequence[str]) -> str:
+    """For a terminal of some width."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -45,11 +60,11 @@ def print_table(
         table.add_column(name, justify="right" if name in right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    console = Console(highlight=False)
     # Printed by click: rich ends the program with 1 when the pipe is closed (`edgecc passes | head`).
     with console.capture() as printed:
         console.print(table)
-    click.echo("\n".join(line.rstrip() for line in printed.get().splitlines()))
+    return "\n".join(line.rstrip() for line in printed.get().splitlines())
 
 
 def format_bytes(count: float | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -200,11 +201,15 @@ def _size_of(c: Lowering) -> None:
     c.emit("REDUCE_PROD", [sizes, c.ints([0], "axes")], c.out(), keepDims=False)
 
 
+#: One value that fills more bytes than this is repeated at run time, not in the file.
+_LARGEST_FILLED = 1 << 20
+
+
 def _constant_of_shape(c: Lowering) -> None:
     value = c.node.attribute("value")
     filler = np.zeros((), np.float32) if value is None else np.asarray(getattr(value, "values", value)).reshape(())
     dims = c.node.value(0)
-    if dims is not None:
+    if dims is not None and math.prod(map(int, dims)) * filler.nbytes <= _LARGEST_FILLED:
         c.define(0, np.broadcast_to(filler, tuple(int(d) for d in dims)))
         return
     c.emit("FILL", [c.x(), c.constant(filler, "value")], c.out())
