@@ -168,3 +168,39 @@ def test_the_table_for_the_documentation() -> None:
     conv = next(line for line in lines if line.startswith("| Conv |"))
     assert "channels-last" in conv
     assert "| Floor | 1+ | FLOOR | any |" in "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("shape", "reason"),
+    [
+        ("1,1,1,1,1,1,1,1,2", "has rank 9, and TFLite's kernels take at most 8"),
+        ("65536,65536", "has 4,294,967,296 elements, and TFLite counts them in 32 bits"),
+    ],
+)
+def test_a_tensor_that_no_kernel_takes(shape: str, reason: str) -> None:
+    model = Model.from_text(f"g (float[{shape}] x) => (float[{shape}] y) {{ y = Relu(x) }}")
+    assert [problem.reason for problem in find_unsupported(model, RULES)] == [f"'x' {reason}"]
+
+
+@pytest.mark.parametrize(("size", "operators"), [(16, ["ADD"]), (1 << 19, ["FILL", "ADD"])])
+def test_a_large_fill_is_not_in_the_file(size: int, operators: list[str]) -> None:
+    text = f"""g (int64[1] x) => (int64[{size}] y) <int64[1] shape = {{{size}}}> {{
+        filled = ConstantOfShape<value = int64[1] {{7}}>(shape)
+        y = Add(filled, x)
+    }}"""
+    graph = lowered(Model.from_text(text))
+    assert [operator.builtin for operator in graph.operators] == operators
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "g (float[2] x) => (float[2] x) { }",
+        "g (float[2] x) => (float[2] y, float[2] w) <float[2] w = {1, 2}> { y = Add(x, w) }",
+    ],
+    ids=["input", "constant"],
+)
+def test_an_input_or_constant_that_is_an_output(text: str) -> None:
+    model = Model.from_text(text)
+    x = np.array([3, 4], np.float32)
+    assert_close(run_tflite(lowered(model), {"x": x}), run_onnx(model, {"x": x}), 0.0)
