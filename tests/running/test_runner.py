@@ -222,6 +222,7 @@ def test_no_worker_stays_behind_an_exception(make_runner: MakeRunner, error: typ
 
 
 @posix
+@pytest.mark.usefixtures("ctrl_c_works")
 def test_ctrl_c_while_the_runtime_is_busy(make_runner: MakeRunner) -> None:
     pids = []
 

@@ -101,8 +101,9 @@ def _interruptible() -> Iterator[None]:
 
     Raised at once it would land in the logger, where TensorRT swallows every exception.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals go to the main thread
+    in_main_thread = threading.current_thread() is threading.main_thread()  # where signals are handled
+    if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
         return
     pressed: list[int] = []
     former = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))

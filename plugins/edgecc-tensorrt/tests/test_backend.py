@@ -190,6 +190,7 @@ def test_versions_name_the_sdk() -> None:
     assert {"tensorrt-rtx", "tensorrt"} & set(TensorRTBackend().versions())
 
 
+@pytest.mark.usefixtures("ctrl_c_works")
 def test_ctrl_c_during_a_build_is_not_swallowed(compile_text: Compile, monkeypatch: pytest.MonkeyPatch) -> None:
     """TensorRT catches whatever its logger raises, which is where Python would raise KeyboardInterrupt."""
     import os
