@@ -118,12 +118,17 @@ class Backend(ABC):
     def find_unsupported(self, model: Model, target: Target) -> list[Unsupported]:
         """Every node that cannot be compiled, with its reason; the model is not changed."""
 
-    def explain(self, model: Model, target: Target) -> list[NodeSupport]:
-        """Each node with what takes it, or every reason why nothing does: `edgecc inspect --target`."""
+    def explain(self, model: Model, unsupported: Sequence[Unsupported]) -> list[NodeSupport]:
+        """Each node with what takes it, or every reason why nothing does: `edgecc inspect --target`.
+
+        Args:
+            model: that `find_unsupported` was asked about.
+            unsupported: its answer.
+        """
         from edgecc.model import display_name
 
         reasons: dict[str, list[str]] = {}
-        for problem in self.find_unsupported(model, target):
+        for problem in unsupported:
             reasons.setdefault(problem.node, []).append(problem.reason)
         found = []
         for node in model.all_nodes():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from edgecc.reference_session import reference_session
 from edgecc.serialization import graph_to_proto, graphs_of, subgraphs_of
 from edgecc.shape_arithmetic import fold_shape_arithmetic
 
@@ -213,14 +214,8 @@ def _elements(tensor: gs.Tensor) -> int | None:
 
 def _run(model: Model, nodes: list[gs.Node], outputs: list[gs.Tensor]) -> list[np.ndarray]:
     """Values of `outputs`, computed by the nodes alone."""
-    import onnxruntime as ort
-
     part = gs.Graph(nodes, [], outputs, opset=model.graph.opset)
     proto = graph_to_proto(part, {}, detach=True)
     weights = {t.name: t for node in nodes for t in node.inputs if isinstance(t, gs.Constant)}
     feeds = {info.name: weights[info.name].values for info in proto.graph.input}
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return list(session.run(None, feeds))
+    return list(reference_session(proto).run(None, feeds))

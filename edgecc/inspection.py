@@ -86,8 +86,9 @@ def find_support(model: Model, backend: Backend, target: Target, *, explain: boo
     legal = model.clone()
     try:
         PassPipeline(backend.passes(target)).run(legal, PassContext(target, np.random.default_rng(0)))
-        nodes = tuple(backend.explain(legal, target)) if explain else ()
-        return Support(backend.name, tuple(backend.find_unsupported(legal, target)), nodes=nodes)
+        unsupported = backend.find_unsupported(legal, target)
+        nodes = tuple(backend.explain(legal, unsupported)) if explain else ()
+        return Support(backend.name, tuple(unsupported), nodes=nodes)
     except EdgeccError as error:
         return Support(backend.name, problem=str(error))
 

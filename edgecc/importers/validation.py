@@ -9,6 +9,7 @@ import onnx
 from edgecc.errors import InvalidModelError
 from edgecc.importers import proto_graphs
 from edgecc.opset import INTERNAL_IR_VERSION
+from edgecc.reference_session import reference_session
 
 _INVALID = "the model is not valid ONNX"
 
@@ -55,13 +56,8 @@ def _forget_output_shapes(graph: onnx.GraphProto) -> None:
 
 def _runtime_objects(proto: onnx.ModelProto) -> bool:
     """Whether ONNX Runtime finds the types or shapes wrong; what it merely has no kernel for is not invalid."""
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
     try:
-        ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        reference_session(proto)
     except Exception as error:  # ONNX Runtime's errors share no base class beside Exception
         return re.search(r"InferenceError|Type Error|INVALID_GRAPH", str(error)) is not None
     return False

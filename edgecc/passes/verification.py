@@ -12,6 +12,7 @@ import numpy as np
 
 from edgecc.errors import DataError, VerificationError
 from edgecc.passes.base import Loss
+from edgecc.reference_session import reference_session
 
 if TYPE_CHECKING:
     from edgecc.data.feeds import Feeds
@@ -124,7 +125,6 @@ class Verifier:
 def run(model: Model, feeds: Mapping[str, np.ndarray], outputs: list[str] | None = None) -> dict[str, np.ndarray]:
     """What the model gives in ONNX Runtime on the CPU, its optimizations off; also inner tensors, by name."""
     import onnx
-    import onnxruntime as ort
 
     # Large weights are fed: they pass no 2 GB limit and are not copied into a file first.
     proto = model.to_proto(detach=True)
@@ -132,12 +132,7 @@ def run(model: Model, feeds: Mapping[str, np.ndarray], outputs: list[str] | None
     names = [spec.name for spec in model.signature.outputs] if outputs is None else outputs
     known = {info.name for info in proto.graph.output}
     proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    # Packed weights may be summed in another order than unpacked ones.
-    options.add_session_config_entry("session.disable_prepacking", "1")
-    session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = reference_session(proto, prepacking=False)
     wanted = {spec.name for spec in model.signature.inputs}
     given = {name: values for name, values in feeds.items() if name in wanted}
     return dict(zip(names, session.run(names, {**given, **weights}), strict=True))

@@ -1,0 +1,26 @@
+"""ONNX Runtime as the reference: a session that computes what the graph says, node by node."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx
+    import onnxruntime as ort
+
+
+def reference_session(proto: onnx.ModelProto, *, prepacking: bool = True) -> ort.InferenceSession:
+    """Load a model without graph optimizations and without log lines.
+
+    Args:
+        proto: the model; raises whatever ONNX Runtime raises, whose errors share no base class beside Exception.
+        prepacking: whether kernels may pack weights, which may sum them in another order.
+    """
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    if not prepacking:
+        options.add_session_config_entry("session.disable_prepacking", "1")
+    return ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
