@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgecc.compiler import CompileResult, Progress, run_recipe
+from edgecc.presets import DEFAULT
 from edgecc.recipe import Quantize, make_recipe
 from edgecc.registry import default_registry
 
@@ -25,6 +26,7 @@ def compile(
     target: str | Target = "",
     output: str | Path = "",
     *,
+    optimize: str = DEFAULT,
     passes: str | Pass | Iterable[str | Pass] = (),
     quantize: Quantize | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
@@ -38,6 +40,7 @@ def compile(
         source: a file, an `onnx.ModelProto`, or a Model (not changed).
         target: `"tflite"`, `"tflite:io_layout=nhwc"` or a Target; read from `output`'s suffix if empty.
         output: where to write; named after the source if empty.
+        optimize: preset of passes that run first, `"0"` for none.
         passes: run in this order before the backend's own; names with options or Pass objects.
         quantize: precision preset.
         shapes: static shapes for named inputs.
@@ -55,6 +58,7 @@ def compile(
             "source": name,
             "target": _target_spec(target, output),
             "output": str(output),
+            "optimize": optimize,
             "passes": tuple(step if isinstance(step, str) else step.spec() for step in _several(passes)),
             "quantize": quantize,
             "shapes": {key: tuple(shape) for key, shape in (shapes or {}).items()},

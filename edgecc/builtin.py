@@ -9,6 +9,7 @@ from edgecc.hookspecs import hookimpl
 if TYPE_CHECKING:
     from edgecc.importers.base import Importer
     from edgecc.passes.base import Pass
+    from edgecc.presets import Preset
 
 
 @hookimpl
@@ -25,6 +26,14 @@ def edgecc_passes() -> list[type[Pass]]:
     from edgecc.passes.expand_functions import ExpandFunctions
     from edgecc.passes.expand_qoperators import ExpandQOperators
     from edgecc.passes.fold_batchnorm import FoldBatchNorm
+    from edgecc.passes.fuse_gelu import FuseGelu
     from edgecc.passes.fuse_pad import FusePad
 
-    return [ConvertFloat16, EliminateIdentity, ExpandFunctions, ExpandQOperators, FoldBatchNorm, FusePad]
+    return [ConvertFloat16, EliminateIdentity, ExpandFunctions, ExpandQOperators, FoldBatchNorm, FuseGelu, FusePad]
+
+
+@hookimpl
+def edgecc_presets() -> list[Preset]:
+    from edgecc.presets import BUILTIN
+
+    return list(BUILTIN)

@@ -5,7 +5,6 @@ Never an entry in a list of passes: every pass may count on it.
 
 from __future__ import annotations
 
-import heapq
 from typing import TYPE_CHECKING
 
 import onnx_graphsurgeon as gs
@@ -18,23 +17,29 @@ if TYPE_CHECKING:
     from edgecc.model import Model
 
 
-def clean(model: Model) -> list[str]:
+def clean(model: Model, *, types_known: bool = False) -> list[str]:
     """Fold constants, inline branches, drop what nothing uses, sort, infer shapes, until nothing changes.
 
     Shape arithmetic resolves in rounds: a folded shape makes a Reshape static, which makes the next Shape static. Every
     round turns at least one computed tensor into a constant, so they come to an end.
+
+    Args:
+        model: to be cleaned up, in place.
+        types_known: every tensor has its right type and shape; then they are inferred only once something was folded.
 
     Returns:
         Notes about nodes that have constant inputs and could not be folded.
     """
     notes: list[str] = []
     while True:
-        inline_branches(model)
+        types_known = not inline_branches(model) and types_known
         drop_unused(model.graph)
         sort(model.graph)
-        model.infer_shapes()
+        if not types_known:
+            model.infer_shapes()
         if not fold_constants(model, notes):
             break
+        types_known = False
     return list(dict.fromkeys(notes))
 
 
@@ -90,29 +95,32 @@ def _with_inner(node: gs.Node) -> list[gs.Node]:
 
 
 def sort(graph: gs.Graph) -> None:
-    """Topological order, keeping the present order wherever it is one already (Kahn's algorithm, 1962)."""
+    """Topological order: the present one where it is one already; what is out of place goes right before its readers.
+
+    A node that a pass appends thus stays near what reads it, and memory is held no longer than in the source.
+    """
     for node in graph.nodes:
         for subgraph in subgraphs_of(node):
             sort(subgraph)
-    position = {id(node): index for index, node in enumerate(graph.nodes)}
     producers = {id(t): node for node in graph.nodes for t in node.outputs}
-    waiting_for = [0] * len(graph.nodes)
-    readers: dict[int, list[int]] = {}
-    for index, node in enumerate(graph.nodes):
-        sources = {position[id(producers[id(t)])] for t in reads(node) if id(t) in producers}
-        waiting_for[index] = len(sources)
-        for source in sources:
-            readers.setdefault(source, []).append(index)
-    ready = [index for index, count in enumerate(waiting_for) if count == 0]
-    heapq.heapify(ready)
     order: list[gs.Node] = []
-    while ready:
-        index = heapq.heappop(ready)
-        order.append(graph.nodes[index])
-        for reader in readers.get(index, ()):
-            waiting_for[reader] -= 1
-            if waiting_for[reader] == 0:
-                heapq.heappush(ready, reader)
-    in_cycle = [node for index, node in enumerate(graph.nodes) if waiting_for[index] > 0]
-    # A cycle is left in place: verify() names it.
-    graph.nodes = order + in_cycle
+    placed: set[int] = set()
+    opened: set[int] = set()
+    for start in graph.nodes:
+        pending = [start]
+        while pending:
+            node = pending[-1]
+            if id(node) in placed:
+                pending.pop()
+                continue
+            sources = [producers[id(t)] for t in reads(node) if id(t) in producers] if id(node) not in opened else []
+            opened.add(id(node))
+            # A source that is opened and not placed is in a cycle, which is left in place: verify() names it.
+            waiting = [source for source in sources if id(source) not in placed and id(source) not in opened]
+            if waiting:
+                pending += reversed(waiting)
+                continue
+            placed.add(id(node))
+            order.append(node)
+            pending.pop()
+    graph.nodes = order

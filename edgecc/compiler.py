@@ -12,10 +12,12 @@ from edgecc.errors import OptionError, OutputError, PluginError, UnsupportedErro
 from edgecc.loading import load_model
 from edgecc.options import build, parse_spec
 from edgecc.passes.base import Pass, PassContext
-from edgecc.passes.pipeline import PassPipeline, PipelineResult
+from edgecc.passes.pipeline import PassPipeline, PipelineResult, Rounds
+from edgecc.presets import DEFAULT
 from edgecc.provenance import provenance
 from edgecc.recipe import Recipe
 from edgecc.registry import Registry, default_registry
+from edgecc.rewriting.rewrite import RewritePass
 
 if TYPE_CHECKING:
     from edgecc.backend import Backend, Compiled
@@ -113,9 +115,11 @@ def resolve_target(spec: str, registry: Registry) -> tuple[Backend, Target]:
 
 
 def resolve_pass(spec: str, registry: Registry) -> Pass:
-    """The pass of `NAME:key=value,...`."""
+    """The pass of `NAME:key=value,...`, with the patterns that plugins add to it."""
     name, options = parse_spec(spec)
-    return build(registry.pass_class(name), "pass", name, options)
+    step = build(registry.pass_class(name), "pass", name, options)
+    more = registry.rewrites(name)
+    return step.with_rewrites(more) if more and isinstance(step, RewritePass) else step
 
 
 def resolve_output(recipe: Recipe, target: Target) -> Path:
@@ -137,27 +141,53 @@ def resolve_output(recipe: Recipe, target: Target) -> Path:
 
 
 def build_pipeline(recipe: Recipe, backend: Backend, target: Target, registry: Registry, output: Path) -> PassPipeline:
-    """The user's passes in their order, then the backend's own that are not among them.
-
-    One of the backend's that must run before one of the user's (folding before a change of precision) goes right in
-    front of it: the user cannot know what the backend adds.
-    """
+    """The preset's passes in rounds, the user's in their order, then the backend's own that are not among them."""
     passes = [resolve_pass(spec, registry) for spec in recipe.all_passes]
-    listed = {step.name for step in passes}
-    for step in backend.passes(target):
-        if step.name not in listed:
-            passes.insert(_latest_position(step, passes), step)
     verifier = None
     if recipe.verify:
         from edgecc.passes.verification import Verifier
 
         verifier = Verifier(seed=recipe.seed, save_to=output.parent)
-    return PassPipeline(passes, instruments=[cls() for cls in registry.instruments], verifier=verifier)
+    steps = arrange(passes, backend, target, registry, optimize=recipe.optimize)
+    return PassPipeline(steps, instruments=[cls() for cls in registry.instruments], verifier=verifier)
 
 
-def _latest_position(step: Pass, passes: Sequence[Pass]) -> int:
-    blocked = (i for i, other in enumerate(passes) if other.name in step.before or step.name in other.after)
-    return next(blocked, len(passes))
+def arrange(
+    passes: Sequence[Pass],
+    backend: Backend,
+    target: Target,
+    registry: Registry | None = None,
+    *,
+    optimize: str = DEFAULT,
+) -> list[Pass | Rounds]:
+    """What a model goes through on its way to a backend.
+
+    One of the backend's passes that must run before one of the others (expanding before fusing, folding before a
+    change of precision) goes right in front of it: the user cannot know what the backend adds.
+
+    Args:
+        passes: the user's.
+        backend: brings its own.
+        target: what it compiles for.
+        registry: where the preset is looked up; everything installed if None.
+        optimize: name of the preset.
+    """
+    registry = registry or default_registry()
+    preset = tuple(resolve_pass(spec, registry) for spec in registry.preset(optimize).passes)
+    steps: list[Pass | Rounds] = [Rounds(preset), *passes] if preset else list(passes)
+    listed = {step.name for step in (*preset, *passes)}
+    for step in backend.passes(target):
+        if step.name not in listed:
+            steps.insert(_latest_position(step, steps), step)
+    return steps
+
+
+def _latest_position(step: Pass, steps: Sequence[Pass | Rounds]) -> int:
+    def blocks(other: Pass) -> bool:
+        return other.name in step.before or step.name in other.after
+
+    members = (item.passes if isinstance(item, Rounds) else (item,) for item in steps)
+    return next((i for i, group in enumerate(members) if any(map(blocks, group))), len(steps))
 
 
 def _context(target: Target | None, seed: int) -> PassContext:

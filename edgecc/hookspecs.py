@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from edgecc.importers.base import Importer
     from edgecc.passes.base import Pass
     from edgecc.passes.pipeline import Instrument
+    from edgecc.presets import Preset
+    from edgecc.rewriting.rewrite import Rewrite
 
 GROUP = "edgecc"
 hookspec = pluggy.HookspecMarker(GROUP)
@@ -38,6 +40,18 @@ def edgecc_importers() -> list[type[Importer]]:
 @hookspec
 def edgecc_passes() -> list[type[Pass]]:
     """Passes, by class."""
+    raise AssertionError("a specification is never called")
+
+
+@hookspec
+def edgecc_presets() -> list[Preset]:
+    """Lists of passes for `-O NAME`; one with the name of another, such as `1`, adds its passes to that one."""
+    raise AssertionError("a specification is never called")
+
+
+@hookspec
+def edgecc_rewrites() -> list[Rewrite]:
+    """Further patterns for passes that rewrite by pattern; `extends` names the pass."""
     raise AssertionError("a specification is never called")
 
 

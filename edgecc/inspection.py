@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgecc.compiler import arrange
 from edgecc.errors import EdgeccError, Unsupported
 from edgecc.model import Model, Node, Signature
 from edgecc.passes.base import PassContext
@@ -72,7 +73,7 @@ def inspect_model(model: Model) -> Inspection:
 
 
 def find_support(model: Model, backend: Backend, target: Target, *, explain: bool = False) -> Support:
-    """Whether the backend takes the model after its own passes; the model is not changed.
+    """Whether the backend takes the model after the default preset and its own passes; the model is not changed.
 
     Args:
         model: to be asked about.
@@ -85,7 +86,7 @@ def find_support(model: Model, backend: Backend, target: Target, *, explain: boo
         return Support(backend.name, problem=f"{available.reason}; {available.hint}")
     legal = model.clone()
     try:
-        PassPipeline(backend.passes(target)).run(legal, PassContext(target, np.random.default_rng(0)))
+        PassPipeline(arrange((), backend, target)).run(legal, PassContext(target, np.random.default_rng(0)))
         unsupported = backend.find_unsupported(legal, target)
         nodes = tuple(backend.explain(legal, unsupported)) if explain else ()
         return Support(backend.name, tuple(unsupported), nodes=nodes)

@@ -103,7 +103,7 @@ class Model:
         if ops:
             found = [node for node in found if node.op in ops and is_standard(node)]
         if ignore:
-            found = [node for node in found if not _matches_any(node, ignore)]
+            found = [node for node in found if not matches_any(node, ignore)]
         return found
 
     def all_nodes(self) -> list[Node]:
@@ -197,6 +197,35 @@ class Model:
         node.origins = origins
         self.graph.nodes.append(node)
         return node
+
+    def replace(
+        self,
+        node: Node,
+        op: str,
+        inputs: Sequence[Tensor],
+        *,
+        attributes: Mapping[str, object] | None = None,
+        origins: tuple[str, ...] = (),
+    ) -> None:
+        """Let the node be another operator that computes its first output; its name and its place in the order stay.
+
+        Args:
+            node: of the main graph; nothing may read its further outputs, which it loses.
+            op: operator type of the default domain.
+            inputs: tensors read; `gs.Variable.empty()` for an omitted optional one.
+            attributes: by ONNX name; the former ones are gone.
+            origins: names of the source nodes that it stands for; as before if empty.
+        """
+        for tensor in node.inputs:
+            self._let_go(tensor, node)
+        list.clear(node.inputs)
+        for tensor in node.outputs[1:]:
+            _unlink(tensor.inputs, node)
+        list.__delitem__(node.outputs, slice(1, None))
+        node.op, node.domain, node.attrs = op, None, dict(attributes or {})
+        node.inputs.extend(list(inputs))
+        if origins:
+            node.origins = origins
 
     def set_input(self, node: Node, index: int, tensor: Tensor) -> None:
         """Let one input of the node read another tensor."""
@@ -297,12 +326,17 @@ class Model:
         """A copy that shares the weights' arrays; edits of one graph do not show in the other."""
         return Model(clone_graph(self.graph), dict(self.metadata), self.source, self.source_files, grown=self.grown)
 
-    def cleanup(self) -> list[str]:
-        """Fold constants, drop what nothing uses, sort, infer shapes; returns notes about what could not be folded."""
+    def cleanup(self, *, types_known: bool = False) -> list[str]:
+        """Fold constants, drop what nothing uses, sort, infer shapes; returns notes about what could not be folded.
+
+        Args:
+            types_known: every tensor has its right type and shape, so that they are inferred only behind constants
+                that are folded now.
+        """
         from edgecc.cleanup import clean
 
         self._release_unread()
-        notes = clean(self)
+        notes = clean(self, types_known=types_known)
         self._names = self._inner = None
         return notes
 
@@ -350,8 +384,7 @@ class Model:
         except onnx.parser.ParseError as error:
             raise InvalidModelError("the text is not an ONNX model", why=_parser_message(error)) from error
         proto.graph.initializer.extend(onnx.numpy_helper.from_array(v, name) for name, v in (constants or {}).items())
-        for index, node in enumerate(proto.graph.node):
-            node.name = node.name or f"{node.op_type}_{index}"
+        _name_nodes(proto.graph, "")
         model = cls.from_proto(proto)
         model.infer_shapes()
         return model
@@ -386,6 +419,15 @@ class Model:
         return digest.hexdigest()
 
 
+def _name_nodes(graph: onnx.GraphProto, prefix: str) -> None:
+    """Name what has no name after its operator and place."""
+    for index, node in enumerate(graph.node):
+        node.name = node.name or f"{prefix}{node.op_type}_{index}"
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _name_nodes(attribute.g, f"{node.name}/{attribute.name}/")
+
+
 def _parser_message(error: onnx.parser.ParseError) -> str:
     """The parser's error as text: its argument is bytes."""
     first = error.args[0] if error.args else ""
@@ -407,7 +449,8 @@ def _spec(tensor: Tensor) -> TensorSpec:
     return TensorSpec(tensor.name, np.dtype(tensor.dtype).name, dims)
 
 
-def _matches_any(node: Node, patterns: Sequence[str]) -> bool:
+def matches_any(node: Node, patterns: Sequence[str]) -> bool:
+    """Whether a pattern (`fnmatch`) matches the node's name or that of a source node it came from."""
     return any(fnmatch.fnmatchcase(name, p) for p in patterns for name in (node.name, *origins(node)))
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgecc.errors import RecipeError, UnknownNameError
+from edgecc.presets import DEFAULT
 
 Quantize = Literal["float16"]
 
@@ -25,6 +26,7 @@ class Recipe(BaseModel):
         source: path of the model.
         target: `NAME` or `NAME:key=value,...`.
         output: path of the artifact; derived from source and target if empty.
+        optimize: name of the preset whose passes run first: "1" is for everything that keeps values, "0" for none.
         passes: `NAME` or `NAME:key=value,...`, in the order in which they run, before the backend's own.
         quantize: precision of weights and activations; stands for passes appended to `passes`.
         shapes: static shapes for named inputs.
@@ -37,6 +39,7 @@ class Recipe(BaseModel):
     source: str
     target: str
     output: str = ""
+    optimize: str = DEFAULT
     passes: tuple[str, ...] = ()
     quantize: Quantize | None = None
     shapes: dict[str, tuple[int, ...]] = {}

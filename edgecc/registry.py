@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from edgecc.importers.base import Importer
     from edgecc.passes.base import Pass
     from edgecc.passes.pipeline import Instrument
+    from edgecc.presets import Preset
+    from edgecc.rewriting.rewrite import Rewrite
 
 T = TypeVar("T")
 
@@ -123,6 +125,26 @@ class Registry:
     @functools.cached_property
     def instruments(self) -> list[type[Instrument]]:
         return [cls for _, cls in self._items("edgecc_instruments")]
+
+    @functools.cached_property
+    def presets(self) -> dict[str, Preset]:
+        """By name; several plugins may add to one."""
+        from edgecc.presets import merged
+
+        return merged(preset for _, preset in self._items("edgecc_presets"))
+
+    def preset(self, name: str) -> Preset:
+        if name not in self.presets:
+            raise UnknownNameError("preset", name, self.presets, where="-O")
+        return self.presets[name]
+
+    def rewrites(self, pass_name: str) -> list[Rewrite]:
+        """The patterns that plugins add to a pass."""
+        return [rewrite for rewrite in self._rewrites if rewrite.extends == pass_name]
+
+    @functools.cached_property
+    def _rewrites(self) -> list[Rewrite]:
+        return [rewrite for _, rewrite in self._items("edgecc_rewrites")]
 
     def lowerings(self, backend: str) -> list[Any]:
         """The rules that plugins add to the table of one backend."""

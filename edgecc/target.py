@@ -15,12 +15,15 @@ class Target(BaseModel):
     Class attributes:
         name: on the command line and in recipes.
         suffixes: of the files this target's users know; the first one is the default.
+        fused: ONNX operators that could be written with more elementary ones and that this target runs at least as
+            fast whole: fusions make these and no others.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]]
+    fused: ClassVar[frozenset[str]] = frozenset()
 
     def for_suffix(self, suffix: str) -> Target:
         """This target for an output file of that suffix (one of `suffixes`); most targets write one kind only."""

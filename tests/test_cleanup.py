@@ -53,9 +53,17 @@ def test_sort_keeps_the_order_where_it_is_right() -> None:
     model = Model.from_text(text)
     cleanup.sort(model.graph)
     assert names(model) == ["a", "b", "c", "d", "e"]
+
+
+def test_sort_puts_what_is_out_of_place_right_before_its_reader() -> None:
+    text = """g (float[2] x) => (float[2] y, float[2] z) {
+        [a] t = Relu(x) [b] u = Abs(x) [c] z = Add(t, u) [e] y = Add(v, z) [d] v = Neg(x) }"""
+    model = Model.from_text(text)
+    cleanup.sort(model.graph)
+    assert names(model) == ["a", "b", "c", "d", "e"]
     model.graph.nodes.reverse()
     cleanup.sort(model.graph)
-    assert names(model) == ["d", "b", "a", "c", "e"]
+    assert names(model) == ["d", "a", "b", "c", "e"]
 
 
 def test_sort_sees_what_subgraphs_read() -> None:

@@ -25,6 +25,7 @@ _SKIPS_SHOWN = 5
 @click.option(
     "--recipe", "recipe_file", metavar="R.toml", help="Read the request from a file; flags override its keys."
 )
+@click.option("-O", "optimize", metavar="LEVEL", help="Preset of passes that run first: -O1 (default), -O0 for none.")
 @click.option(
     "--pass", "passes", multiple=True, metavar="NAME[:key=value,...]", help="Run a pass; repeatable, in order."
 )
@@ -39,6 +40,7 @@ def command(
     target: str | None,
     output: str | None,
     recipe_file: str | None,
+    optimize: str | None,
     passes: tuple[str, ...],
     quantize: str | None,
     shapes: tuple[str, ...],
@@ -53,6 +55,7 @@ def command(
         "source": source,
         "target": target,
         "output": output,
+        "optimize": optimize,
         "passes": passes,
         "quantize": quantize,
         "verify": verify,

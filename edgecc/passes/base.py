@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel, ConfigDict
@@ -47,6 +48,16 @@ class Skip:
     reason: str
 
 
+@dataclass(frozen=True)
+class Change:
+    """A node that a pass changed, and what became of it."""
+
+    pass_name: str
+    node: str
+    op: str
+    what: str
+
+
 @dataclass
 class PassContext:
     """What a pass may use beside the model.
@@ -55,13 +66,19 @@ class PassContext:
         target: what the model is compiled for; None when a pass runs alone.
         rng: seeded generator; the only source of randomness that a pass may use.
         skips: nodes left alone, with reasons; filled through `skip`.
+        changes: nodes changed, for `edgecc inspect --explain`; filled through `done`.
     """
 
     target: Target | None
     rng: np.random.Generator
     skips: list[Skip] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
     _pass_name: str = ""
     _reported: set[Skip] = field(default_factory=set)
+
+    def gains_from(self, op: str) -> bool:
+        """Whether the target is at least as fast with this operator as with the elementary ones that make it up."""
+        return self.target is None or op in self.target.fused
 
     def skip(self, node: Node, reason: str) -> None:
         """Report a node that the pass could have changed and did not."""
@@ -72,9 +89,28 @@ class PassContext:
             self._reported.add(entry)
             self.skips.append(entry)
 
+    def done(self, node: Node, what: str, nodes: Sequence[Node] = ()) -> None:
+        """Record what becomes of a node; called before it changes.
+
+        Args:
+            node: the one that stays, or goes.
+            what: in a few words, such as "Add + Erf + Mul became Gelu".
+            nodes: all that take part, if there are others.
+        """
+        from edgecc.model import merged_origins
+
+        names = ", ".join(merged_origins(reversed(nodes or [node])))
+        self.changes.append(Change(self._pass_name, names, node.op, what))
+
+    def forget_skips(self) -> None:
+        """Drop what this pass reported in an earlier round: it looks at every node again."""
+        dropped = {skip for skip in self.skips if skip.pass_name == self._pass_name}
+        self._reported -= dropped
+        self.skips[:] = [skip for skip in self.skips if skip not in dropped]
+
     def within(self, name: str) -> PassContext:
         """The same context, speaking for the pass of that name."""
-        return PassContext(self.target, self.rng, self.skips, name, self._reported)
+        return replace(self, _pass_name=name)
 
 
 class Pass(BaseModel, ABC):
@@ -91,6 +127,8 @@ class Pass(BaseModel, ABC):
         ensures: checked after it ran.
         after: names of passes that must not be listed later than this one.
         before: names of passes that must not be listed earlier than this one.
+        keeps_types: every tensor has its right type and shape when it is done, new ones included, so that the driver
+            need not infer them again; `edgecc.testing` holds a pass to it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False)
@@ -101,6 +139,7 @@ class Pass(BaseModel, ABC):
     ensures: ClassVar[tuple[Property, ...]] = ()
     after: ClassVar[tuple[str, ...]] = ()
     before: ClassVar[tuple[str, ...]] = ()
+    keeps_types: ClassVar[bool] = False
 
     @abstractmethod
     def run(self, model: Model, ctx: PassContext) -> bool:

@@ -33,6 +33,16 @@ class PassRecord:
     nodes_before: int
     nodes_after: int
 
+    def followed_by(self, later: PassRecord) -> PassRecord:
+        """This one and a later run of the same pass as one."""
+        return PassRecord(
+            self.spec,
+            self.changed or later.changed,
+            self.seconds + later.seconds,
+            self.nodes_before,
+            later.nodes_after if later.changed else self.nodes_after,
+        )
+
 
 @dataclass
 class PipelineResult:
@@ -43,22 +53,48 @@ class PipelineResult:
     notes: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Rounds:
+    """Passes that run in turns until none of them changes anything.
+
+    One pass makes what another one matches, in either direction: no order alone is enough. Every one of them must
+    make the graph smaller or bring it nearer to one form, never undo another.
+    """
+
+    passes: tuple[Pass, ...]
+
+
+#: Rounds before it is certain that two passes undo each other.
+_MOST_ROUNDS = 32
+
+
 class PassPipeline:
     """An ordered list of passes.
 
     Args:
-        passes: in the order in which they run.
+        passes: in the order in which they run; several can run in rounds.
         instruments: called around each pass.
         verifier: executes each EXACT or ROUNDING pass's model before and after it (`--verify`).
     """
 
     def __init__(
-        self, passes: Iterable[Pass], *, instruments: Sequence[Instrument] = (), verifier: Verifier | None = None
+        self,
+        passes: Iterable[Pass | Rounds],
+        *,
+        instruments: Sequence[Instrument] = (),
+        verifier: Verifier | None = None,
     ) -> None:
-        self.passes = tuple(passes)
+        self.steps = tuple(passes)
         self.instruments = tuple(instruments)
         self.verifier = verifier
         check_order(self.passes)
+
+    @property
+    def passes(self) -> tuple[Pass, ...]:
+        """Every pass, in order."""
+        return tuple(
+            step for item in self.steps for step in (item.passes if isinstance(item, Rounds) else (item,))
+        )
 
     def run(self, model: Model, ctx: PassContext) -> PipelineResult:
         """Run every pass on the model, in place; cleanup and `model.verify()` after each that changed something.
@@ -68,11 +104,37 @@ class PassPipeline:
             VerificationError: the verifier found a pass that changed values it must not change.
         """
         result = PipelineResult(skips=ctx.skips)
-        for step in self.passes:
-            result.records.append(self._run_one(step, model, ctx, result))
+        for item in self.steps:
+            if isinstance(item, Rounds):
+                result.records += self._run_rounds(item.passes, model, ctx, result)
+            else:
+                result.records.append(self._run_one(item, model, ctx, result))
+        result.notes = list(dict.fromkeys(result.notes))
         return result
 
-    def _run_one(self, step: Pass, model: Model, ctx: PassContext, result: PipelineResult) -> PassRecord:
+    def _run_rounds(
+        self, passes: Sequence[Pass], model: Model, ctx: PassContext, result: PipelineResult
+    ) -> list[PassRecord]:
+        """One record per pass, of all its rounds."""
+        totals: list[PassRecord] = []
+        for _ in range(_MOST_ROUNDS):
+            records = [self._run_one(step, model, ctx, result, trusted=True) for step in passes]
+            totals = [a.followed_by(b) for a, b in zip(totals, records, strict=True)] if totals else records
+            changed = [record.spec for record in records if record.changed]
+            if not changed:
+                _verify(model, "one of the passes " + ", ".join(step.name for step in passes))
+                return totals
+            result.notes += model.cleanup()
+        raise PassContractError(
+            f"passes go on changing the model after {_MOST_ROUNDS} rounds: {', '.join(changed)}",
+            why="each of them undoes what another one does",
+            hint="this is a bug in one of them: leave it out by writing the passes that you want with -O0 --pass ...",
+        )
+
+    def _run_one(
+        self, step: Pass, model: Model, ctx: PassContext, result: PipelineResult, *, trusted: bool = False
+    ) -> PassRecord:
+        """Run a pass; if it is trusted, the graph is not verified where it says that it changed nothing."""
         for wanted in step.requires:
             if not wanted.holds(model):
                 raise PassOrderError(
@@ -84,16 +146,20 @@ class PassPipeline:
         for instrument in self.instruments:
             instrument.before_pass(step, model)
         start = time.perf_counter()
-        changed = _call(step, model, ctx.within(step.name))
+        context = ctx.within(step.name)
+        context.forget_skips()
+        changed = _call(step, model, context)
         if changed:
-            result.notes += model.cleanup()
+            result.notes += model.cleanup(types_known=step.keeps_types)
         seconds = time.perf_counter() - start
-        _check_result(step, model)
+        if changed or not trusted:
+            _verify(model, f"pass {step.name!r}")
+        _check_promises(step, model)
         for instrument in self.instruments:
             instrument.after_pass(step, model, changed, seconds)
         if changed and before is not None and self.verifier is not None:
             self.verifier.check(step, before, model)
-        return PassRecord(step.spec(), changed, seconds, count, len(model.nodes()))
+        return PassRecord(step.spec(), changed, seconds, count, len(model.nodes()) if changed else count)
 
     def spec(self) -> list[str]:
         return [step.spec() for step in self.passes]
@@ -114,11 +180,14 @@ def _call(step: Pass, model: Model, ctx: PassContext) -> bool:
     return changed
 
 
-def _check_result(step: Pass, model: Model) -> None:
+def _verify(model: Model, who: str) -> None:
     try:
         model.verify()
     except VerificationError as error:
-        raise PassContractError(f"pass {step.name!r} left a broken graph: {error.what}", where=error.where) from error
+        raise PassContractError(f"{who} left a broken graph: {error.what}", where=error.where) from error
+
+
+def _check_promises(step: Pass, model: Model) -> None:
     for promised in step.promises():
         if not promised.holds(model):
             raise PassContractError(f"pass {step.name!r} does not ensure {promised.value} although it declares it")

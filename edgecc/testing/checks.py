@@ -39,6 +39,7 @@ def check_pass(
     - ONNX Runtime gives the same: every bit for EXACT, up to `tolerance` for ROUNDING; LOSSY is not compared
       unless a tolerance is given
     - a second run changes nothing
+    - what declares `keeps_types` leaves nothing for shape inference to find
     - `parse_spec(step.spec())` and JSON give an equal pass
     - the structure is `after`'s: operators, edges and attributes, up to names
     - the nodes that it left alone have the reasons in `skips`
@@ -139,6 +140,7 @@ def _hold(
     if model.digest() != original.digest():
         _check_values(step, original, model, tolerance, feeds)
     _check_signature(step, original, model)
+    _check_types(step, model)
     _check_idempotent(step, model, target)
     _check_options(step)
     return model, reasons
@@ -198,6 +200,20 @@ def _check_idempotent(step: Pass, model: Model, target: Target | None) -> None:
     result = PassPipeline([step]).run(again, PassContext(target, np.random.default_rng(0)))
     if result.records[0].changed or again.digest() != model.digest():
         raise AssertionError(f"a second run of {step.name} changes the model again:\n{_diff(model, again)}")
+
+
+def _check_types(step: Pass, model: Model) -> None:
+    """A pass that says so leaves nothing to infer: the driver relies on it."""
+    if not step.keeps_types:
+        return
+    again = model.clone()
+    again.infer_shapes()
+    for tensor, inferred in zip(model.tensors(), again.tensors(), strict=True):
+        if (tensor.dtype, tensor.shape) != (inferred.dtype, inferred.shape):
+            raise AssertionError(
+                f"{step.name} says that it keeps types, and {tensor.name!r} is {tensor.dtype}{tensor.shape} where "
+                f"onnx infers {inferred.dtype}{inferred.shape}"
+            )
 
 
 def _check_options(step: Pass) -> None:

@@ -16,7 +16,6 @@ from edgecc_onnxruntime.target import OnnxRuntimeOptions, OnnxRuntimeTarget
 if TYPE_CHECKING:
     from edgecc.errors import Unsupported
     from edgecc.model import Model
-    from edgecc.passes.base import Pass
     from edgecc.target import RuntimeOptions, Target
 
 _INSTALL = "pip install onnxruntime"
@@ -31,15 +30,6 @@ class OnnxRuntimeBackend(Backend):
 
     target: ClassVar[type[Target]] = OnnxRuntimeTarget
     runtime: ClassVar[type[RuntimeOptions]] = OnnxRuntimeOptions
-
-    def passes(self, target: Target) -> Sequence[Pass]:
-        """What makes a graph smaller for every runtime, so that older ONNX Runtimes profit too."""
-        del target
-        from edgecc.passes.eliminate_identity import EliminateIdentity
-        from edgecc.passes.fold_batchnorm import FoldBatchNorm
-        from edgecc.passes.fuse_pad import FusePad
-
-        return (EliminateIdentity(), FoldBatchNorm(), FusePad())
 
     def find_unsupported(self, model: Model, target: Target) -> list[Unsupported]:
         """Nodes without a kernel, and nodes that the wanted operator set does not have."""

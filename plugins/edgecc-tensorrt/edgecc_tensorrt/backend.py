@@ -37,12 +37,9 @@ class TensorRTBackend(Backend):
 
     def passes(self, target: Target) -> Sequence[Pass]:
         from edgecc.passes.convert_float16 import ConvertFloat16
-        from edgecc.passes.eliminate_identity import EliminateIdentity
         from edgecc.passes.expand_functions import ExpandFunctions
-        from edgecc.passes.fold_batchnorm import FoldBatchNorm
-        from edgecc.passes.fuse_pad import FusePad
 
-        steps: list[Pass] = [ExpandFunctions(operators=_EXPANDED), EliminateIdentity(), FoldBatchNorm(), FusePad()]
+        steps: list[Pass] = [ExpandFunctions(operators=_EXPANDED)]
         if cast("TensorRTTarget", target).precision == "float16":
             steps.append(ConvertFloat16())
         return steps

@@ -11,6 +11,7 @@ import pytest
 from edgecc.backend import Compiled
 from edgecc.model import Model
 from edgecc.passes.base import PassContext
+from edgecc.compiler import arrange
 from edgecc.passes.pipeline import PassPipeline
 from edgecc_tensorrt.backend import TensorRTBackend
 from edgecc_tensorrt.sdk import availability
@@ -66,7 +67,7 @@ def compile_text(sdk_installed: None) -> Compile:
     def run(text: str, **options: object) -> tuple[Model, Compiled]:
         backend, target = TensorRTBackend(), TensorRTTarget.model_validate(options)
         model = Model.from_text(text)
-        PassPipeline(backend.passes(target)).run(model, PassContext(target, np.random.default_rng(0)))
+        PassPipeline(arrange((), backend, target)).run(model, PassContext(target, np.random.default_rng(0)))
         assert backend.find_unsupported(model, target) == []
         return model, backend.compile(model, target)
 

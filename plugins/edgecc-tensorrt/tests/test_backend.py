@@ -167,10 +167,11 @@ def test_light_models(name: str) -> None:
 def test_large_light_models(name: str, precision: str) -> None:
     model = OnnxImporter().load(LIGHT / f"light_{name}.onnx", {})
     from edgecc.passes.base import PassContext
-    from edgecc.passes.pipeline import PassPipeline
+    from edgecc.compiler import arrange
+from edgecc.passes.pipeline import PassPipeline
 
     backend, target = TensorRTBackend(), TensorRTTarget.model_validate({"precision": precision})
-    PassPipeline(backend.passes(target)).run(model, PassContext(target, np.random.default_rng(0)))
+    PassPipeline(arrange((), backend, target)).run(model, PassContext(target, np.random.default_rng(0)))
     assert backend.find_unsupported(model, target) == []
     assert backend.compile(model, target).files
 

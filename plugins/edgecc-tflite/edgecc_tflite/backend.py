@@ -29,10 +29,7 @@ class TFLiteBackend(Backend):
     runtime: ClassVar[type[RuntimeOptions]] = TFLiteRuntime
 
     def passes(self, target: Target) -> Sequence[Pass]:
-        from edgecc.passes.eliminate_identity import EliminateIdentity
         from edgecc.passes.expand_qoperators import ExpandQOperators
-        from edgecc.passes.fold_batchnorm import FoldBatchNorm
-        from edgecc.passes.fuse_pad import FusePad
         from edgecc_tflite.compute_float32 import ComputeFloat32
         from edgecc_tflite.expand_for_tflite import ExpandForTFLite
         from edgecc_tflite.fuse_group_normalization import FuseGroupNormalization
@@ -40,10 +37,7 @@ class TFLiteBackend(Backend):
         return (
             ExpandQOperators(),
             ExpandForTFLite().with_rules(self.rules()),
-            EliminateIdentity(),
             FuseGroupNormalization(),
-            FoldBatchNorm(),
-            FusePad(),
             ComputeFloat32(),
         )
 

@@ -13,6 +13,7 @@ import pytest
 from edgecc.model import Model
 from edgecc.opset import INTERNAL_OPSET
 from edgecc.passes.base import PassContext
+from edgecc.compiler import arrange
 from edgecc.passes.pipeline import PassPipeline
 from edgecc_tflite import verify
 from edgecc_tflite.backend import TFLiteBackend
@@ -37,7 +38,7 @@ def compiled(model: Model) -> Graph:
     """What the backend makes of a model, verified."""
     target = TFLiteTarget()
     backend = TFLiteBackend()
-    PassPipeline(list(backend.passes(target))).run(model, PassContext(target, np.random.default_rng(0)))
+    PassPipeline(arrange((), backend, target)).run(model, PassContext(target, np.random.default_rng(0)))
     graph = lowered(model)
     assert not verify.verify(graph)
     return graph

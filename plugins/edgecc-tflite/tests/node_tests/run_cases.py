@@ -110,13 +110,14 @@ def _compiled(proto: onnx.ModelProto) -> bytes:
     import edgecc
     from edgecc.errors import UnsupportedError
     from edgecc.passes.base import PassContext
-    from edgecc.passes.pipeline import PassPipeline
+    from edgecc.compiler import arrange
+from edgecc.passes.pipeline import PassPipeline
     from edgecc.registry import default_registry
 
     backend = default_registry().backend("tflite")
     target = backend.target()
     model = edgecc.load(proto)
-    PassPipeline(backend.passes(target)).run(model, PassContext(target, _generator()))
+    PassPipeline(arrange((), backend, target)).run(model, PassContext(target, _generator()))
     problems = backend.find_unsupported(model, target)
     if problems:
         raise UnsupportedError(target.spec(), problems)

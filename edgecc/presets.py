@@ -1,0 +1,54 @@
+"""Presets: named lists of passes that `-O NAME` runs before everything else, in rounds, until nothing changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+#: What is compiled with unless something else is asked for.
+DEFAULT = "1"
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A list of passes under a name.
+
+    A plugin whose preset has the name of another one adds its passes to that one.
+
+    Attributes:
+        name: after `-O`, such as `1` for `-O1`.
+        passes: `NAME` or `NAME:key=value,...`, in the order in which they run.
+        description: one sentence.
+    """
+
+    name: str
+    passes: tuple[str, ...]
+    description: str = ""
+
+
+def merged(presets: Iterable[Preset]) -> dict[str, Preset]:
+    """Presets by name; those of one name become one, each pass once."""
+    found: dict[str, Preset] = {}
+    for preset in presets:
+        known = found.get(preset.name)
+        if known is None:
+            found[preset.name] = preset
+            continue
+        passes = tuple(dict.fromkeys((*known.passes, *preset.passes)))
+        found[preset.name] = Preset(preset.name, passes, known.description or preset.description)
+    return found
+
+
+BUILTIN = (
+    Preset("0", (), "nothing but what the target itself needs"),
+    Preset(
+        DEFAULT,
+        (
+            "eliminate-identity",
+            "fold-batchnorm",
+            "fuse-pad",
+            "fuse-gelu",
+        ),
+        "everything that keeps values, exactly or up to rounding (the default)",
+    ),
+)

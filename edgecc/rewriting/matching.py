@@ -1,0 +1,330 @@
+"""Matching: whether a node is the last one of a pattern, which tensors stand for what, and if not, why not.
+
+The search walks from the last node along the graph's edges towards its inputs. It is complete: an order of commutative
+operands or an alternative that fails further on is taken back. Its work depends on the pattern's size, never on the
+graph's, so that a sweep over all nodes is linear.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgecc.rewriting.patterns import COMMUTATIVE, AnyOf, Number, Op, Pattern, Product, Rest, Total, Value, Weight
+from edgecc.rewriting.reading import describe, scalar
+
+if TYPE_CHECKING:
+    from edgecc.model import Model, Node, Tensor
+
+#: Relative difference that a constant written in decimals may have; float16 has its own.
+_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Match:
+    """Where a pattern was found.
+
+    Attributes:
+        root: the last node.
+        nodes: all nodes of the pattern, the root first.
+    """
+
+    root: Node
+    nodes: tuple[Node, ...]
+    _tensors: dict[int, Tensor]
+    _rests: dict[int, tuple[Tensor, ...]]
+
+    def tensor(self, pattern: Pattern) -> Tensor:
+        """What stands for that pattern.
+
+        Raises:
+            KeyError: it is of an alternative that was not taken; `has` tells.
+        """
+        return self._tensors[id(pattern)]
+
+    def has(self, pattern: Pattern) -> bool:
+        """Whether something stands for it: alternatives that were not taken have nothing."""
+        return id(pattern) in self._tensors
+
+    def constant(self, pattern: Pattern) -> np.ndarray:
+        """Values of a Weight or Number; never write into them."""
+        from edgecc.model import value_of
+
+        values = value_of(self.tensor(pattern))
+        if values is None:
+            raise TypeError("the pattern stands for a computed tensor")
+        return values
+
+    def node(self, pattern: Pattern) -> Node:
+        """The node that writes what stands for that pattern."""
+        node: Node = self.tensor(pattern).inputs[0]
+        return node
+
+    def rest(self, pattern: Rest) -> tuple[Tensor, ...]:
+        """The tensors that stand for a Rest."""
+        return self._rests[id(pattern)]
+
+    @property
+    def output(self) -> Tensor:
+        return self.root.outputs[0]
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """Why a node is not the last one of a pattern.
+
+    Attributes:
+        reason: of the attempt that went furthest.
+        nodes: what had matched by then.
+    """
+
+    reason: str
+    nodes: tuple[Node, ...]
+
+
+def match(pattern: Pattern, node: Node, model: Model) -> Match | Mismatch:
+    """Match the pattern's last node with `node`.
+
+    Every other node of the match is read by nodes of the match alone and is no output of the model, so that it can go.
+    """
+    search = _Search(model)
+    for state in search.solutions(pattern, node.outputs[0], _State()):
+        reason = _read_elsewhere(state, node, model)
+        if reason is None:
+            return Match(node, (node, *(n for n in state.nodes.values() if n is not node)), state.tensors, state.rests)
+        search.fail(state, reason)
+    return Mismatch(search.reason, search.nodes)
+
+
+@dataclass(frozen=True)
+class _State:
+    """What stands for what so far; extended by copies, so that a search can take a step back."""
+
+    tensors: dict[int, Tensor] = field(default_factory=dict)
+    nodes: dict[int, Node] = field(default_factory=dict)
+    rests: dict[int, tuple[Tensor, ...]] = field(default_factory=dict)
+
+    def bind(self, pattern: Pattern, tensor: Tensor, *nodes: Node) -> _State:
+        added = {id(node): node for node in nodes}
+        return replace(self, tensors={**self.tensors, id(pattern): tensor}, nodes={**self.nodes, **added})
+
+
+class _Search:
+    """One search; keeps the reason of the attempt that matched most nodes."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.reason = "nothing of the pattern is there"
+        self.nodes: tuple[Node, ...] = ()
+
+    def fail(self, state: _State, reason: str) -> None:
+        if len(state.nodes) > len(self.nodes):
+            self.reason, self.nodes = reason, tuple(state.nodes.values())
+
+    def solutions(self, pattern: Pattern, tensor: Tensor, state: _State) -> Iterator[_State]:
+        """Every way in which the tensor can stand for the pattern."""
+        bound = state.tensors.get(id(pattern))
+        if bound is not None:
+            if bound is tensor:
+                yield state
+            else:
+                self.fail(state, f"{tensor.name!r} and {bound.name!r} should be the same tensor")
+            return
+        match pattern:
+            case Value():
+                yield state.bind(pattern, tensor)
+            case Weight() | Number():
+                yield from self._constant(pattern, tensor, state)
+            case Op():
+                yield from self._op(pattern, tensor, state)
+            case AnyOf():
+                for option in pattern.options:
+                    for found in self.solutions(option, tensor, state):
+                        yield found.bind(pattern, tensor)
+            case Product():
+                yield from self._chain(pattern, _factors(tensor, self.model), pattern.factors, pattern.scale, state)
+            case Total():
+                yield from self._chain(pattern, _terms(tensor, self.model), pattern.terms, pattern.constant, state)
+
+    def _constant(self, pattern: Weight | Number, tensor: Tensor, state: _State) -> Iterator[_State]:
+        from edgecc.model import value_of
+
+        values = value_of(tensor)
+        if values is None:
+            self.fail(state, f"{tensor.name!r} is computed by {describe(self.model.producer(tensor))}, not constant")
+        elif isinstance(pattern, Weight) or _is_close(scalar(tensor), pattern.value, values.dtype):
+            yield state.bind(pattern, tensor)
+        else:
+            self.fail(state, f"the constant {tensor.name!r} is not {pattern.value:.6g}")
+
+    def _op(self, pattern: Op, tensor: Tensor, state: _State) -> Iterator[_State]:
+        from edgecc.model import is_standard
+
+        node = self.model.producer(tensor)
+        if node is None or node.op != pattern.op or not is_standard(node) or node.outputs[0] is not tensor:
+            self.fail(state, f"{tensor.name!r} comes from {describe(node)}, not from {pattern.op}")
+            return
+        operands = _operands(node)
+        patterns = pattern.inputs
+        start = state.bind(pattern, tensor, node)
+        if patterns and isinstance(patterns[-1], Rest):
+            fixed = len(patterns) - 1
+            if len(operands) >= fixed:
+                rests = {**start.rests, id(patterns[-1]): tuple(operands[fixed:])}
+                yield from self._in_order(patterns[:-1], operands[:fixed], replace(start, rests=rests))
+            return
+        if len(operands) != len(patterns):
+            self.fail(start, f"{describe(node)} has {len(operands)} inputs, not {len(patterns)}")
+            return
+        yield from self._in_order(patterns, operands, start)
+        if node.op in COMMUTATIVE and len(operands) == 2:
+            yield from self._in_order(patterns, operands[::-1], start)
+
+    def _in_order(self, patterns: Sequence[Pattern], tensors: Sequence[Tensor], state: _State) -> Iterator[_State]:
+        if not patterns:
+            yield state
+            return
+        for found in self.solutions(patterns[0], tensors[0], state):
+            yield from self._in_order(patterns[1:], tensors[1:], found)
+
+    def _chain(
+        self, pattern: Pattern, chain: _Chain, parts: Sequence[Pattern], number: float, state: _State
+    ) -> Iterator[_State]:
+        start = state.bind(pattern, chain.tensor, *chain.nodes)
+        if len(chain.parts) != len(parts):
+            self.fail(start, f"{chain.tensor.name!r} has {len(chain.parts)} {chain.word}, not {len(parts)}")
+            return
+        if not _is_close(chain.number, number, chain.dtype):
+            self.fail(start, f"the constants of {chain.tensor.name!r} make {chain.number:.6g}, not {number:.6g}")
+            return
+        for order in itertools.permutations(chain.parts):
+            yield from self._in_order(parts, order, start)
+
+
+def _read_elsewhere(state: _State, root: Node, model: Model) -> str | None:
+    for node in state.nodes.values():
+        if node is root:
+            continue
+        for tensor in node.outputs:
+            if model.is_output(tensor):
+                return f"{tensor.name!r} is an output of the model"
+            other = next((reader for reader in tensor.outputs if id(reader) not in state.nodes), None)
+            if other is not None:
+                return f"{tensor.name!r} is read by {describe(other)} too"
+    return None
+
+
+def _operands(node: Node) -> list[Tensor]:
+    """The node's inputs without empty ones at the end."""
+    operands = list(node.inputs)
+    while operands and operands[-1].is_empty():
+        operands.pop()
+    return operands
+
+
+def _is_close(found: float | None, wanted: float, dtype: np.dtype | None) -> bool:
+    if found is None:
+        return False
+    half = dtype is not None and dtype.itemsize == 2
+    return abs(found - wanted) <= (2e-3 if half else _TOLERANCE) * max(abs(wanted), 1e-30)
+
+
+# ------------------------------------------------------------------------------------------------ products and sums
+
+
+@dataclass
+class _Chain:
+    """A tree of Mul and Div, or of Add and Sub, taken apart.
+
+    Attributes:
+        tensor: what the tree computes.
+        word: what its parts are called.
+        parts: what is not a scalar constant.
+        number: what the scalar constants make.
+        dtype: of the first of them.
+        nodes: the tree's.
+    """
+
+    tensor: Tensor
+    word: str
+    number: float
+    parts: list[Tensor] = field(default_factory=list)
+    dtype: np.dtype | None = None
+    nodes: list[Node] = field(default_factory=list)
+
+    def apply(self, tensor: Tensor, value: float) -> None:
+        self.dtype = self.dtype or np.dtype(tensor.dtype)
+        self.number = value
+
+
+#: A tree with more nodes is no pattern's.
+_MOST_NODES = 16
+
+
+def _factors(tensor: Tensor, model: Model) -> _Chain:
+    chain = _Chain(tensor, "factors", 1.0)
+    pending = [tensor]
+    while pending:
+        part = pending.pop()
+        node = _inside(part, chain, ("Mul", "Div"), model)
+        if node is None:
+            chain.parts.append(part)
+            continue
+        a, b = node.inputs
+        divisor = scalar(b)
+        if node.op == "Div" and not divisor:
+            chain.parts.append(part)
+            continue
+        chain.nodes.append(node)
+        if node.op == "Div":
+            assert divisor
+            chain.apply(b, chain.number / divisor)
+            pending.append(a)
+            continue
+        for operand in (b, a):
+            value = scalar(operand)
+            if value is None:
+                pending.append(operand)
+            else:
+                chain.apply(operand, chain.number * value)
+    return chain
+
+
+def _terms(tensor: Tensor, model: Model) -> _Chain:
+    chain = _Chain(tensor, "terms", 0.0)
+    pending = [tensor]
+    while pending:
+        part = pending.pop()
+        node = _inside(part, chain, ("Add", "Sub"), model)
+        subtracted = None if node is None or node.op == "Add" else scalar(node.inputs[1])
+        if node is None or (node.op == "Sub" and subtracted is None):
+            chain.parts.append(part)
+            continue
+        chain.nodes.append(node)
+        if subtracted is not None:
+            chain.apply(node.inputs[1], chain.number - subtracted)
+            pending.append(node.inputs[0])
+            continue
+        for operand in node.inputs[::-1]:
+            value = scalar(operand)
+            if value is None:
+                pending.append(operand)
+            else:
+                chain.apply(operand, chain.number + value)
+    return chain
+
+
+def _inside(part: Tensor, chain: _Chain, ops: tuple[str, str], model: Model) -> Node | None:
+    """The producer, if it belongs to the tree: one of the operators, and read by the tree alone below its top."""
+    from edgecc.model import is_standard
+
+    node = model.producer(part)
+    if node is None or node.op not in ops or not is_standard(node) or len(chain.nodes) >= _MOST_NODES:
+        return None
+    if part is not chain.tensor and (len(part.outputs) != 1 or model.is_output(part)):
+        return None
+    return node

@@ -1,0 +1,83 @@
+"""Reading nodes: operands, constants and attributes, with ONNX's defaults."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from edgecc.model import Node, Tensor
+
+
+def has_operand(node: Node, index: int) -> bool:
+    """Whether the node has that input; optional ones may be left out or empty."""
+    return len(node.inputs) > index and not node.inputs[index].is_empty()
+
+
+def constant(node: Node, index: int) -> np.ndarray | None:
+    """Values of an input (shared: never write into them); None if it is left out or computed."""
+    from edgecc.model import value_of
+
+    return value_of(node.inputs[index]) if has_operand(node, index) else None
+
+
+def scalar(tensor: Tensor) -> float | None:
+    """The value of a constant of one element, whatever its rank; None for anything else."""
+    from edgecc.model import value_of
+
+    values = value_of(tensor)
+    if values is None or values.size != 1 or values.dtype.kind not in "fiuV":
+        return None
+    return float(values.reshape(-1)[0])
+
+
+def text(node: Node, name: str, default: str) -> str:
+    """An attribute that holds text."""
+    value = node.attrs.get(name, default)
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def integers(node: Node, index: int) -> list[int] | None:
+    """The elements of a constant vector of integers; None if it is left out or computed."""
+    values = constant(node, index)
+    return None if values is None else [int(value) for value in values.reshape(-1)]
+
+
+def rank(tensor: Tensor) -> int | None:
+    """Number of axes, if known."""
+    return None if tensor.shape is None else len(tensor.shape)
+
+
+def is_static(tensor: Tensor) -> bool:
+    """Whether every dimension is a number."""
+    return tensor.shape is not None and all(isinstance(dim, int) for dim in tensor.shape)
+
+
+def same_shape(first: Tensor, second: Tensor) -> bool:
+    """Whether both have the same numbers and named dimensions."""
+    if first.shape is None or second.shape is None:
+        return False
+    return list(first.shape) == list(second.shape)
+
+
+def last_axes(node: Node, index: int, source: Tensor) -> int | None:
+    """How many axes a reduction takes, if they are the last ones and constant: 1 for [-1], 2 for [-2, -1].
+
+    Args:
+        node: a reduction whose axes are input `index`.
+        index: of that input.
+        source: what is reduced.
+    """
+    axes, count = integers(node, index), rank(source)
+    if axes is None or count is None:
+        return None
+    places = sorted(axis % count for axis in axes)
+    return len(places) if places == list(range(count - len(places), count)) and places else None
+
+
+def describe(node: Node | None) -> str:
+    """A node in the words of a reason."""
+    from edgecc.model import display_name
+
+    return "an input or constant" if node is None else f"{display_name(node)} ({node.op})"

@@ -1,0 +1,168 @@
+"""Rewrites: a pattern, the operator whose nodes are its candidates, and what replaces it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import PrivateAttr
+
+from edgecc.passes.base import NodePass, PassContext
+from edgecc.rewriting.matching import Match, match
+from edgecc.rewriting.patterns import Pattern, root_ops, size
+from edgecc.rewriting.reading import describe
+
+if TYPE_CHECKING:
+    from edgecc.model import Model, Node, Tensor
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """One node instead of a match.
+
+    Attributes:
+        op: operator type of the default domain; its only output is what the match's last node wrote.
+        inputs: tensors that are there without the match, or new constants.
+        attributes: by ONNX name.
+    """
+
+    op: str
+    inputs: Sequence[Tensor]
+    attributes: dict[str, object] = field(default_factory=dict)
+
+
+class Rewrite(ABC):
+    """One pattern and what replaces it.
+
+    Class attributes:
+        pattern: ends in the node whose output stays.
+        anchor: the operator that makes a node a candidate: each node of that type that is left as it is gets a reason.
+            Choose the most telling one, Erf rather than Mul; "" if no node is worth a reason.
+        extends: name of the pass that gets this rewrite, for one that a plugin brings (hook `edgecc_rewrites`).
+    """
+
+    pattern: ClassVar[Pattern]
+    anchor: ClassVar[str] = ""
+    extends: ClassVar[str] = ""
+
+    @abstractmethod
+    def replacement(self, found: Match, model: Model, ctx: PassContext) -> Replacement | str:
+        """What to put in its place, or the reason why this match is to stay.
+
+        New constants may be made; the model is not changed otherwise.
+        """
+
+
+class RewritePass(NodePass):
+    """A pass that replaces what its patterns match, until nothing matches any more.
+
+    Matched nodes that nothing else reads are gone afterwards; the last one becomes the new node, with its name, its
+    place and its output. Nodes of subgraphs are left alone.
+
+    Class attributes:
+        rewrites: tried in order at each node that can be the last one of their patterns.
+    """
+
+    keeps_types: ClassVar[bool] = True
+    rewrites: ClassVar[tuple[Rewrite, ...]]
+    _more: tuple[Rewrite, ...] = PrivateAttr(default=())
+
+    def with_rewrites(self, rewrites: Sequence[Rewrite]) -> RewritePass:
+        """The pass with those of other plugins."""
+        extended = self.model_copy()
+        extended._more = (*self._more, *rewrites)
+        return extended
+
+    def all_rewrites(self) -> tuple[Rewrite, ...]:
+        return (*self.rewrites, *self._more)
+
+    def run(self, model: Model, ctx: PassContext) -> bool:
+        changed = False
+        while super().run(model, ctx):
+            changed = True
+        self._give_reasons(model, ctx)
+        return changed
+
+    def candidates(self, model: Model) -> list[Node]:
+        ops = sorted(frozenset().union(*(root_ops(rewrite.pattern) for rewrite in self.all_rewrites())))
+        return model.nodes(*ops)
+
+    def visit(self, node: Node, model: Model, ctx: PassContext) -> bool:
+        for rewrite in self.all_rewrites():
+            if node.op not in root_ops(rewrite.pattern):
+                continue
+            found = match(rewrite.pattern, node, model)
+            if not isinstance(found, Match) or self._is_ignored(found.nodes, model):
+                continue
+            replacement = rewrite.replacement(found, model, ctx)
+            if isinstance(replacement, str):
+                continue
+            _apply(replacement, found, model, ctx)
+            return True
+        return False
+
+    def _is_ignored(self, nodes: Sequence[Node], model: Model) -> bool:
+        from edgecc.model import matches_any
+
+        return bool(self.ignore) and any(matches_any(node, self.ignore) for node in nodes)
+
+    # ------------------------------------------------------------------------------------------------ reasons
+
+    def _give_reasons(self, model: Model, ctx: PassContext) -> None:
+        """Say of each candidate that is still there why it is."""
+        by_anchor: dict[str, list[Rewrite]] = {}
+        for rewrite in self.all_rewrites():
+            if rewrite.anchor:
+                by_anchor.setdefault(rewrite.anchor, []).append(rewrite)
+        for node in model.nodes(*by_anchor, ignore=self.ignore) if by_anchor else ():
+            ctx.skip(node, self._why_not(node, by_anchor[node.op], model, ctx))
+
+    def _why_not(self, node: Node, rewrites: Sequence[Rewrite], model: Model, ctx: PassContext) -> str:
+        """The reason of the attempt that went furthest, at any node that could have ended a pattern."""
+        best, furthest = "", -1
+        for rewrite in rewrites:
+            for last in _reachable(node, root_ops(rewrite.pattern), size(rewrite.pattern)):
+                found = match(rewrite.pattern, last, model)
+                if isinstance(found, Match):
+                    answer = rewrite.replacement(found, model, ctx)
+                    reason = answer if isinstance(answer, str) else "it is to be ignored"
+                else:
+                    reason = f"seen from {describe(last)}: {found.reason}"
+                if len(found.nodes) > furthest:
+                    best, furthest = reason, len(found.nodes)
+        wanted = " or ".join(sorted({op for rewrite in rewrites for op in root_ops(rewrite.pattern)}))
+        return best or f"no {wanted} behind it ends the pattern"
+
+
+#: Readers of one tensor that a search for the last node of a pattern follows.
+_MOST_READERS = 8
+
+
+def _reachable(node: Node, ops: frozenset[str], steps: int) -> Iterator[Node]:
+    """Nodes of these types among the node and what follows it, in so many steps at most."""
+    seen = {id(node)}
+    front = [node]
+    for _ in range(steps + 1):
+        behind = []
+        for reached in front:
+            if reached.op in ops:
+                yield reached
+            readers = [reader for tensor in reached.outputs[:1] for reader in tensor.outputs[:_MOST_READERS]]
+            for reader in readers:
+                if id(reader) not in seen and reader.outputs:
+                    seen.add(id(reader))
+                    behind.append(reader)
+        front = behind[:_MOST_READERS]
+
+
+def _apply(new: Replacement, found: Match, model: Model, ctx: PassContext) -> None:
+    from edgecc.model import merged_origins
+
+    ctx.done(found.root, f"{' + '.join(sorted(node.op for node in found.nodes))} became {new.op}", found.nodes)
+    model.replace(
+        found.root, new.op, new.inputs, attributes=new.attributes, origins=merged_origins(reversed(found.nodes))
+    )
+    for node in found.nodes[1:]:
+        model.remove(node)
