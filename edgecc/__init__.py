@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from edgecc.measuring.compare import compare
     from edgecc.model import Model
     from edgecc.passes.base import Loss, NodePass, Pass, PassContext, Property
-    from edgecc.passes.pipeline import PassPipeline
+    from edgecc.passes.pipeline import PassPipeline, Rounds
+    from edgecc.presets import Preset
     from edgecc.recipe import Recipe
+    from edgecc.rewriting.rewrite import Replacement, Rewrite, RewritePass
     from edgecc.running.runner import Runner
     from edgecc.target import Target
 
@@ -40,8 +42,13 @@ _HOME = {
     "Pass": "edgecc.passes.base",
     "PassContext": "edgecc.passes.base",
     "PassPipeline": "edgecc.passes.pipeline",
+    "Preset": "edgecc.presets",
     "Property": "edgecc.passes.base",
     "Recipe": "edgecc.recipe",
+    "Replacement": "edgecc.rewriting.rewrite",
+    "Rewrite": "edgecc.rewriting.rewrite",
+    "RewritePass": "edgecc.rewriting.rewrite",
+    "Rounds": "edgecc.passes.pipeline",
     "Runner": "edgecc.running.runner",
     "Target": "edgecc.target",
     "TensorMatch": "edgecc.backend",
@@ -70,8 +77,13 @@ __all__ = [
     "Pass",
     "PassContext",
     "PassPipeline",
+    "Preset",
     "Property",
     "Recipe",
+    "Replacement",
+    "Rewrite",
+    "RewritePass",
+    "Rounds",
     "Runner",
     "Target",
     "TensorMatch",

@@ -166,16 +166,18 @@ def arrange(
     change of precision) goes right in front of it: the user cannot know what the backend adds.
 
     Args:
-        passes: the user's.
+        passes: the user's; what is among them is left out of the preset, since the user says when and how it runs.
         backend: brings its own.
         target: what it compiles for.
         registry: where the preset is looked up; everything installed if None.
         optimize: name of the preset.
     """
     registry = registry or default_registry()
-    preset = tuple(resolve_pass(spec, registry) for spec in registry.preset(optimize).passes)
+    chosen = {step.name for step in passes}
+    known = [resolve_pass(spec, registry) for spec in registry.preset(optimize).passes]
+    preset = tuple(step for step in known if step.name not in chosen)
     steps: list[Pass | Rounds] = [Rounds(preset), *passes] if preset else list(passes)
-    listed = {step.name for step in (*preset, *passes)}
+    listed = {step.name for step in preset} | chosen
     for step in backend.passes(target):
         if step.name not in listed:
             steps.insert(_latest_position(step, steps), step)

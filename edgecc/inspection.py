@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgecc.compiler import arrange
+from edgecc.compiler import arrange, resolve_pass, resolve_target
 from edgecc.errors import EdgeccError, Unsupported
 from edgecc.model import Model, Node, Signature
-from edgecc.passes.base import PassContext
-from edgecc.passes.pipeline import PassPipeline
+from edgecc.passes.base import Change, PassContext, Skip
+from edgecc.passes.pipeline import PassPipeline, Rounds
+from edgecc.presets import DEFAULT
+from edgecc.registry import Registry, default_registry
 
 if TYPE_CHECKING:
     from edgecc.backend import Backend, NodeSupport
@@ -92,6 +94,44 @@ def find_support(model: Model, backend: Backend, target: Target, *, explain: boo
         return Support(backend.name, tuple(unsupported), nodes=nodes)
     except EdgeccError as error:
         return Support(backend.name, problem=str(error))
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What a pass did with each of its candidates.
+
+    Attributes:
+        pass_name: its name.
+        changes: what it changed.
+        skips: what it left alone, with reasons.
+    """
+
+    pass_name: str
+    changes: tuple[Change, ...]
+    skips: tuple[Skip, ...]
+
+
+def explain_pass(model: Model, spec: str, target: str = "", *, registry: Registry | None = None) -> Explanation:
+    """Run a pass as `-O1` would, among the others, or behind them if it is not one of them; the model is not changed.
+
+    Args:
+        model: to be looked at.
+        spec: `NAME` or `NAME:key=value,...`.
+        target: `NAME` or `NAME:key=value,...`: what the model is compiled for; "" for no target in particular.
+        registry: where names are looked up; everything installed if None.
+    """
+    registry = registry or default_registry()
+    step = resolve_pass(spec, registry)
+    preset = [resolve_pass(other, registry) for other in registry.preset(DEFAULT).passes]
+    # As `compile --pass` does: what is given options is the user's, and runs behind the others.
+    own = step.spec() != step.name
+    rounds = Rounds(tuple(other for other in preset if not own or other.name != step.name))
+    within = any(other.name == step.name for other in rounds.passes)
+    value = resolve_target(target, registry)[1] if target else None
+    ctx = PassContext(value, np.random.default_rng(0))
+    PassPipeline([rounds] if within else [rounds, step]).run(model.clone(), ctx)
+    changes = tuple(change for change in ctx.changes if change.pass_name == step.name)
+    return Explanation(step.name, changes, tuple(skip for skip in ctx.skips if skip.pass_name == step.name))
 
 
 #: Operators that multiply and accumulate.

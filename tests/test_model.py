@@ -314,11 +314,25 @@ def test_verify_dangling_input() -> None:
     )
 
 
+def test_replace_keeps_the_place_the_name_and_the_first_output() -> None:
+    text = "g (float[2,3] x) => (float[2,3] y) { [a] t, u = Dropout(x) [b] s = Relu(t) [c] y = Neg(s) }"
+    model = Model.from_text(text)
+    dropout = node(model, "a")
+    model.replace(dropout, "Clip", [tensor(model, "x")], attributes={}, origins=("a", "other"))
+    assert [n.op for n in model.graph.nodes] == ["Clip", "Relu", "Neg"]
+    assert [t.name for t in dropout.outputs] == ["t"]
+    assert (dropout.name, dropout.origins) == ("a", ("a", "other"))
+    model.cleanup()
+    model.verify()
+
+
 def test_verify_cycle() -> None:
     model = Model.from_text(CHAIN)
     model.set_input(node(model, "a"), 0, tensor(model, "u"))
     model.cleanup()
-    with pytest.raises(VerificationError, match=r"is read before anything writes it\n  where: node 'a' \(Relu\)"):
+    with pytest.raises(
+        VerificationError, match=r"is read before anything writes it\n  where: node 'b' \(Abs\)\n  why: a cycle"
+    ):
         model.verify()
 
 

@@ -9,6 +9,7 @@ import click
 
 from edgecc.cli.options import json_option, parse_shapes, shape_option
 from edgecc.cli.output import format_bytes, log, print_json, print_table, status
+from edgecc.options import parse_spec
 from edgecc.recipe import QUANTIZE_PASSES, make_recipe, read_recipe
 
 if TYPE_CHECKING:
@@ -90,10 +91,13 @@ def print_result(result: CompileResult, *, as_json: bool) -> None:
     if changed:
         rows = [[r.spec, f"{r.nodes_before}", f"{r.nodes_after}", f"{r.seconds * 1e3:.0f} ms"] for r in changed]
         print_table(["pass", "nodes before", "after", "time"], rows, right=["nodes before", "after", "time"])
-    for skip in result.pipeline.skips[:_SKIPS_SHOWN]:
+    # Those of -O1 are in the report, and `inspect --explain` tells: only who asks for a pass waits for an answer.
+    asked = {parse_spec(spec)[0] for spec in result.recipe.all_passes}
+    skips = [skip for skip in result.pipeline.skips if skip.pass_name in asked]
+    for skip in skips[:_SKIPS_SHOWN]:
         log(f"left alone by {skip.pass_name}: {skip.node} ({skip.op}): {skip.reason}")
-    if len(result.pipeline.skips) > _SKIPS_SHOWN:
-        log(f"... and {len(result.pipeline.skips) - _SKIPS_SHOWN} more in {result.artifact.report_path}")
+    if len(skips) > _SKIPS_SHOWN:
+        log(f"... and {len(skips) - _SKIPS_SHOWN} more in {result.artifact.report_path}")
     for note in result.notes:
         log(f"note: {note}")
     click.echo(f"{result.path}  {format_bytes(result.artifact.nbytes)}  ({result.recipe.target})")

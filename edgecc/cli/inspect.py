@@ -13,23 +13,30 @@ from edgecc.cli.output import format_bytes, print_json, print_table, status
 
 if TYPE_CHECKING:
     from edgecc.backend import NodeSupport
-    from edgecc.inspection import Inspection, Support
+    from edgecc.inspection import Explanation, Inspection, Support
     from edgecc.model import Model
 
 
 @click.command("inspect")
 @click.argument("source")
 @click.option("-t", "--target", metavar="T[:key=value,...]", help="Only this target; default is every installed one.")
+@click.option(
+    "--explain",
+    metavar="PASS[:key=value,...]",
+    help="Say of each candidate of a pass what it made of it, or why it left it alone, as -O1 would run it.",
+)
 @click.option("--nodes", is_flag=True, help="List every node with its output shapes.")
 @shape_option
 @json_option
-def command(source: str, target: str | None, nodes: bool, shapes: tuple[str, ...], as_json: bool) -> None:
+def command(
+    source: str, target: str | None, explain: str | None, nodes: bool, shapes: tuple[str, ...], as_json: bool
+) -> None:
     """Show what is in SOURCE, and which targets can take it and why not.
 
-    With --target, each node after the target's own passes with what takes it, or every reason why nothing does.
+    With --target, each node after -O1 and the target's own passes with what takes it, or every reason why nothing does.
     """
     from edgecc.compiler import resolve_target
-    from edgecc.inspection import find_support, inspect_model
+    from edgecc.inspection import explain_pass, find_support, inspect_model
     from edgecc.loading import load_model
     from edgecc.registry import default_registry
 
@@ -38,6 +45,9 @@ def command(source: str, target: str | None, nodes: bool, shapes: tuple[str, ...
     with status() as progress:
         progress(f"reading {source}")
         model = load_model(Path(source), registry, parse_shapes(shapes))
+        if explain:
+            _print_explanation(explain_pass(model, explain, target or "", registry=registry), as_json=as_json)
+            return
         facts = inspect_model(model)
         support = []
         for backend, value in chosen:
@@ -54,6 +64,18 @@ def command(source: str, target: str | None, nodes: bool, shapes: tuple[str, ...
             print_table(["node", "op", "taken by", "why not"], [_explained(node) for node in entry.nodes])
     if nodes:
         print_table(_NODE_COLUMNS, _node_rows(model))
+
+
+def _print_explanation(explanation: Explanation, *, as_json: bool) -> None:
+    if as_json:
+        print_json(asdict(explanation))
+        return
+    done = [[change.node, change.op, change.what] for change in explanation.changes]
+    left = [[skip.node, skip.op, f"left alone: {skip.reason}"] for skip in explanation.skips]
+    if not done and not left:
+        click.echo(f"{explanation.pass_name} has no candidate in this model")
+        return
+    print_table(["node", "op", explanation.pass_name], [*done, *left])
 
 
 def _explained(node: NodeSupport) -> list[str]:

@@ -42,7 +42,8 @@ def _types_agree(proto: onnx.ModelProto) -> bool:
         onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True)
     except (onnx.shape_inference.InferenceError, ValueError) as error:  # ValueError: types that C++ cannot read
         if _runtime_objects(proto):
-            raise InvalidModelError(_INVALID, why=re.sub(r"\s+", " ", str(error)).strip()) from error
+            message = re.sub(r"\s+", " ", str(error)).strip()
+            raise InvalidModelError(_INVALID, where=_place(message), why=_objection(message)) from error
         return False
     return True
 
@@ -68,5 +69,11 @@ def _first_line(error: Exception) -> str:
 
 
 def _place(message: str) -> str:
-    found = re.search(r"Name: (\S+) OpType: (\S+)", message)
-    return f"node {found[1]!r} ({found[2]})" if found else ""
+    found = re.search(r"Name: (?P<name>\S+) OpType: (?P<op>\S+)", message)
+    found = found or re.search(r"\(op_type:(?P<op>[^,]+), node name: (?P<name>[^)]*)\)", message)
+    return f"node {found['name']!r} ({found['op']})" if found else ""
+
+
+def _objection(message: str) -> str:
+    """What shape inference says of the node, without where it says so."""
+    return re.sub(r"^.*node name: [^)]*\): (\[\w+\] )?", "", message)

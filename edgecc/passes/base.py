@@ -174,8 +174,19 @@ class NodePass(Pass):
         changed = False
         for node in self.candidates(model):
             if node.outputs:
-                changed |= self.visit(node, model, ctx)
+                changed |= self._visit_and_record(node, model, ctx)
         return changed
+
+    def _visit_and_record(self, node: Node, model: Model, ctx: PassContext) -> bool:
+        """Visit a node; what `visit` changes without saying what it did is recorded in a word."""
+        from edgecc.model import display_name
+
+        name, op, told = display_name(node), node.op, len(ctx.changes)
+        if not self.visit(node, model, ctx):
+            return False
+        if len(ctx.changes) == told:
+            ctx.changes.append(Change(self.name, name, op, "changed" if node.outputs else "removed"))
+        return True
 
     @abstractmethod
     def candidates(self, model: Model) -> list[Node]:

@@ -92,9 +92,7 @@ class PassPipeline:
     @property
     def passes(self) -> tuple[Pass, ...]:
         """Every pass, in order."""
-        return tuple(
-            step for item in self.steps for step in (item.passes if isinstance(item, Rounds) else (item,))
-        )
+        return tuple(step for item in self.steps for step in (item.passes if isinstance(item, Rounds) else (item,)))
 
     def run(self, model: Model, ctx: PassContext) -> PipelineResult:
         """Run every pass on the model, in place; cleanup and `model.verify()` after each that changed something.

@@ -93,6 +93,8 @@ def match(pattern: Pattern, node: Node, model: Model) -> Match | Mismatch:
     """
     search = _Search(model)
     for state in search.solutions(pattern, node.outputs[0], _State()):
+        if id(node) not in state.nodes:
+            continue  # a product of one factor that is no product: it would stand for the node's whole output
         reason = _read_elsewhere(state, node, model)
         if reason is None:
             return Match(node, (node, *(n for n in state.nodes.values() if n is not node)), state.tensors, state.rests)
@@ -118,11 +120,11 @@ class _Search:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self.reason = "nothing of the pattern is there"
+        self.reason = ""
         self.nodes: tuple[Node, ...] = ()
 
     def fail(self, state: _State, reason: str) -> None:
-        if len(state.nodes) > len(self.nodes):
+        if not self.reason or len(state.nodes) > len(self.nodes):
             self.reason, self.nodes = reason, tuple(state.nodes.values())
 
     def solutions(self, pattern: Pattern, tensor: Tensor, state: _State) -> Iterator[_State]:
@@ -132,7 +134,7 @@ class _Search:
             if bound is tensor:
                 yield state
             else:
-                self.fail(state, f"{tensor.name!r} and {bound.name!r} should be the same tensor")
+                self.fail(state, f"{bound.name!r} and {tensor.name!r} should be the same tensor")
             return
         match pattern:
             case Value():

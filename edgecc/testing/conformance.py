@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from edgecc.backend import Availability, Backend, Compiled
+from edgecc.compiler import arrange
 from edgecc.options import build, parse_spec
 from edgecc.passes.base import PassContext
-from edgecc.compiler import arrange
 from edgecc.passes.pipeline import PassPipeline
 from edgecc.testing.models import MODELS, unknown_operators
 
@@ -75,6 +75,7 @@ class BackendConformance:
         assert all(isinstance(key, str) and isinstance(value, str) for key, value in versions.items())
 
     def test_its_passes_are_in_an_order_that_works(self) -> None:
+        PassPipeline(self.backend.passes(self.target))
         PassPipeline(arrange((), self.backend, self.target))
 
     def test_session_file_needs_no_edgecc(self) -> None:
@@ -168,7 +169,9 @@ class BackendConformance:
     def _prepared(self, name: str) -> Model:
         """The model as the backend gets it: after its own passes."""
         model = MODELS[name]()
-        PassPipeline(arrange((), self.backend, self.target)).run(model, PassContext(self.target, np.random.default_rng(0)))
+        PassPipeline(arrange((), self.backend, self.target)).run(
+            model, PassContext(self.target, np.random.default_rng(0))
+        )
         return model
 
     def _taken(self, name: str) -> Model:

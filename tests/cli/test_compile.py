@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import pytest
 
 from edgecc.recipe import Recipe, make_recipe
@@ -65,8 +66,13 @@ def test_passes_run_in_the_written_order(edgecc: Run, small: Path) -> None:
     words = ("--pass", "fuse-pad", "--pass", "eliminate-identity:ignore=[Identity*]")
     done = edgecc("compile", small, "-o", "out.tflite", "--json", *words)
     ran = [entry["pass"] for entry in json.loads(done.out)["report"]["passes"]]
-    # The backend's own follow, but for those that say that they must come before one of the user's.
-    assert [step for step in ran if not step.startswith("expand-")][:2] == [*_ASKED_FOR]
+    # Those of -O1 go first, without the two that the user has taken over; the backend's own follow, but for those that
+    # say that they must come before one of the user's.
+    assert ran.count("fuse-pad") == 1
+    assert "eliminate-identity" not in ran
+    place = ran.index("fuse-pad")
+    assert ran[place : place + 2] == [*_ASKED_FOR]
+    assert ran.index("fold-batchnorm") < place
 
 
 def test_passes_of_the_backend_go_in_front_of_the_users_where_they_must(edgecc: Run, digits: Path) -> None:
@@ -79,10 +85,39 @@ def test_passes_of_the_backend_go_in_front_of_the_users_where_they_must(edgecc: 
 
 def test_skipped_nodes_are_told_on_stderr(edgecc: Run, save: Save) -> None:
     source = save("g (float[1,4] x) => (float[1,4] y) { y = Identity(x) }")
-    done = edgecc("compile", source, "-t", "onnxruntime", "-o", "out.onnx")
+    done = edgecc("compile", source, "-t", "onnxruntime", "-o", "out.onnx", "--pass", "eliminate-identity")
     assert "left alone by eliminate-identity: " in done.err
     assert "must both keep their names" in done.err
     assert "left alone" not in done.out
+
+
+def test_what_o1_left_alone_is_in_the_report_only(edgecc: Run, save: Save) -> None:
+    source = save("g (float[1,4] x) => (float[1,4] y) { y = Identity(x) }")
+    done = edgecc("compile", source, "-t", "onnxruntime", "-o", "out.onnx", "--json")
+    assert "left alone" not in done.err
+    skipped = json.loads(done.out)["report"]["skipped"]
+    assert [entry["pass_name"] for entry in skipped] == ["eliminate-identity"]
+
+
+@pytest.mark.parametrize(("flags", "ops"), [((), ["Relu"]), (("-O1",), ["Relu"]), (("-O0",), ["Identity", "Relu"])])
+def test_level_of_optimization(edgecc: Run, save: Save, flags: tuple[str, ...], ops: list[str]) -> None:
+    source = save("g (float[1,4] x) => (float[1,4] y) { t = Identity(x) y = Relu(t) }")
+    assert edgecc("compile", source, "-t", "onnxruntime", "-o", "out.onnx", *flags).code == 0
+    assert [node.op_type for node in onnx.load("out.onnx").graph.node] == ops
+
+
+def test_unknown_level(edgecc: Run, save: Save) -> None:
+    source = save("g (float[1,4] x) => (float[1,4] y) { y = Relu(x) }")
+    done = edgecc("compile", source, "-t", "onnxruntime", "-o", "out.onnx", "-O7")
+    assert done.code == 2
+    assert "preset '7'" in done.err
+    assert "-O" in done.err
+    assert not Path("out.onnx").exists()
+
+
+def test_level_in_the_recipe(edgecc: Run) -> None:
+    done = edgecc("compile", "m.onnx", "-t", "onnxruntime", "-O0", "--print-recipe")
+    assert 'optimize = "0"' in done.out
 
 
 def test_fixed_shape(edgecc: Run, save: Save) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 Run = Callable[..., "Outcome"]  # noqa: F821 - of conftest.py
+Save = Callable[[str], Path]
 
 
 def test_shows_what_is_in_the_model(edgecc: Run, digits: Path) -> None:
@@ -75,3 +76,36 @@ def test_damaged_source(edgecc: Run) -> None:
     done = edgecc("inspect", "empty.onnx")
     assert done.code == 2
     assert "empty.onnx is empty" in done.err
+
+
+GELU = """g (float[2,8] x) => (float[2,8] y, float[2,8] z)
+    <float root = {1.4142135}, float one = {1}, float half = {0.5}> {
+    [div] a = Div(x, root) [erf] b = Erf(a) [add] c = Add(b, one) [mul] d = Mul(x, c) [end] y = Mul(d, half)
+    [alone] z = Erf(x) }"""
+
+
+def test_explains_a_pass(edgecc: Run, save: Save) -> None:
+    done = edgecc("inspect", save(GELU), "--explain", "fuse-gelu")
+    assert done.code == 0
+    assert "div, erf, add, mul, end" in done.out
+    assert "became Gelu" in done.out
+    assert "left alone: no Div or Mul behind it ends the pattern" in done.out
+
+
+def test_explains_for_a_target(edgecc: Run, save: Save) -> None:
+    found = json.loads(edgecc("inspect", save(GELU), "--explain", "fuse-gelu", "--json").out)
+    assert [change["op"] for change in found["changes"]] == ["Mul"]
+    assert [skip["node"] for skip in found["skips"]] == ["alone"]
+    kept = json.loads(edgecc("inspect", save(GELU), "--explain", "fuse-gelu:ignore=[erf]", "--json").out)
+    assert kept["changes"] == []
+
+
+def test_explains_where_there_is_nothing(edgecc: Run, save: Save) -> None:
+    done = edgecc("inspect", save("g (float[2] x) => (float[2] y) { y = Relu(x) }"), "--explain", "fuse-gelu")
+    assert done.out == "fuse-gelu has no candidate in this model\n"
+
+
+def test_explains_no_pass_that_is_not_there(edgecc: Run, save: Save) -> None:
+    done = edgecc("inspect", save("g (float[2] x) => (float[2] y) { y = Relu(x) }"), "--explain", "fuse-gelo")
+    assert done.code == 2
+    assert "fuse-gelu" in done.err

@@ -50,7 +50,7 @@ def test_plugins(edgecc: Run) -> None:
         "plugin": "builtin",
         "package": "edgecc",
         "version": "0.1.0",
-        "brings": "importers, passes",
+        "brings": "importers, passes, presets",
         "problem": "",
     }
     assert rows["tflite"]["brings"] == "backends, passes"

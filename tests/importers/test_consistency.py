@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import onnx
 import pytest
 
@@ -41,12 +43,13 @@ def load(text: str) -> None:
         (
             "g (float[1,3,5,5] x, float[3,2,3,3] w) => (float[1,4,7,7] y) { [n] y = ConvTranspose<group=2>(x, w) }",
             "ConvTranspose",
-            "its 3 channels cannot be parted into 2 groups",
+            # onnx says so itself from 1.23.2 on.
+            "(its 3 channels cannot be parted into 2 groups|Input channels C must be divisible by group.*)",
         ),
         (
             "g (float[1,3,5,5] x, float[3,2,3,3] w) => (float[1,4,7,7] y) { [n] y = ConvTranspose<group=0>(x, w) }",
             "ConvTranspose",
-            "group is 0",
+            "(group is 0|Attribute group must be > 0 .*)",
         ),
         (
             "g (float[1,4] x) => (float[7] y) <int64[1] s = {7}> { [n] y = Reshape(x, s) }",
@@ -68,7 +71,8 @@ def load(text: str) -> None:
 def test_contradiction(text: str, op: str, why: str) -> None:
     with pytest.raises(InvalidModelError) as caught:
         load(text)
-    assert str(caught.value) == f"the model is not valid ONNX\n  where: node 'n' ({op})\n  why: {why}"
+    head = re.escape(f"the model is not valid ONNX\n  where: node 'n' ({op})\n  why: ")
+    assert re.fullmatch(f"{head}{why}", str(caught.value))
 
 
 @pytest.mark.parametrize(

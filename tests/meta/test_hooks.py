@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 import re
 import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 
@@ -93,6 +94,36 @@ def check_commands(registry: Registry, folder: Path) -> None:
     assert (done.exit_code, done.output) == (0, "1\n")
 
 
+def check_presets(registry: Registry, folder: Path) -> None:
+    from edgecc.builtin import edgecc_presets
+
+    assert registry.preset("squares").passes == ("square-to-mul",)
+    theirs = Registry()
+    for number, presets in enumerate((edgecc_presets(), list(registry.presets.values()))):
+        module = types.ModuleType(f"plugin_{number}")
+        module.edgecc_presets = hookspecs.hookimpl(lambda presets=presets: presets)  # type: ignore[attr-defined]
+        module.edgecc_presets.__name__ = "edgecc_presets"
+        theirs.add(Plugin(f"p{number}", "edgecc-example", "1.0", module.__name__), module)
+    assert theirs.preset("1").passes[-1] == "square-to-mul"
+    assert len(theirs.preset("1").passes) > 1
+
+
+def check_rewrites(registry: Registry, folder: Path) -> None:
+    from edgecc.passes.fuse_gelu import FuseGelu
+
+    (rewrite,) = registry.rewrites("fuse-gelu")
+    assert registry.rewrites("fuse-pad") == []
+    constants = "<float root = {1.41421356}, float one = {1}, float half = {0.5}>"
+    model = Model.from_text(
+        f"""g (float[4] x) => (float[4] y) {constants} {{
+        a = Div(x, root) b = Erf(a) n = Neg(b) c = Sub(one, n) d = Mul(x, c) y = Mul(d, half) }}"""
+    )
+    ctx = PassContext(None, np.random.default_rng(0))
+    assert not PassPipeline([FuseGelu()]).run(model, ctx).records[0].changed
+    PassPipeline([FuseGelu().with_rewrites([rewrite])]).run(model, ctx)
+    assert [node.op for node in model.nodes()] == ["Gelu"]
+
+
 CHECKS: dict[str, Callable[..., None]] = {
     "edgecc_backends": check_backends,
     "edgecc_commands": check_commands,
@@ -100,6 +131,8 @@ CHECKS: dict[str, Callable[..., None]] = {
     "edgecc_instruments": check_instruments,
     "edgecc_lowerings": check_lowerings,
     "edgecc_passes": check_passes,
+    "edgecc_presets": check_presets,
+    "edgecc_rewrites": check_rewrites,
 }
 
 

@@ -11,7 +11,7 @@ from edgecc.testing import assert_skipped, check_pass
 #: Gelu against its formula, both in float32.
 ROUNDING = 1e-6
 
-AFTER = "g (float[2,8] x) => (float[2,8] y) { y = Gelu<approximate = \"none\">(x) }"
+AFTER = 'g (float[2,8] x) => (float[2,8] y) { y = Gelu<approximate = "none">(x) }'
 CONSTANTS = """<float root = {1.4142135381698608}, float inverse = {0.7071067690849304}, float one = {1},
     float half = {0.5}, float two = {2}>"""
 
@@ -85,7 +85,11 @@ def test_new_node_has_the_place_the_name_and_the_origins() -> None:
     [
         (FORMULA.replace("one)", "two)"), None, "make 2, not 1"),
         (FORMULA.replace("Div(x, root)", "Div(x, two)"), None, "make 0.5, not 0.707107"),
-        (FORMULA.replace("Mul(x, c)", "Mul(z, c)"), "(float[2,8] x, float[2,8] z) => (float[2,8] y)", "the same tensor"),
+        (
+            FORMULA.replace("Mul(x, c)", "Mul(z, c)"),
+            "(float[2,8] x, float[2,8] z) => (float[2,8] y)",
+            "the same tensor",
+        ),
         (FORMULA, "(float[2,8] x) => (float[2,8] y, float[2,8] b)", "'b' is an output of the model"),
         (FORMULA + " z = Neg(c)", "(float[2,8] x) => (float[2,8] y, float[2,8] z)", "'c' is read by"),
         ("a = Div(x, root) y = Erf(a)", None, "no Div or Mul behind it ends the pattern"),

@@ -8,7 +8,12 @@ from edgecc.model import Model
 from edgecc.passes.base import Pass, PassContext, Property
 from edgecc.passes.eliminate_identity import EliminateIdentity
 from edgecc.passes.fold_batchnorm import FoldBatchNorm
-from edgecc.passes.pipeline import PassPipeline, check_order
+from edgecc.passes.pipeline import PassPipeline, Rounds, check_order
+
+
+def context() -> PassContext:
+    return PassContext(None, np.random.default_rng(0))
+
 
 RELU = "g (float[2] x) => (float[2] y) { a = Relu(x) y = Neg(a) }"
 
@@ -267,3 +272,80 @@ def test_verifier_sees_only_passes_that_changed_something() -> None:
     text = "g (float[2] x) => (float[2] y) { a = Identity(x) y = Relu(a) }"
     run(Nothing(), EliminateIdentity(), text=text, verifier=Spy())
     assert checked == ["eliminate-identity"]
+
+
+class ReluToAbs(Pass):
+    """Before: y = Relu(x)   After: y = Abs(x)"""
+
+    name = "relu-to-abs"
+
+    def run(self, model: Model, ctx: PassContext) -> bool:
+        return _rename(model, "Relu", "Abs")
+
+
+class AbsToNeg(Pass):
+    """Before: y = Abs(x)   After: y = Neg(x)"""
+
+    name = "abs-to-neg"
+
+    def run(self, model: Model, ctx: PassContext) -> bool:
+        for node in model.nodes("Neg"):
+            ctx.skip(node, "it is Neg already")
+        return _rename(model, "Abs", "Neg")
+
+
+class NegToRelu(Pass):
+    """Before: y = Neg(x)   After: y = Relu(x)"""
+
+    name = "neg-to-relu"
+
+    def run(self, model: Model, ctx: PassContext) -> bool:
+        return _rename(model, "Neg", "Relu")
+
+
+def _rename(model: Model, old: str, new: str) -> bool:
+    found = model.nodes(old)
+    for node in found:
+        model.replace(node, new, list(node.inputs))
+    return bool(found)
+
+
+RELU = "g (float[2] x) => (float[2] y) { [r] y = Relu(x) }"
+
+
+def test_rounds_run_until_nothing_changes() -> None:
+    """In the written order the first pass comes too late for what the second one makes."""
+    model = Model.from_text(RELU)
+    result = PassPipeline([Rounds((AbsToNeg(), ReluToAbs()))]).run(model, context())
+    assert [node.op for node in model.nodes()] == ["Neg"]
+    assert [(record.spec, record.changed) for record in result.records] == [("abs-to-neg", True), ("relu-to-abs", True)]
+    assert [skip.reason for skip in result.skips] == ["it is Neg already"]
+
+
+def test_passes_that_undo_each_other_are_named() -> None:
+    pipeline = PassPipeline([Rounds((ReluToAbs(), AbsToNeg(), NegToRelu()))])
+    with pytest.raises(
+        PassContractError, match="go on changing the model after 32 rounds: relu-to-abs, abs-to-neg, neg"
+    ):
+        pipeline.run(Model.from_text(RELU), context())
+
+
+def test_order_is_checked_across_rounds() -> None:
+    class First(AbsToNeg):
+        name = "first"
+        before = ("relu-to-abs",)
+
+    with pytest.raises(PassOrderError, match="'first' must run before 'relu-to-abs'"):
+        PassPipeline([Rounds((ReluToAbs(),)), First()])
+
+
+def test_a_pass_that_keeps_types_saves_their_inference(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Typed(ReluToAbs):
+        keeps_types = True
+
+    for step, times in ((ReluToAbs(), 1), (Typed(), 0)):
+        model = Model.from_text(RELU)
+        inferred = []
+        monkeypatch.setattr(Model, "infer_shapes", lambda self, seen=inferred: seen.append(self))
+        assert PassPipeline([step]).run(model, context()).records[0].changed
+        assert len(inferred) == times

@@ -6,7 +6,6 @@ import dataclasses
 import importlib.metadata
 import importlib.util
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 

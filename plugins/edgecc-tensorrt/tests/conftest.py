@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from edgecc.backend import Compiled
+from edgecc.compiler import arrange
 from edgecc.model import Model
 from edgecc.passes.base import PassContext
-from edgecc.compiler import arrange
 from edgecc.passes.pipeline import PassPipeline
 from edgecc_tensorrt.backend import TensorRTBackend
 from edgecc_tensorrt.sdk import availability

@@ -166,9 +166,9 @@ def test_light_models(name: str) -> None:
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 def test_large_light_models(name: str, precision: str) -> None:
     model = OnnxImporter().load(LIGHT / f"light_{name}.onnx", {})
-    from edgecc.passes.base import PassContext
     from edgecc.compiler import arrange
-from edgecc.passes.pipeline import PassPipeline
+    from edgecc.passes.base import PassContext
+    from edgecc.passes.pipeline import PassPipeline
 
     backend, target = TensorRTBackend(), TensorRTTarget.model_validate({"precision": precision})
     PassPipeline(arrange((), backend, target)).run(model, PassContext(target, np.random.default_rng(0)))

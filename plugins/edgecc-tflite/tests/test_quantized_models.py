@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgecc.compiler import arrange
 from edgecc.model import Model
 from edgecc.opset import INTERNAL_OPSET
 from edgecc.passes.base import PassContext
-from edgecc.compiler import arrange
 from edgecc.passes.pipeline import PassPipeline
 from edgecc_tflite import verify
 from edgecc_tflite.backend import TFLiteBackend

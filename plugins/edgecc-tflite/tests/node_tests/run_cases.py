@@ -108,10 +108,10 @@ def outcome(case: TestCase) -> Result:
 
 def _compiled(proto: onnx.ModelProto) -> bytes:
     import edgecc
+    from edgecc.compiler import arrange
     from edgecc.errors import UnsupportedError
     from edgecc.passes.base import PassContext
-    from edgecc.compiler import arrange
-from edgecc.passes.pipeline import PassPipeline
+    from edgecc.passes.pipeline import PassPipeline
     from edgecc.registry import default_registry
 
     backend = default_registry().backend("tflite")
