@@ -22,6 +22,7 @@ def edgecc_importers() -> list[type[Importer]]:
 @hookimpl
 def edgecc_passes() -> list[type[Pass]]:
     from edgecc.passes.convert_float16 import ConvertFloat16
+    from edgecc.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
     from edgecc.passes.eliminate_identity import EliminateIdentity
     from edgecc.passes.expand_functions import ExpandFunctions
     from edgecc.passes.expand_qoperators import ExpandQOperators
@@ -29,7 +30,16 @@ def edgecc_passes() -> list[type[Pass]]:
     from edgecc.passes.fuse_gelu import FuseGelu
     from edgecc.passes.fuse_pad import FusePad
 
-    return [ConvertFloat16, EliminateIdentity, ExpandFunctions, ExpandQOperators, FoldBatchNorm, FuseGelu, FusePad]
+    return [
+        ConvertFloat16,
+        EliminateCommonSubexpressions,
+        EliminateIdentity,
+        ExpandFunctions,
+        ExpandQOperators,
+        FoldBatchNorm,
+        FuseGelu,
+        FusePad,
+    ]
 
 
 @hookimpl

@@ -45,6 +45,7 @@ BUILTIN = (
         DEFAULT,
         (
             "eliminate-identity",
+            "eliminate-common-subexpressions",
             "fold-batchnorm",
             "fuse-pad",
             "fuse-gelu",
