@@ -19,6 +19,8 @@ _LIKE_INPUT = frozenset({"GroupNormalization", "MeanVarianceNormalization"})
 #: Operators that shape arithmetic starts from; on constants alone it is folded before.
 _SHAPE_SOURCES = frozenset({"Shape", "Size"})
 _LONGEST_VECTOR = 1 << 20
+#: What onnx calls open dimensions that have no name, with a number behind it.
+_NUMBERED = "unk__"
 
 
 def infer(model: Model) -> None:
@@ -71,22 +73,26 @@ def _has_shape(info: onnx.ValueInfoProto) -> bool:
     return bool(info.type.HasField("tensor_type") and info.type.tensor_type.HasField("shape"))
 
 
-def _apply(graph: gs.Graph, inferred: onnx.GraphProto) -> None:
+def _apply(graph: gs.Graph, inferred: onnx.GraphProto, names: dict[str, str] | None = None) -> None:
     infos = {info.name: info.type for info in (*inferred.value_info, *inferred.output)}
+    if names is None:
+        # What the user calls so is not onnx's.
+        given = (dim for tensor in graph.inputs for dim in tensor.shape or ())
+        names = {dim: dim for dim in given if isinstance(dim, str)}
     for node in graph.nodes:
         for tensor in node.outputs:
             if tensor.name in infos:
-                _set_type(tensor, infos[tensor.name])
+                _set_type(tensor, infos[tensor.name], names)
     for node, proto in zip(graph.nodes, inferred.node, strict=True):
         if not subgraphs_of(node):
             continue
         inner = {a.name: a.g for a in proto.attribute}
         for name, value in node.attrs.items():
             if isinstance(value, gs.Graph):
-                _apply(value, inner[name])
+                _apply(value, inner[name], names)
 
 
-def _set_type(tensor: gs.Tensor, proto: onnx.TypeProto) -> None:
+def _set_type(tensor: gs.Tensor, proto: onnx.TypeProto, names: dict[str, str]) -> None:
     if not proto.HasField("tensor_type"):
         return
     kind = proto.tensor_type
@@ -94,13 +100,19 @@ def _set_type(tensor: gs.Tensor, proto: onnx.TypeProto) -> None:
         tensor.dtype = numpy_type(kind.elem_type)
     if not kind.HasField("shape"):
         return
-    tensor.shape = [_dimension(tensor, axis, dim) for axis, dim in enumerate(kind.shape.dim)]
+    tensor.shape = [_dimension(tensor, axis, dim, names) for axis, dim in enumerate(kind.shape.dim)]
 
 
-def _dimension(tensor: gs.Tensor, axis: int, dim: onnx.TensorShapeProto.Dimension) -> int | str:
+def _dimension(
+    tensor: gs.Tensor, axis: int, dim: onnx.TensorShapeProto.Dimension, names: dict[str, str]
+) -> int | str:
+    """A dimension that onnx numbers itself is called after where it comes up first: numbers change with the graph."""
     if dim.HasField("dim_value"):
         return int(dim.dim_value)
-    return dim.dim_param or f"{tensor.name}_{axis}"
+    own = f"{tensor.name}_{axis}"
+    if not dim.dim_param:
+        return own
+    return names.setdefault(dim.dim_param, own) if dim.dim_param.startswith(_NUMBERED) else str(dim.dim_param)
 
 
 def open_dimensions(model: Model) -> list[gs.Tensor]:

@@ -130,3 +130,11 @@ def test_operators_that_onnx_leaves_out() -> None:
     )
     model.infer_shapes()
     assert [t.shape for node in model.nodes() for t in node.outputs] == [["N", 4, 3]] * 3
+
+
+def test_dimensions_without_a_name_are_called_after_where_they_come_up() -> None:
+    text = """g (float[unk__0,M,4] x) => (float[A,B,4] y) <int64[3] s = {0, -1, 4}> {
+        r = Reshape(x, s) n = Neg(r) y = Relu(n) }"""
+    model = Model.from_text(text)
+    first, second, _ = (node.outputs[0] for node in model.nodes())
+    assert first.shape == second.shape == ["unk__0", "r_1", 4]
