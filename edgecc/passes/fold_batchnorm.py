@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecc.passes.base import Loss, NodePass, PassContext, Property
+from edgecc.rewriting.affine import AFFINE, ARITHMETIC, Affine, affine_of, data_index, is_affine
+from edgecc.rewriting.linear import LINEAR, Linear, linear_of
+from edgecc.rewriting.reading import describe
 
 if TYPE_CHECKING:
-    from edgecc.model import Model, Node
-
-_LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-_ELEMENTWISE = ("Mul", "Div", "Add", "Sub")
-#: BatchNormalization's own default, as the float32 that attributes are stored in.
-_EPSILON = float(np.float32(1e-5))
+    from edgecc.model import Model, Node, Tensor
 
 
 class FoldBatchNorm(NodePass):
@@ -26,7 +24,8 @@ class FoldBatchNorm(NodePass):
 
     with a = scale / sqrt(variance + epsilon), w2 = w * a and b2 = (b - mean) * a + bias, one value per output channel
     and in float64. The same happens to a normalization that was exported as Mul, Div, Add and Sub with one constant
-    per channel. A MatMul with a bias becomes a Gemm. Constants that others read too are copied, never written.
+    per channel. A MatMul of two axes with a bias becomes a Gemm; one of more axes has its bias in an Add behind it.
+    Transposes between the two stay. Constants that others read too are copied, never written.
 
     Attributes:
         ignore: patterns of node names to leave alone.
@@ -34,20 +33,22 @@ class FoldBatchNorm(NodePass):
 
     name = "fold-batchnorm"
     loss = Loss.ROUNDING
+    keeps_types = True
     ensures = (Property.NO_BATCHNORM,)
     # What float16 rounds away before folding is lost for good.
     before = ("convert-float16",)
 
     def candidates(self, model: Model) -> list[Node]:
-        return model.nodes("BatchNormalization", *_ELEMENTWISE, ignore=self.ignore)
+        return model.nodes(*AFFINE, ignore=self.ignore)
 
     def visit(self, node: Node, model: Model, ctx: PassContext) -> bool:
-        if node.op in _ELEMENTWISE and not _scales_channels(node, model):
+        if node.op in ARITHMETIC and not _scales_channels(node, model):
             return False
         plan = _plan(node, model)
         if isinstance(plan, str):
             ctx.skip(node, plan)
             return False
+        ctx.done(node, f"{node.op} became part of {describe(plan.linear.node)}", [node, plan.linear.last])
         _apply(plan, node, model)
         return True
 
@@ -60,192 +61,104 @@ def foldable(node: Node, model: Model) -> str | None:
 
 @dataclass(frozen=True)
 class _Fold:
-    """The linear node that takes the normalization in, and its new weights."""
+    """The linear node that takes the normalization in, and its new weights; None for those that stay."""
 
-    linear: Node
-    weights: np.ndarray
+    linear: Linear
+    weights: np.ndarray | None
     bias: np.ndarray | None
-
-
-@dataclass(frozen=True)
-class _Affine:
-    """y = x * scale + shift per channel, in float64."""
-
-    scale: np.ndarray
-    shift: np.ndarray
 
 
 def _plan(node: Node, model: Model) -> _Fold | str:
     from edgecc.model import is_standard
 
-    data = node.inputs[_data_index(node)]
-    linear = model.producer(data)
-    if linear is None or linear.op not in _LINEAR or not is_standard(linear):
-        return f"its input comes from {_describe(linear)}, not from a {', '.join(_LINEAR[:-1])} or {_LINEAR[-1]}"
-    if model.is_output(data):
-        return f"its input {data.name!r} is an output of the model too"
-    if model.single_consumer(data) is None:
-        return f"its input {data.name!r} is read by {len(model.consumers(data))} nodes"
-    weights, bias = _values(linear, 1), _values(linear, 2)
-    if weights is None or (bias is None and _has(linear, 2)):
-        return f"the weights of {linear.name} are not constant"
-    if weights.dtype.kind != "f":
-        return f"the weights of {linear.name} are {weights.dtype}"
-    affine = _affine(node, linear, weights)
-    return affine if isinstance(affine, str) else _fold(linear, weights, bias, affine)
+    first = model.producer(node.inputs[data_index(node)])
+    below = _below(node, model)
+    source = model.producer(below[-1])
+    linear_node = _linear_node(source, model)
+    if linear_node is None or linear_node.op not in LINEAR or not is_standard(linear_node):
+        return f"its input comes from {describe(first)}, not from a {', '.join(LINEAR[:-1])} or {LINEAR[-1]}"
+    for tensor in below:
+        if model.is_output(tensor):
+            return f"its input {tensor.name!r} is an output of the model too"
+        if model.single_consumer(tensor) is None:
+            return f"its input {tensor.name!r} is read by {len(model.consumers(tensor))} nodes"
+    linear = linear_of(linear_node, model)
+    if isinstance(linear, str):
+        return linear
+    if linear.adder is node:
+        return f"{linear_node.name} has no place for a bias: its output does not have two axes"
+    if linear.last is not source:
+        return f"{describe(source)} between it and {describe(linear_node)} does not add one value per channel"
+    affine = _affine(node, linear, below, model)
+    return affine if isinstance(affine, str) else _fold(linear, affine)
+
+
+def _below(node: Node, model: Model) -> list[Tensor]:
+    """The normalization's input, and the inputs of the Transposes that it comes through."""
+    tensors = [node.inputs[data_index(node)]]
+    while (producer := model.producer(tensors[-1])) is not None and producer.op == "Transpose":
+        tensors.append(producer.inputs[0])
+    return tensors
+
+
+def _linear_node(source: Node | None, model: Model) -> Node | None:
+    """The node itself, or the MatMul whose bias it adds."""
+    if source is None or source.op != "Add" or not is_affine(source):
+        return source
+    product = model.producer(source.inputs[data_index(source)])
+    return product if product is not None and product.op == "MatMul" else source
+
+
+def _affine(node: Node, linear: Linear, below: list[Tensor], model: Model) -> Affine | str:
+    axes, axis = linear.rank, linear.output_axis()
+    if axes is None or axis is None:
+        return f"the shape of {linear.node.name}'s output is not known to have one channel per column of its weights"
+    for tensor in reversed(below[:-1]):
+        producer = model.producer(tensor)
+        assert producer is not None, "it is a Transpose"
+        axis = list(producer.attrs.get("perm", range(axes)[::-1])).index(axis)
+    return affine_of(node, axes, axis, linear.outputs)
+
+
+def _fold(linear: Linear, affine: Affine) -> _Fold | str:
+    old = linear.bias()
+    if affine.shift.any() and not linear.takes_bias():
+        return f"{linear.node.name} has no place for a bias: its output does not have two axes"
+    scales = bool((affine.scale != 1).any())
+    weights = linear.scale_outputs(affine.scale) if scales else None
+    bias = None
+    if old is not None or affine.shift.any():
+        with np.errstate(over="ignore", invalid="ignore"):
+            bias = linear.rounded((0.0 if old is None else old) * affine.scale + affine.shift)
+    return linear.refuses(weights, bias) or _Fold(linear, weights, bias)
 
 
 def _apply(plan: _Fold, node: Node, model: Model) -> None:
     from edgecc.model import merged_origins
 
     linear = plan.linear
-    model.set_input(linear, 1, model.constant(linear.inputs[1].name, plan.weights))
-    if plan.bias is not None:
-        _set_bias(linear, plan.bias, model)
-    linear.origins = merged_origins((linear, node))
-    # The linear node writes the normalization's tensor: a name keeps meaning the same values.
-    model.set_output(linear, 0, node.outputs[0])
+    plan_inner = _below(node, model)[1:]
+    if linear.adder is not None:
+        plan_inner.append(linear.node.outputs[0])
+        linear.adder.origins = merged_origins((linear.adder, node))
+    # A name keeps meaning the same values: what lies between gets a new one, and what wrote the normalization's input
+    # writes its output.
+    for tensor in plan_inner:
+        tensor.name = model.fresh_name(f"{tensor.name}_scaled")
+    linear.update(model, plan.weights, plan.bias)
+    linear.node.origins = merged_origins((linear.node, node))
+    source, result = node.inputs[data_index(node)], node.outputs[0]
+    writer = model.producer(source)
+    assert writer is not None, "the linear node or a Transpose behind it"
+    if not model.is_output(result):
+        result.shape = source.shape
+    model.set_output(writer, 0, result)
     model.remove(node)
-
-
-def _set_bias(linear: Node, values: np.ndarray, model: Model) -> None:
-    if linear.op == "MatMul":
-        linear.op = "Gemm"
-    linear.attrs.pop("beta", None)
-    if len(linear.inputs) > 2:
-        model.set_input(linear, 2, model.constant(linear.inputs[2].name or f"{linear.name}/bias", values))
-    else:
-        linear.inputs.append(model.constant(f"{linear.name}/bias", values))
-
-
-# ---------------------------------------------------------------------------------- the normalization: scale and shift
-
-
-def _affine(node: Node, linear: Node, weights: np.ndarray) -> _Affine | str:
-    rank = _output_rank(linear, weights)
-    if rank is None or (linear.op == "MatMul" and weights.ndim != 2):
-        return f"the shape of {linear.name}'s output is not known to have one channel per column of its weights"
-    channels = _channels(linear, weights)
-    if node.op != "BatchNormalization":
-        return _elementwise_affine(node, rank, rank - 1 if linear.op == "MatMul" else 1, channels)
-    if linear.op == "MatMul" and rank != 2:
-        return f"it normalizes axis 1 of a tensor with {rank} axes, and the columns of {linear.name} are the last one"
-    return _batchnorm_affine(node, channels)
-
-
-def _batchnorm_affine(node: Node, channels: int) -> _Affine | str:
-    if node.attrs.get("training_mode", 0):
-        return "it is in training mode"
-    values = [_values(node, index) for index in range(1, 5)]
-    if any(v is None or v.shape != (channels,) for v in values):
-        return "its scale, bias, mean and variance are not constants with one value per channel"
-    scale, bias, mean, variance = (np.asarray(v, np.float64) for v in values)
-    variance = variance + node.attrs.get("epsilon", _EPSILON)
-    if not (variance > 0).all():
-        return "variance plus epsilon is not positive in every channel"
-    factor = scale / np.sqrt(variance)
-    return _Affine(factor, bias - mean * factor)
-
-
-def _elementwise_affine(node: Node, rank: int, axis: int, channels: int) -> _Affine | str:
-    index = _data_index(node)
-    values = _values(node, 1 - index)
-    constant = None if values is None else _per_channel(values, rank, axis, channels)
-    if constant is None:
-        return f"its constant {node.inputs[1 - index].name!r} is not one value per channel"
-    ones, zeros = np.ones(channels), np.zeros(channels)
-    if node.op == "Mul":
-        return _Affine(constant, zeros)
-    if node.op == "Div":
-        return _Affine(1 / constant, zeros) if constant.all() else "it divides by zero"
-    if node.op == "Add":
-        return _Affine(ones, constant)
-    return _Affine(ones, -constant) if index == 0 else _Affine(-ones, constant)
-
-
-def _per_channel(values: np.ndarray, rank: int, axis: int, channels: int) -> np.ndarray | None:
-    """One float64 per channel, if that is how the constant broadcasts over a tensor of that rank."""
-    shape = (1,) * (rank - values.ndim) + values.shape
-    if len(shape) != rank or any(dim != 1 for index, dim in enumerate(shape) if index != axis):
-        return None
-    if shape[axis] not in (1, channels):
-        return None
-    return np.broadcast_to(values.reshape(-1).astype(np.float64), (channels,))
 
 
 def _scales_channels(node: Node, model: Model) -> bool:
     """Whether a Mul, Div, Add or Sub of a constant follows a linear node."""
-    constants = [_values(node, index) is not None for index in (0, 1)]
-    if constants.count(True) != 1 or (node.op == "Div" and constants[0]):
+    if not is_affine(node):
         return False
-    linear = model.producer(node.inputs[_data_index(node)])
-    return linear is not None and linear.op in _LINEAR
-
-
-# ---------------------------------------------------------------------------------------- the linear node: new weights
-
-
-def _channels(linear: Node, weights: np.ndarray) -> int:
-    if linear.op == "Conv":
-        return int(weights.shape[0])
-    if linear.op == "ConvTranspose":
-        return int(weights.shape[1]) * int(linear.attrs.get("group", 1))
-    return int(weights.shape[0 if linear.attrs.get("transB", 0) else 1])
-
-
-def _output_rank(linear: Node, weights: np.ndarray) -> int | None:
-    if linear.op != "MatMul":
-        return int(weights.ndim)
-    shape = linear.outputs[0].shape
-    return None if shape is None else len(shape)
-
-
-def _fold(linear: Node, weights: np.ndarray, bias: np.ndarray | None, affine: _Affine) -> _Fold | str:
-    if linear.op == "MatMul" and affine.shift.any() and _output_rank(linear, weights) != 2:
-        return f"{linear.name} has no place for a bias: its output does not have two axes"
-    factor = linear.attrs.get("beta", 1.0) if linear.op == "Gemm" else 1.0
-    with np.errstate(over="ignore", invalid="ignore"):
-        new_weights = _scaled(linear, weights, affine.scale).astype(weights.dtype)
-        new_bias = None
-        if bias is not None or affine.shift.any():
-            old = np.zeros(()) if bias is None else bias.astype(np.float64) * factor
-            new_bias = (old * affine.scale + affine.shift).astype(weights.dtype)
-    if not np.isfinite(new_weights).all() or (new_bias is not None and not np.isfinite(new_bias).all()):
-        return f"the new weights of {linear.name} would not be finite in {weights.dtype}"
-    return _Fold(linear, new_weights, new_bias)
-
-
-def _scaled(linear: Node, weights: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """The weights in float64, each output channel times its scale."""
-    wide: np.ndarray = weights.astype(np.float64)
-    if linear.op == "Conv":
-        wide *= scale.reshape(-1, *[1] * (wide.ndim - 1))
-    elif linear.op == "ConvTranspose":
-        groups = int(linear.attrs.get("group", 1))
-        by_group = wide.reshape(groups, wide.shape[0] // groups, *wide.shape[1:])
-        by_group *= scale.reshape(groups, 1, -1, *[1] * (wide.ndim - 2))  # a view: writes into `wide`
-    else:
-        wide *= scale[:, None] if linear.attrs.get("transB", 0) else scale
-    return wide
-
-
-# -------------------------------------------------------------------------------------------------------- small things
-
-
-def _data_index(node: Node) -> int:
-    """Which input is normalized: the one that is not constant."""
-    return 1 if node.op in _ELEMENTWISE and _values(node, 0) is not None else 0
-
-
-def _has(node: Node, index: int) -> bool:
-    return len(node.inputs) > index and not node.inputs[index].is_empty()
-
-
-def _values(node: Node, index: int) -> np.ndarray | None:
-    from edgecc.model import value_of
-
-    return value_of(node.inputs[index]) if _has(node, index) else None
-
-
-def _describe(node: Node | None) -> str:
-    return "an input of the model" if node is None else f"{node.name} ({node.op})"
+    linear = _linear_node(model.producer(_below(node, model)[-1]), model)
+    return linear is not None and linear.op in LINEAR

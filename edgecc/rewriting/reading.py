@@ -81,3 +81,8 @@ def describe(node: Node | None) -> str:
     from edgecc.model import display_name
 
     return "an input or constant" if node is None else f"{display_name(node)} ({node.op})"
+
+
+def is_float(values: np.ndarray) -> bool:
+    """Whether the elements are floating point numbers, bfloat16 included."""
+    return values.dtype.kind == "f" or values.dtype.name == "bfloat16"

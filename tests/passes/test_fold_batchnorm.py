@@ -263,6 +263,43 @@ def test_the_linear_node_remembers_both() -> None:
     assert origins(model.nodes()[0]) == ("Conv_0", "BatchNormalization_1")
 
 
+@pytest.mark.parametrize(("add", "scale"), [("Add(a, b)", "Mul(k, t)"), ("Add(b, a)", "Div(t, k)")])
+def test_layer_scale_behind_a_transpose_and_a_bias(add: str, scale: str) -> None:
+    """As torch writes ConvNeXt: the scale goes into the weights and the bias of a MatMul with four axes."""
+    constants = f"float[4,3] w = {{{numbers(12)}}}, float[3] b = {{{numbers(3)}}}, float[3,1,1] k = {{{numbers(3)}}}"
+    model = check_pass(
+        FoldBatchNorm(),
+        model_of(
+            "float[N,2,2,4] x, float[N,3,2,2] z",
+            "float[N,3,2,2] y",
+            constants,
+            f"a = MatMul(x, w) s = {add} t = Transpose<perm=[0, 3, 1, 2]>(s) u = {scale} y = Add(u, z)",
+        ),
+        model_of(
+            "float[N,2,2,4] x, float[N,3,2,2] z",
+            "float[N,3,2,2] y",
+            constants,
+            "a = MatMul(x, w) s = Add(a, b) t = Transpose<perm=[0, 3, 1, 2]>(s) y = Add(t, z)".replace(
+                "Add(a, b)", add
+            ),
+        ),
+        tolerance=ROUNDING,
+        skips=["MatMul_0 has no place for a bias"],
+    )
+    assert [node.outputs[0].name for node in model.nodes()] == ["a_scaled", "s_scaled", "u", "y"]
+
+
+def test_shift_goes_into_the_bias_behind_a_matmul() -> None:
+    constants = f"float[4,3] w = {{{numbers(12)}}}, float[3] b = {{{numbers(3)}}}, float[3] k = {{{numbers(3, 0.9)}}}"
+    check_pass(
+        FoldBatchNorm(),
+        model_of("float[2,5,4] x", "float[2,5,3] y", constants, "a = MatMul(x, w) s = Add(a, b) y = Sub(k, s)"),
+        model_of("float[2,5,4] x", "float[2,5,3] y", constants, "a = MatMul(x, w) y = Add(a, b)"),
+        tolerance=ROUNDING,
+        skips=["MatMul_0 has no place for a bias"],
+    )
+
+
 # ------------------------------------------------------------------------------------------ it does not, and says why
 
 W = f"float[2,2,1,1] w = {{{numbers(4)}}}"
@@ -278,7 +315,7 @@ N = "BatchNormalization"
             OUT,
             batchnorm(2),
             f"y = {N}(x, s, o, m, v)",
-            "its input comes from an input of the model, not from a Conv",
+            "its input comes from an input or constant, not from a Conv",
         ),
         (IN, OUT, batchnorm(2), f"c = Relu(x) y = {N}(c, s, o, m, v)", "its input comes from Relu_0 (Relu), not from"),
         (
@@ -357,6 +394,20 @@ N = "BatchNormalization"
             f"float[4,3] w = {{{numbers(12)}}}, {batchnorm(3)}",
             f"c = MatMul(x, w) y = {N}(c, s, o, m, v)",
             "it normalizes axis 1 of a tensor with 3 axes",
+        ),
+        (
+            "float[2,5,4] x",
+            "float[2,5,3] y",
+            f"float[4,3] w = {{{numbers(12)}}}, float[5,1] k = {{1, 2, 3, 4, 5}}",
+            "c = MatMul(x, w) a = Add(c, k) y = Mul(a, k)",
+            "Add_1 (Add) between it and MatMul_0 (MatMul) does not add one value per channel",
+        ),
+        (
+            "float[2,5,4] x",
+            "float[2,3,5] y, float[2,3,5] z",
+            f"float[4,3] w = {{{numbers(12)}}}, float k = {{2}}",
+            "c = MatMul(x, w) t = Transpose<perm=[0, 2, 1]>(c) y = Mul(t, k) z = Relu(t)",
+            "its input 't' is read by 2 nodes",
         ),
     ],
 )
