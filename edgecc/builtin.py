@@ -1,4 +1,4 @@
-"""The passes and importers that come with edgecc, registered like any other plugin's."""
+"""The passes, presets and importers that come with edgecc, registered like any other plugin's."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ def edgecc_passes() -> list[type[Pass]]:
     from edgecc.passes.expand_functions import ExpandFunctions
     from edgecc.passes.expand_qoperators import ExpandQOperators
     from edgecc.passes.fold_batchnorm import FoldBatchNorm
+    from edgecc.passes.fold_leading_affine import FoldLeadingAffine
     from edgecc.passes.fuse_gelu import FuseGelu
     from edgecc.passes.fuse_pad import FusePad
 
@@ -37,6 +38,7 @@ def edgecc_passes() -> list[type[Pass]]:
         ExpandFunctions,
         ExpandQOperators,
         FoldBatchNorm,
+        FoldLeadingAffine,
         FuseGelu,
         FusePad,
     ]

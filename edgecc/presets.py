@@ -47,6 +47,7 @@ BUILTIN = (
             "eliminate-identity",
             "eliminate-common-subexpressions",
             "fold-batchnorm",
+            "fold-leading-affine",
             "fuse-pad",
             "fuse-gelu",
         ),

@@ -210,6 +210,43 @@ def _slice(b: _Builder, x: Tensor) -> Tensor:
     return b.node("Slice", inputs, [x.shape[0], x.shape[1] - start, *x.shape[2:]])
 
 
+def _matmul(b: _Builder, x: Tensor) -> Tensor:
+    """By constants, over the last axis; now and then with a bias behind it."""
+    return _product(b, x, x.shape[-1])
+
+
+def _matmuls(b: _Builder, x: Tensor) -> Tensor:
+    """Two in a row, with more or fewer columns between them."""
+    return _product(b, _product(b, x, b.pick([1, 2, 8])), x.shape[-1])
+
+
+def _product(b: _Builder, x: Tensor, columns: int) -> Tensor:
+    shape = [*x.shape[:-1], columns]
+    product = b.node("MatMul", [x, b.weights(x.shape[-1], columns)], shape)
+    if b.flip():
+        return product
+    bias = b.weights(*b.pick([(columns,), (1, columns), ()]))
+    return b.node("Add", [bias, product] if b.flip() else [product, bias], shape)
+
+
+def _gemm(b: _Builder, x: Tensor) -> Tensor:
+    """Between Reshapes, as exporters write a linear layer over the last axis."""
+    features = columns = x.shape[-1]
+    transposed = int(b.flip())
+    rows = b.node("Reshape", [x, b.integers(-1, features)], ["R", features])
+    inputs: list[Tensor] = [rows, b.weights(*((columns, features) if transposed else (features, columns)))]
+    if b.flip():
+        inputs.append(b.weights(*b.pick([(columns,), (1, columns), (1,)])))
+    scales = {"alpha": b.pick([1.0, 0.5]), "beta": b.pick([1.0, 2.0])}
+    product = b.node("Gemm", inputs, ["R", columns], transB=transposed, **scales)
+    return b.node("Reshape", [product, b.integers(-1, *x.shape[1:-1], columns)], [*x.shape[:-1], columns])
+
+
+def _per_column(b: _Builder, x: Tensor) -> Tensor:
+    constant = b.weights(*b.pick([(x.shape[-1],), (1, x.shape[-1]), ()]))
+    return b.node(b.pick(["Mul", "Div", "Add", "Sub"]), [x, constant], x.shape)
+
+
 def _in_a_row(*steps: Step) -> Step:
     """What passes look for: several nodes, each of which reads the one before."""
 
@@ -227,4 +264,7 @@ _STEPS: tuple[Step, ...] = (
     *(_pool, _concat, _reshape, _transpose, _slice),
     *(_in_a_row(_conv, _batchnorm), _in_a_row(_conv_transpose, _batchnorm), _in_a_row(_conv, _per_channel)),
     *(_in_a_row(_pad, _conv), _in_a_row(_unary, _pad, _pool), _in_a_row(_pad, _conv, _batchnorm)),
+    *(_in_a_row(_batchnorm, _conv), _in_a_row(_per_channel, _conv_transpose), _in_a_row(_per_channel, _per_channel)),
+    *(_in_a_row(_per_column, _matmul, _per_column), _matmuls, _in_a_row(_conv, _conv)),
+    *(_gemm, _in_a_row(_gemm, _per_column), _in_a_row(_matmul, _transpose, _per_channel)),
 )
