@@ -36,16 +36,21 @@ class Replacement:
 class Rewrite(ABC):
     """One pattern and what replaces it.
 
-    Class attributes:
+    Attributes, of the class or of its objects:
         pattern: ends in the node whose output stays.
         anchor: the operator that makes a node a candidate: each node of that type that is left as it is gets a reason.
             Choose the most telling one, Erf rather than Mul; "" if no node is worth a reason.
         extends: name of the pass that gets this rewrite, for one that a plugin brings (hook `edgecc_rewrites`).
     """
 
-    pattern: ClassVar[Pattern]
-    anchor: ClassVar[str] = ""
+    pattern: Pattern
+    anchor: str = ""
     extends: ClassVar[str] = ""
+
+    def is_candidate(self, node: Node, model: Model) -> bool:
+        """Whether a node of the anchor's type is worth a reason; all are, unless a rewrite knows better."""
+        del node, model
+        return True
 
     @abstractmethod
     def replacement(self, found: Match, model: Model, ctx: PassContext) -> Replacement | str:
@@ -117,7 +122,9 @@ class RewritePass(NodePass):
             if rewrite.anchor:
                 by_anchor.setdefault(rewrite.anchor, []).append(rewrite)
         for node in model.nodes(*by_anchor, ignore=self.ignore) if by_anchor else ():
-            ctx.skip(node, self._why_not(node, by_anchor[node.op], model, ctx))
+            tried = [rewrite for rewrite in by_anchor[node.op] if rewrite.is_candidate(node, model)]
+            if tried:
+                ctx.skip(node, self._why_not(node, tried, model, ctx))
 
     def _why_not(self, node: Node, rewrites: Sequence[Rewrite], model: Model, ctx: PassContext) -> str:
         """The reason of the attempt that went furthest, at any node that could have ended a pattern."""
