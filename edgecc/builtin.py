@@ -29,6 +29,7 @@ def edgecc_passes() -> list[type[Pass]]:
     from edgecc.passes.fold_batchnorm import FoldBatchNorm
     from edgecc.passes.fold_leading_affine import FoldLeadingAffine
     from edgecc.passes.fuse_gelu import FuseGelu
+    from edgecc.passes.fuse_layer_normalization import FuseLayerNormalization
     from edgecc.passes.fuse_pad import FusePad
 
     return [
@@ -40,6 +41,7 @@ def edgecc_passes() -> list[type[Pass]]:
         FoldBatchNorm,
         FoldLeadingAffine,
         FuseGelu,
+        FuseLayerNormalization,
         FusePad,
     ]
 

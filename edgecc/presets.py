@@ -50,6 +50,7 @@ BUILTIN = (
             "fold-leading-affine",
             "fuse-pad",
             "fuse-gelu",
+            "fuse-layer-normalization",
         ),
         "everything that keeps values, exactly or up to rounding (the default)",
     ),
