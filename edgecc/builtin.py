@@ -31,6 +31,7 @@ def edgecc_passes() -> list[type[Pass]]:
     from edgecc.passes.fuse_gelu import FuseGelu
     from edgecc.passes.fuse_layer_normalization import FuseLayerNormalization
     from edgecc.passes.fuse_pad import FusePad
+    from edgecc.passes.fuse_rms_normalization import FuseRMSNormalization
 
     return [
         ConvertFloat16,
@@ -43,6 +44,7 @@ def edgecc_passes() -> list[type[Pass]]:
         FuseGelu,
         FuseLayerNormalization,
         FusePad,
+        FuseRMSNormalization,
     ]
 
 

@@ -51,6 +51,7 @@ BUILTIN = (
             "fuse-pad",
             "fuse-gelu",
             "fuse-layer-normalization",
+            "fuse-rms-normalization",
         ),
         "everything that keeps values, exactly or up to rounding (the default)",
     ),
