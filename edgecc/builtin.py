@@ -29,6 +29,8 @@ def edgecc_passes() -> list[type[Pass]]:
     from edgecc.passes.fold_batchnorm import FoldBatchNorm
     from edgecc.passes.fold_leading_affine import FoldLeadingAffine
     from edgecc.passes.fuse_gelu import FuseGelu
+    from edgecc.passes.fuse_group_normalization import FuseGroupNormalization
+    from edgecc.passes.fuse_instance_normalization import FuseInstanceNormalization
     from edgecc.passes.fuse_layer_normalization import FuseLayerNormalization
     from edgecc.passes.fuse_pad import FusePad
     from edgecc.passes.fuse_rms_normalization import FuseRMSNormalization
@@ -42,6 +44,8 @@ def edgecc_passes() -> list[type[Pass]]:
         FoldBatchNorm,
         FoldLeadingAffine,
         FuseGelu,
+        FuseGroupNormalization,
+        FuseInstanceNormalization,
         FuseLayerNormalization,
         FusePad,
         FuseRMSNormalization,

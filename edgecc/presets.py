@@ -51,6 +51,8 @@ BUILTIN = (
             "fuse-pad",
             "fuse-gelu",
             "fuse-layer-normalization",
+            "fuse-instance-normalization",
+            "fuse-group-normalization",
             "fuse-rms-normalization",
         ),
         "everything that keeps values, exactly or up to rounding (the default)",

@@ -9,7 +9,7 @@ import numpy as np
 from edgecc.passes.base import Loss, PassContext
 from edgecc.rewriting.absorption import AbsorbOverLastAxes
 from edgecc.rewriting.matching import Match
-from edgecc.rewriting.moments import STANDARDIZED, X, layer_parts, prefers_channels
+from edgecc.rewriting.moments import STANDARDIZED, X, first_axis, layer_parts, prefers_channels
 from edgecc.rewriting.precision import DropCasts
 from edgecc.rewriting.rewrite import Replacement, Rewrite, RewritePass
 
@@ -25,11 +25,14 @@ class _Written(Rewrite):
 
     def replacement(self, found: Match, model: Model, ctx: PassContext) -> Replacement | str:
         x = found.tensor(X)
-        parts = layer_parts(found)
+        axis = first_axis(found)
+        if isinstance(axis, str):
+            return axis
+        if prefers_channels(found, axis, model):
+            return "it normalizes the space of each channel: InstanceNormalization"
+        parts = layer_parts(found, axis)
         if isinstance(parts, str):
             return parts
-        if prefers_channels(found, parts.axis, model):
-            return "it normalizes the space of each channel: InstanceNormalization"
         if np.dtype(x.dtype) == np.float64:
             return "LayerNormalization computes float64 in float32"
         if not ctx.gains_from("LayerNormalization"):

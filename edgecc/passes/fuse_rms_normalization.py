@@ -9,7 +9,7 @@ import numpy as np
 from edgecc.passes.base import Loss, PassContext
 from edgecc.rewriting.absorption import AbsorbOverLastAxes
 from edgecc.rewriting.matching import Match
-from edgecc.rewriting.moments import EPSILON, X, layer_parts, mean_of, normalized, square_of
+from edgecc.rewriting.moments import EPSILON, X, first_axis, layer_parts, mean_of, normalized, square_of
 from edgecc.rewriting.patterns import Op
 from edgecc.rewriting.precision import DropCasts
 from edgecc.rewriting.rewrite import Replacement, Rewrite, RewritePass
@@ -26,7 +26,8 @@ class _Written(Rewrite):
 
     def replacement(self, found: Match, model: Model, ctx: PassContext) -> Replacement | str:
         x = found.tensor(X)
-        parts = layer_parts(found)
+        axis = first_axis(found)
+        parts = axis if isinstance(axis, str) else layer_parts(found, axis)
         if isinstance(parts, str):
             return parts
         if _is_centred(x, model):
@@ -35,8 +36,11 @@ class _Written(Rewrite):
             return "RMSNormalization computes float64 in float32"
         if not ctx.gains_from("RMSNormalization"):
             return "the target gains nothing from RMSNormalization"
-        axis = parts.axis - len(x.shape or ())
-        attributes: dict[str, object] = {"axis": axis, "epsilon": parts.epsilon, "stash_type": 1}
+        attributes: dict[str, object] = {
+            "axis": parts.axis - len(x.shape or ()),
+            "epsilon": parts.epsilon,
+            "stash_type": 1,
+        }
         scale = model.constant(f"{found.root.name}/scale", parts.scale)
         return Replacement("RMSNormalization", [x, scale], attributes)
 
@@ -58,8 +62,8 @@ class FuseRMSNormalization(RewritePass):
     After:  y = RMSNormalization<axis = -1, epsilon = 0.00001, stash_type = 1>(x, scale)
 
     Over any number of last axes, with Mul for Pow, Div for Reciprocal and sums for means. An RMSNormalization takes a
-    Mul or Div by constants behind it into its scale; Casts around it from half precision to float32 and back go, because
-    it computes in float32 anyway. What subtracts a mean first is left to fuse-layer-normalization and
+    Mul or Div by constants behind it into its scale; Casts around it from half precision to float32 and back go: it
+    computes in float32 anyway. What subtracts a mean first is left to fuse-layer-normalization and
     fuse-instance-normalization.
 
     Attributes:

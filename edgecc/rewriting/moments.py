@@ -7,6 +7,7 @@ it. A pattern stands for a place in one match, so that passes can share these ob
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -154,12 +155,12 @@ def _is_close(value: float | None, wanted: float) -> bool:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a normalization over the last axes is made of.
+    """What a normalization is made of.
 
     Attributes:
         axis: the first that is normalized, not negative.
         epsilon: added to the variance.
-        scale: over the axes from `axis` on, in x's type; ones if nothing is multiplied.
+        scale: in x's type; ones if nothing is multiplied.
         bias: likewise; None if nothing is added.
     """
 
@@ -169,38 +170,56 @@ class Parts:
     bias: np.ndarray | None
 
 
-def layer_parts(found: Match) -> Parts | str:
-    """Read a match of a normalization over the last axes; or why it is none."""
+def first_axis(found: Match) -> int | str:
+    """The first of the last axes that the match normalizes; or why it does not normalize last axes."""
     x = found.tensor(X)
     axes = reduced_axes(found)
     if isinstance(axes, str):
         return axes
-    count, epsilon = rank(x) or 0, scalar(found.tensor(EPSILON))
-    if axes != tuple(range(axes[0], count)):
+    if axes != tuple(range(axes[0], rank(x) or 0)):
         return f"it normalizes the axes {list(axes)}, which are not the last ones of {x.name!r}"
-    if epsilon is None or not epsilon >= 0:
-        return f"the epsilon {found.tensor(EPSILON).name!r} is not one positive number"
-    dims = last_dims(x, axes[0])
-    if dims is None or x.dtype is None:
-        return f"the sizes of the normalized axes of {x.name!r} are not known, or too large for a scale"
     if not same_shape(x, found.output):
         return f"a constant broadcasts {x.name!r} to another shape"
-    scale: np.ndarray | None = np.ones(dims, x.dtype)
-    bias: np.ndarray | None = None
-    if found.has(SCALE):
-        scale = over_last_axes(found.constant(SCALE), x, axes[0])
-    if found.has(BIAS):
-        bias = over_last_axes(found.constant(BIAS), x, axes[0])
+    return axes[0]
+
+
+def layer_parts(found: Match, axis: int) -> Parts | str:
+    """Read a normalization over the axes from `axis` on, with a scale over these; or why it is none."""
+    x = found.tensor(X)
+    dims = last_dims(x, axis)
+    if dims is None:
+        return f"the sizes of the normalized axes of {x.name!r} are not known, or too large for a scale"
+    return _parts(found, axis, dims, lambda values: over_last_axes(values, x, axis))
+
+
+def channel_parts(found: Match) -> Parts | str:
+    """Read a normalization over the axes from 2 on, with a scale over axis 1; or why it is none."""
+    x = found.tensor(X)
+    if x.shape is None or not isinstance(x.shape[1], int):
+        return f"the number of channels of {x.name!r} is not known"
+    return _parts(found, 2, (x.shape[1],), lambda values: over_channels(values, x))
+
+
+def _parts(
+    found: Match, axis: int, shape: tuple[int, ...], spread: Callable[[np.ndarray], np.ndarray | None]
+) -> Parts | str:
+    epsilon = scalar(found.tensor(EPSILON))
+    if epsilon is None or not epsilon >= 0:
+        return f"the epsilon {found.tensor(EPSILON).name!r} is not one positive number"
+    # Copies: a constant of the model must not share its array with another one.
+    scale = spread(found.constant(SCALE)) if found.has(SCALE) else np.ones(shape, found.tensor(X).dtype)
+    bias = spread(found.constant(BIAS)) if found.has(BIAS) else None
     if scale is None or (found.has(BIAS) and bias is None):
-        return "its scale or bias does not differ along the normalized axes alone"
-    return Parts(axes[0], epsilon, np.ascontiguousarray(scale), None if bias is None else np.ascontiguousarray(bias))
+        return "its scale or bias does not differ along the axes that a scale has"
+    return Parts(axis, epsilon, np.array(scale), None if bias is None else np.array(bias))
 
 
 def prefers_channels(found: Match, axis: int, model: Model) -> bool:
     """Whether a normalization from `axis` on is one of each channel's space, which InstanceNormalization says.
 
     Mean and variance do not tell when axis is 2: the constants behind them do. Without any, it is one of channels if
-    more than one axis is normalized: (batch, tokens, features) is what transformers have.
+    more than one axis is normalized, or Reshapes around it merged some: (batch, tokens, features) is what transformers
+    have, (batch, groups, rest) what a normalization of groups is written with.
     """
     x = found.tensor(X)
     if axis != 2 or x.shape is None or not isinstance(x.shape[1], int):
@@ -210,7 +229,12 @@ def prefers_channels(found: Match, axis: int, model: Model) -> bool:
         layer, channel = over_last_axes(values, x, axis) is not None, over_channels(values, x) is not None
         if layer != channel:
             return channel
-    return len(x.shape) > 3
+    return len(x.shape) > 3 or _is_between_reshapes(found, model)
+
+
+def _is_between_reshapes(found: Match, model: Model) -> bool:
+    before, behind = model.producer(found.tensor(X)), model.single_consumer(found.output)
+    return before is not None and behind is not None and before.op == behind.op == "Reshape"
 
 
 def _constant_behind(found: Match, model: Model) -> list[np.ndarray]:

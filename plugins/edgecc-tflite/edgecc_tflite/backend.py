@@ -32,12 +32,10 @@ class TFLiteBackend(Backend):
         from edgecc.passes.expand_qoperators import ExpandQOperators
         from edgecc_tflite.compute_float32 import ComputeFloat32
         from edgecc_tflite.expand_for_tflite import ExpandForTFLite
-        from edgecc_tflite.fuse_group_normalization import FuseGroupNormalization
 
         return (
             ExpandQOperators(),
             ExpandForTFLite().with_rules(self.rules()),
-            FuseGroupNormalization(),
             ComputeFloat32(),
         )
 

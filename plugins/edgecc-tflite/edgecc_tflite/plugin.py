@@ -22,6 +22,5 @@ def edgecc_backends() -> list[type[Backend]]:
 def edgecc_passes() -> list[type[Pass]]:
     from edgecc_tflite.compute_float32 import ComputeFloat32
     from edgecc_tflite.expand_for_tflite import ExpandForTFLite
-    from edgecc_tflite.fuse_group_normalization import FuseGroupNormalization
 
-    return [ComputeFloat32, ExpandForTFLite, FuseGroupNormalization]
+    return [ComputeFloat32, ExpandForTFLite]

@@ -14,6 +14,9 @@ class TFLiteTarget(Target):
 
     name: ClassVar[str] = "tflite"
     suffixes: ClassVar[tuple[str, ...]] = (".tflite",)
+    fused: ClassVar[frozenset[str]] = frozenset(
+        {"GroupNormalization", "InstanceNormalization", "LayerNormalization", "RMSNormalization"}
+    )
 
     io_layout: Literal["keep", "nhwc"] = Field(
         default="keep", description="layout of rank-4 inputs and outputs: as in the source, or channels-last"

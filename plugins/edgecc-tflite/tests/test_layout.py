@@ -10,7 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgecc.compiler import arrange
 from edgecc.model import Model
+from edgecc.passes.base import PassContext
+from edgecc.passes.pipeline import PassPipeline
+from edgecc_tflite.backend import TFLiteBackend
 from edgecc_tflite.ir import Graph, Operator, Tensor
 from edgecc_tflite.layout import solve
 from edgecc_tflite.layout.behaviours import is_rigid
@@ -19,6 +23,7 @@ from edgecc_tflite.layout.orders import reordered, through_reshape, through_tran
 from edgecc_tflite.layout.problem import SINK, SOURCE, Cut, Problem, Proposal, cost_of
 from edgecc_tflite.lower import lower
 from edgecc_tflite.lowerings import builtin_rules
+from edgecc_tflite.target import TFLiteTarget
 from edgecc_tflite.testing import assert_close, counts, lowered, run_onnx, run_tflite
 from edgecc_tflite.testing.net import Net
 
@@ -272,3 +277,24 @@ def test_an_output_may_be_an_input_or_a_constant() -> None:
     model = net.model(net.op("Identity", "x"), net.op("Tanh", "x"), net.op("Shape", "x"))
     feeds = feeds_for(model)
     assert_close(run_tflite(lowered(model), feeds), run_onnx(model, feeds), 1e-6)
+
+
+def test_groups_of_channels_need_no_transpose() -> None:
+    """What exporters merge for a normalization of groups is taken apart again, so that channels can be last."""
+    text = """g (float[3,8,6,5] x) => (float[3,4,6,5] y)
+        <int64[3] merged = {0, 4, -1}, int64[4] apart = {0, 8, 6, 5},
+         float[4] s = {1, 2, 0.5, 1}, float[4] b = {0, 1, 2, 3}> {
+        first = Conv(x, w) m = Reshape(first, merged) i = InstanceNormalization<epsilon = 0.001>(m, s, b)
+        r = Reshape(i, apart) y = Conv(r, v) }"""
+    generator = np.random.default_rng(0)
+    weights = {"w": generator.standard_normal((8, 8, 1, 1), np.float32)}
+    model = Model.from_text(text, {**weights, "v": generator.standard_normal((4, 8, 1, 1), np.float32)})
+    feeds = feeds_for(model)
+    expected = run_onnx(model, feeds)
+    backend, target = TFLiteBackend(), TFLiteTarget()
+    PassPipeline(arrange((), backend, target)).run(model, PassContext(target, generator))
+    assert [node.op for node in model.nodes()] == ["Conv", "GroupNormalization", "Conv"]
+    graph = lowered(model)
+    assert_close(run_tflite(graph, feeds), expected, 1e-5)
+    # One at each end, for inputs and outputs with channels first.
+    assert counts(graph)["TRANSPOSE"] == 2
