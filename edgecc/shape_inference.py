@@ -103,9 +103,7 @@ def _set_type(tensor: gs.Tensor, proto: onnx.TypeProto, names: dict[str, str]) -
     tensor.shape = [_dimension(tensor, axis, dim, names) for axis, dim in enumerate(kind.shape.dim)]
 
 
-def _dimension(
-    tensor: gs.Tensor, axis: int, dim: onnx.TensorShapeProto.Dimension, names: dict[str, str]
-) -> int | str:
+def _dimension(tensor: gs.Tensor, axis: int, dim: onnx.TensorShapeProto.Dimension, names: dict[str, str]) -> int | str:
     """A dimension that onnx numbers itself is called after where it comes up first: numbers change with the graph."""
     if dim.HasField("dim_value"):
         return int(dim.dim_value)

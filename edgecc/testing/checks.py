@@ -208,12 +208,28 @@ def _check_types(step: Pass, model: Model) -> None:
         return
     again = model.clone()
     again.infer_shapes()
+    names: dict[str, str] = {}
     for tensor, inferred in zip(model.tensors(), again.tensors(), strict=True):
-        if (tensor.dtype, tensor.shape) != (inferred.dtype, inferred.shape):
+        if tensor.dtype != inferred.dtype or not _same_dimensions(tensor.shape, inferred.shape, names):
             raise AssertionError(
                 f"{step.name} says that it keeps types, and {tensor.name!r} is {tensor.dtype}{tensor.shape} where "
                 f"onnx infers {inferred.dtype}{inferred.shape}"
             )
+
+
+def _same_dimensions(
+    first: Sequence[int | str] | None, second: Sequence[int | str] | None, names: dict[str, str]
+) -> bool:
+    """Equal up to the names of open dimensions, if each name always means the same one."""
+    if first is None or second is None or len(first) != len(second):
+        return first is second
+    for dim, other in zip(first, second, strict=True):
+        if isinstance(dim, int) or isinstance(other, int):
+            if dim != other:
+                return False
+        elif names.setdefault(dim, other) != other:
+            return False
+    return True
 
 
 def _check_options(step: Pass) -> None:
