@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -32,10 +32,21 @@ def scalar(tensor: Tensor) -> float | None:
     return float(values.reshape(-1)[0])
 
 
+def is_floating(tensor: Tensor) -> bool:
+    """Whether its elements are floating point numbers, bfloat16 included."""
+    # numpy knows bfloat16 only as an extension, whose kind is "V".
+    return tensor.dtype is not None and np.dtype(tensor.dtype).kind in "fV"
+
+
 def text(node: Node, name: str, default: str) -> str:
     """An attribute that holds text."""
     value = node.attrs.get(name, default)
     return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def number(node: Node, name: str, default: float) -> float:
+    """An attribute that holds a number."""
+    return float(cast("float", node.attrs.get(name, default)))
 
 
 def integers(node: Node, index: int) -> list[int] | None:

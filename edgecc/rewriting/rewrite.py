@@ -20,17 +20,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Replacement:
-    """One node instead of a match.
+    """One node instead of a match, with others before it where one is not enough.
 
     Attributes:
         op: operator type of the default domain; its only output is what the match's last node wrote.
-        inputs: tensors that are there without the match, or new constants.
+        inputs: tensors that are there without the match, new constants, or further new nodes.
         attributes: by ONNX name.
+        like: of a further node: a tensor of the match that has its output's type and shape.
     """
 
     op: str
-    inputs: Sequence[Tensor]
+    inputs: Sequence[Tensor | Replacement]
     attributes: dict[str, object] = field(default_factory=dict)
+    like: Tensor | None = None
 
 
 class Rewrite(ABC):
@@ -167,9 +169,25 @@ def _reachable(node: Node, ops: frozenset[str], steps: int) -> Iterator[Node]:
 def _apply(new: Replacement, found: Match, model: Model, ctx: PassContext) -> None:
     from edgecc.model import merged_origins
 
-    ctx.done(found.root, f"{' + '.join(sorted(node.op for node in found.nodes))} became {new.op}", found.nodes)
-    model.replace(
-        found.root, new.op, new.inputs, attributes=new.attributes, origins=merged_origins(reversed(found.nodes))
-    )
+    ctx.done(found.root, f"{' + '.join(sorted(node.op for node in found.nodes))} became {_named(new)}", found.nodes)
+    origins = merged_origins(reversed(found.nodes))
+    inputs = [_tensor(item, found.output, origins, model) for item in new.inputs]
+    model.replace(found.root, new.op, inputs, attributes=new.attributes, origins=origins)
     for node in found.nodes[1:]:
         model.remove(node)
+
+
+def _named(new: Replacement) -> str:
+    """The operators, the last one last."""
+    return " + ".join([*(_named(item) for item in new.inputs if isinstance(item, Replacement)), new.op])
+
+
+def _tensor(item: Tensor | Replacement, last: Tensor, origins: tuple[str, ...], model: Model) -> Tensor:
+    """The tensor itself, or the output of a new node."""
+    if not isinstance(item, Replacement):
+        return item
+    inputs = [_tensor(part, last, origins, model) for part in item.inputs]
+    like = item.like or last
+    output = model.variable(f"{last.name}/{item.op}", like.dtype, like.shape)
+    model.add(item.op, inputs, [output], attributes=item.attributes, origins=origins)
+    return output
