@@ -28,6 +28,7 @@ def edgecc_passes() -> list[type[Pass]]:
     from edgecc.passes.expand_qoperators import ExpandQOperators
     from edgecc.passes.fold_batchnorm import FoldBatchNorm
     from edgecc.passes.fold_leading_affine import FoldLeadingAffine
+    from edgecc.passes.fuse_clip import FuseClip
     from edgecc.passes.fuse_gelu import FuseGelu
     from edgecc.passes.fuse_group_normalization import FuseGroupNormalization
     from edgecc.passes.fuse_instance_normalization import FuseInstanceNormalization
@@ -43,6 +44,7 @@ def edgecc_passes() -> list[type[Pass]]:
         ExpandQOperators,
         FoldBatchNorm,
         FoldLeadingAffine,
+        FuseClip,
         FuseGelu,
         FuseGroupNormalization,
         FuseInstanceNormalization,

@@ -49,6 +49,7 @@ BUILTIN = (
             "fold-batchnorm",
             "fold-leading-affine",
             "fuse-pad",
+            "fuse-clip",
             "fuse-gelu",
             "fuse-layer-normalization",
             "fuse-instance-normalization",
