@@ -31,6 +31,7 @@ def edgecc_passes() -> list[type[Pass]]:
     from edgecc.passes.fuse_clip import FuseClip
     from edgecc.passes.fuse_gelu import FuseGelu
     from edgecc.passes.fuse_group_normalization import FuseGroupNormalization
+    from edgecc.passes.fuse_hard_sigmoid import FuseHardSigmoid
     from edgecc.passes.fuse_instance_normalization import FuseInstanceNormalization
     from edgecc.passes.fuse_layer_normalization import FuseLayerNormalization
     from edgecc.passes.fuse_pad import FusePad
@@ -47,6 +48,7 @@ def edgecc_passes() -> list[type[Pass]]:
         FuseClip,
         FuseGelu,
         FuseGroupNormalization,
+        FuseHardSigmoid,
         FuseInstanceNormalization,
         FuseLayerNormalization,
         FusePad,

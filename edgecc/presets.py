@@ -50,6 +50,7 @@ BUILTIN = (
             "fold-leading-affine",
             "fuse-pad",
             "fuse-clip",
+            "fuse-hard-sigmoid",
             "fuse-gelu",
             "fuse-layer-normalization",
             "fuse-instance-normalization",
