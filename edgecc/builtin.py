@@ -32,6 +32,7 @@ def edgecc_passes() -> list[type[Pass]]:
     from edgecc.passes.fuse_gelu import FuseGelu
     from edgecc.passes.fuse_group_normalization import FuseGroupNormalization
     from edgecc.passes.fuse_hard_sigmoid import FuseHardSigmoid
+    from edgecc.passes.fuse_hard_swish import FuseHardSwish
     from edgecc.passes.fuse_instance_normalization import FuseInstanceNormalization
     from edgecc.passes.fuse_layer_normalization import FuseLayerNormalization
     from edgecc.passes.fuse_pad import FusePad
@@ -49,6 +50,7 @@ def edgecc_passes() -> list[type[Pass]]:
         FuseGelu,
         FuseGroupNormalization,
         FuseHardSigmoid,
+        FuseHardSwish,
         FuseInstanceNormalization,
         FuseLayerNormalization,
         FusePad,

@@ -51,6 +51,7 @@ BUILTIN = (
             "fuse-pad",
             "fuse-clip",
             "fuse-hard-sigmoid",
+            "fuse-hard-swish",
             "fuse-gelu",
             "fuse-layer-normalization",
             "fuse-instance-normalization",
