@@ -37,6 +37,7 @@ def edgecc_passes() -> list[type[Pass]]:
     from edgecc.passes.fuse_layer_normalization import FuseLayerNormalization
     from edgecc.passes.fuse_pad import FusePad
     from edgecc.passes.fuse_rms_normalization import FuseRMSNormalization
+    from edgecc.passes.fuse_sigmoid import FuseSigmoid
 
     return [
         ConvertFloat16,
@@ -55,6 +56,7 @@ def edgecc_passes() -> list[type[Pass]]:
         FuseLayerNormalization,
         FusePad,
         FuseRMSNormalization,
+        FuseSigmoid,
     ]
 
 

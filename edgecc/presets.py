@@ -50,6 +50,7 @@ BUILTIN = (
             "fold-leading-affine",
             "fuse-pad",
             "fuse-clip",
+            "fuse-sigmoid",
             "fuse-hard-sigmoid",
             "fuse-hard-swish",
             "fuse-gelu",
