@@ -38,6 +38,7 @@ def edgecc_passes() -> list[type[Pass]]:
     from edgecc.passes.fuse_pad import FusePad
     from edgecc.passes.fuse_rms_normalization import FuseRMSNormalization
     from edgecc.passes.fuse_sigmoid import FuseSigmoid
+    from edgecc.passes.fuse_softplus import FuseSoftplus
 
     return [
         ConvertFloat16,
@@ -57,6 +58,7 @@ def edgecc_passes() -> list[type[Pass]]:
         FusePad,
         FuseRMSNormalization,
         FuseSigmoid,
+        FuseSoftplus,
     ]
 
 

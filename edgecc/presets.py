@@ -53,6 +53,7 @@ BUILTIN = (
             "fuse-sigmoid",
             "fuse-hard-sigmoid",
             "fuse-hard-swish",
+            "fuse-softplus",
             "fuse-gelu",
             "fuse-layer-normalization",
             "fuse-instance-normalization",
