@@ -35,6 +35,7 @@ def edgecc_passes() -> list[type[Pass]]:
     from edgecc.passes.fuse_hard_swish import FuseHardSwish
     from edgecc.passes.fuse_instance_normalization import FuseInstanceNormalization
     from edgecc.passes.fuse_layer_normalization import FuseLayerNormalization
+    from edgecc.passes.fuse_mish import FuseMish
     from edgecc.passes.fuse_pad import FusePad
     from edgecc.passes.fuse_rms_normalization import FuseRMSNormalization
     from edgecc.passes.fuse_sigmoid import FuseSigmoid
@@ -55,6 +56,7 @@ def edgecc_passes() -> list[type[Pass]]:
         FuseHardSwish,
         FuseInstanceNormalization,
         FuseLayerNormalization,
+        FuseMish,
         FusePad,
         FuseRMSNormalization,
         FuseSigmoid,

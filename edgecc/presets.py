@@ -54,6 +54,7 @@ BUILTIN = (
             "fuse-hard-sigmoid",
             "fuse-hard-swish",
             "fuse-softplus",
+            "fuse-mish",
             "fuse-gelu",
             "fuse-layer-normalization",
             "fuse-instance-normalization",
