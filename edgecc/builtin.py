@@ -39,6 +39,7 @@ def edgecc_passes() -> list[type[Pass]]:
     from edgecc.passes.fuse_pad import FusePad
     from edgecc.passes.fuse_rms_normalization import FuseRMSNormalization
     from edgecc.passes.fuse_sigmoid import FuseSigmoid
+    from edgecc.passes.fuse_softmax import FuseSoftmax
     from edgecc.passes.fuse_softplus import FuseSoftplus
 
     return [
@@ -60,6 +61,7 @@ def edgecc_passes() -> list[type[Pass]]:
         FusePad,
         FuseRMSNormalization,
         FuseSigmoid,
+        FuseSoftmax,
         FuseSoftplus,
     ]
 

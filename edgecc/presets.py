@@ -55,6 +55,7 @@ BUILTIN = (
             "fuse-hard-swish",
             "fuse-softplus",
             "fuse-mish",
+            "fuse-softmax",
             "fuse-gelu",
             "fuse-layer-normalization",
             "fuse-instance-normalization",
