@@ -136,6 +136,58 @@ def _neutral(b: _Builder, x: Tensor) -> Tensor:
     return b.node(op, [x, b.model.constant("n", np.array(float(op in ("Mul", "Div")), np.float32))], x.shape)
 
 
+def _scalar(b: _Builder, value: float) -> Constant:
+    return b.model.constant("s", np.array(value, np.float32))
+
+
+def _limit(b: _Builder, x: Tensor) -> Tensor:
+    op = b.pick(["Relu", "Max", "Min", "Clip"])
+    if op == "Relu":
+        return b.node(op, [x], x.shape)
+    bound = _scalar(b, b.pick([0.0, 0.0, 0.5, 6.0]))
+    if op == "Clip":
+        bounds: list[Tensor] = b.pick([[bound], [bound, _scalar(b, 6.0)], [gs.Variable.empty(), bound]])
+        return b.node(op, [x, *bounds], x.shape)
+    return b.node(op, [x, bound] if b.flip() else [bound, x], x.shape)
+
+
+def _written_out(b: _Builder, x: Tensor) -> Tensor:
+    """An activation as exporters write it; sometimes an inner tensor has other readers, since all may be drawn."""
+    return b.pick([_hard_gate, _logistic, _mish, _softmax])(b, x)
+
+
+def _hard_gate(b: _Builder, x: Tensor) -> Tensor:
+    shifted = b.node("Add", [x, _scalar(b, b.pick([3.0, 3.0, 1.0]))], x.shape)
+    gate = b.node("Clip", [shifted, _scalar(b, 0.0), _scalar(b, 6.0)], x.shape)
+    if b.flip():
+        gate = b.node("Div", [gate, _scalar(b, 6.0)], x.shape)
+    b.tensors.append(gate)
+    return b.node("Mul", [x, gate], x.shape) if b.flip() else gate
+
+
+def _logistic(b: _Builder, x: Tensor) -> Tensor:
+    exponential = b.node("Exp", [b.node("Neg", [x], x.shape)], x.shape)
+    divisor = b.node("Add", [exponential, _scalar(b, 1.0)], x.shape)
+    return b.node("Div", [b.pick([x, _scalar(b, 1.0)]), divisor], x.shape)
+
+
+def _mish(b: _Builder, x: Tensor) -> Tensor:
+    soft = b.node("Softplus", [x], x.shape)
+    if b.flip():
+        above = b.model.variable("above", np.bool_, x.shape)
+        b.model.add("Greater", [x, _scalar(b, b.pick([1.0, 20.0]))], [above])
+        soft = b.node("Where", [above, x, soft], x.shape)
+    return b.node("Mul", [x, b.node("Tanh", [soft], x.shape)], x.shape) if b.flip() else soft
+
+
+def _softmax(b: _Builder, x: Tensor) -> Tensor:
+    axis, again = b.pick([1, 3]), b.pick([1, 3])
+    one, other = ([1 if place == a else dim for place, dim in enumerate(x.shape)] for a in (axis, again))
+    shifted = b.node("Sub", [x, b.node("ReduceMax", [x, b.integers(axis)], one)], x.shape)
+    exponential = b.node("Exp", [shifted], x.shape)
+    return b.node("Div", [exponential, b.node("ReduceSum", [exponential, b.integers(again)], other)], x.shape)
+
+
 def _conv(b: _Builder, x: Tensor) -> Tensor | None:
     batch, channels, side, _ = x.shape
     kernel, pad, outputs = b.pick([1, 3]), b.pick([0, 1]), b.pick(_CHANNELS)
@@ -263,6 +315,7 @@ _STEPS: tuple[Step, ...] = (
     *(_unary, _cast, _binary, _per_channel, _neutral, _conv, _conv_transpose, _batchnorm, _pad),
     *(_pool, _concat, _reshape, _transpose, _slice),
     *(_in_a_row(_conv, _batchnorm), _in_a_row(_conv_transpose, _batchnorm), _in_a_row(_conv, _per_channel)),
+    *(_limit, _in_a_row(_limit, _limit), _written_out),
     *(_in_a_row(_pad, _conv), _in_a_row(_unary, _pad, _pool), _in_a_row(_pad, _conv, _batchnorm)),
     *(_in_a_row(_batchnorm, _conv), _in_a_row(_per_channel, _conv_transpose), _in_a_row(_per_channel, _per_channel)),
     *(_in_a_row(_per_column, _matmul, _per_column), _matmuls, _in_a_row(_conv, _conv)),
