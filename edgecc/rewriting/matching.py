@@ -240,7 +240,7 @@ def _is_close(found: float | None, wanted: float, dtype: np.dtype | None) -> boo
 
 @dataclass
 class _Chain:
-    """A tree of Mul and Div, or of Add and Sub, taken apart.
+    """A tree of Mul and Div, or of Add, Sum and Sub, taken apart.
 
     Attributes:
         tensor: what the tree computes.
@@ -301,8 +301,8 @@ def _terms(tensor: Tensor, model: Model) -> _Chain:
     pending = [tensor]
     while pending:
         part = pending.pop()
-        node = _inside(part, chain, ("Add", "Sub"), model)
-        subtracted = None if node is None or node.op == "Add" else scalar(node.inputs[1])
+        node = _inside(part, chain, ("Add", "Sum", "Sub"), model)
+        subtracted = None if node is None or node.op != "Sub" else scalar(node.inputs[1])
         if node is None or (node.op == "Sub" and subtracted is None):
             chain.parts.append(part)
             continue
@@ -320,7 +320,7 @@ def _terms(tensor: Tensor, model: Model) -> _Chain:
     return chain
 
 
-def _inside(part: Tensor, chain: _Chain, ops: tuple[str, str], model: Model) -> Node | None:
+def _inside(part: Tensor, chain: _Chain, ops: tuple[str, ...], model: Model) -> Node | None:
     """The producer, if it belongs to the tree: one of the operators, and read by the tree alone below its top."""
     from edgecc.model import is_standard
 

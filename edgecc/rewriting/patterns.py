@@ -87,7 +87,7 @@ class Product(Pattern):
 
 @dataclass(frozen=True, eq=False, init=False)
 class Total(Pattern):
-    """constant + term + term ..., through Add and Sub of constants in any order and nesting.
+    """constant + term + term ..., through Add, Sum and Sub of constants in any order and nesting.
 
     Attributes:
         terms: patterns of what is not a scalar constant, in any order.
@@ -116,7 +116,7 @@ def root_ops(pattern: Pattern) -> frozenset[str]:
         case Product():
             return frozenset({"Mul", "Div"})
         case Total():
-            return frozenset({"Add", "Sub"})
+            return frozenset({"Add", "Sub", "Sum"})
     raise TypeError(f"a pattern cannot end in {type(pattern).__name__}: it would match every tensor")
 
 

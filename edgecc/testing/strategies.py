@@ -30,7 +30,7 @@ _CHANNELS, _SIDE = (1, 2, 4), (3, 6)
 
 
 def models(max_nodes: int = 10) -> SearchStrategy[Model]:
-    """Random graphs of convolutions, normalizations, pooling, padding, arithmetic, shape operators and identities.
+    """Random graphs of convolutions, normalizations, pooling, padding, arithmetic, activations and shape operators.
 
     Tensors have several readers, constants are shared, inner tensors are outputs, and the batch may be open. Values
     stay within a few orders of magnitude and nothing cancels, so that a ROUNDING pass can be held to a tolerance.
@@ -151,18 +151,16 @@ def _limit(b: _Builder, x: Tensor) -> Tensor:
     return b.node(op, [x, bound] if b.flip() else [bound, x], x.shape)
 
 
-def _written_out(b: _Builder, x: Tensor) -> Tensor:
-    """An activation as exporters write it; sometimes an inner tensor has other readers, since all may be drawn."""
-    return b.pick([_hard_gate, _logistic, _mish, _softmax])(b, x)
-
-
 def _hard_gate(b: _Builder, x: Tensor) -> Tensor:
-    shifted = b.node("Add", [x, _scalar(b, b.pick([3.0, 3.0, 1.0]))], x.shape)
+    """HardSigmoid, HardSwish or nearly one of them."""
+    shifted = b.node("Add", [x, _scalar(b, b.pick([3.0, 3.0, 3.0, 1.0]))], x.shape)
     gate = b.node("Clip", [shifted, _scalar(b, 0.0), _scalar(b, 6.0)], x.shape)
     if b.flip():
-        gate = b.node("Div", [gate, _scalar(b, 6.0)], x.shape)
-    b.tensors.append(gate)
-    return b.node("Mul", [x, gate], x.shape) if b.flip() else gate
+        gate = b.node("Mul", [gate, b.pick([x, x, x, shifted])], x.shape)
+    result = b.node("Div", [gate, _scalar(b, 6.0)], x.shape)
+    if b.pick([False] * 5 + [True]):
+        b.tensors.append(gate)
+    return result
 
 
 def _logistic(b: _Builder, x: Tensor) -> Tensor:
@@ -173,11 +171,18 @@ def _logistic(b: _Builder, x: Tensor) -> Tensor:
 
 def _mish(b: _Builder, x: Tensor) -> Tensor:
     soft = b.node("Softplus", [x], x.shape)
-    if b.flip():
+    threshold = b.pick([None, None, 20.0, 20.0, 1.0])
+    if threshold is not None:
         above = b.model.variable("above", np.bool_, x.shape)
-        b.model.add("Greater", [x, _scalar(b, b.pick([1.0, 20.0]))], [above])
+        b.model.add("Greater", [x, _scalar(b, threshold)], [above])
         soft = b.node("Where", [above, x, soft], x.shape)
     return b.node("Mul", [x, b.node("Tanh", [soft], x.shape)], x.shape) if b.flip() else soft
+
+
+def _gelu(b: _Builder, x: Tensor) -> Tensor:
+    error = b.node("Erf", [b.node("Div", [x, _scalar(b, 2**0.5)], x.shape)], x.shape)
+    product = b.node("Mul", [x, b.node("Add", [error, _scalar(b, b.pick([1.0, 1.0, 2.0]))], x.shape)], x.shape)
+    return b.node("Mul", [product, _scalar(b, 0.5)], x.shape)
 
 
 def _softmax(b: _Builder, x: Tensor) -> Tensor:
@@ -315,7 +320,7 @@ _STEPS: tuple[Step, ...] = (
     *(_unary, _cast, _binary, _per_channel, _neutral, _conv, _conv_transpose, _batchnorm, _pad),
     *(_pool, _concat, _reshape, _transpose, _slice),
     *(_in_a_row(_conv, _batchnorm), _in_a_row(_conv_transpose, _batchnorm), _in_a_row(_conv, _per_channel)),
-    *(_limit, _in_a_row(_limit, _limit), _written_out),
+    *(_limit, _in_a_row(_limit, _limit), _hard_gate, _logistic, _mish, _gelu, _softmax),
     *(_in_a_row(_pad, _conv), _in_a_row(_unary, _pad, _pool), _in_a_row(_pad, _conv, _batchnorm)),
     *(_in_a_row(_batchnorm, _conv), _in_a_row(_per_channel, _conv_transpose), _in_a_row(_per_channel, _per_channel)),
     *(_in_a_row(_per_column, _matmul, _per_column), _matmuls, _in_a_row(_conv, _conv)),
