@@ -31,8 +31,14 @@ class _Gelu(Rewrite):
         return Replacement("Gelu", [x], {"approximate": self.approximate})
 
 
+_ROOT = math.sqrt(0.5)
+_NEGATIVE = AnyOf(Product(Op("Neg", _X), scale=_ROOT), Op("Neg", Product(_X, scale=_ROOT)), Product(_X, scale=-_ROOT))
+#: 1 + erf(x / sqrt 2), or 1 - erf(-x / sqrt 2), which is what JAX calls erfc.
+_TWICE_PHI = AnyOf(Total(Op("Erf", Product(_X, scale=_ROOT)), constant=1.0), Op("Sub", 1, Op("Erf", _NEGATIVE)))
+
+
 class _Exact(_Gelu):
-    pattern = Product(_X, Total(Op("Erf", Product(_X, scale=math.sqrt(0.5))), constant=1.0), scale=0.5)
+    pattern = Product(_X, _TWICE_PHI, scale=0.5)
     anchor = "Erf"
 
 
@@ -61,8 +67,9 @@ class FuseGelu(RewritePass):
     Before: a = Div(x, {1.4142135})   b = Erf(a)   c = Add(b, {1})   d = Mul(x, c)   y = Mul(d, {0.5})
     After:  y = Gelu(x)
 
-    In any order of the factors. The approximation through Tanh, 0.5 x (1 + Tanh(0.79788456 (x + 0.044715 x^3))),
-    becomes Gelu<approximate = "tanh">.
+    In any order of the factors, also with 1 - erf(-x / sqrt 2), as JAX has it, and with Sum, as ONNX defines Gelu. The
+    approximation through Tanh, 0.5 x (1 + Tanh(0.79788456 (x + 0.044715 x^3))), becomes Gelu<approximate = "tanh">.
+    The one through Sigmoid, x Sigmoid(1.702 x), stays: ONNX has no operator for it.
 
     Attributes:
         ignore: patterns of node names to leave alone.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from edgecc.model import Model
 from edgecc.passes.fuse_gelu import FuseGelu
 from edgecc.target import Target
 from edgecc.testing import assert_skipped, check_pass
@@ -28,8 +30,14 @@ def graph(body: str, signature: str = "(float[2,8] x) => (float[2,8] y)", consta
         "a = Mul(inverse, x) b = Erf(a) c = Add(b, one) d = Mul(half, c) y = Mul(x, d)",
         "a = Div(x, root) b = Erf(a) c = Add(b, one) d = Mul(c, x) y = Div(d, two)",
         "a = Mul(x, half) b = Mul(a, root) c = Erf(b) d = Add(c, one) e = Mul(x, d) y = Mul(e, half)",
+        "a = Neg(x) b = Mul(a, inverse) c = Erf(b) d = Sub(one, c) e = Mul(half, x) y = Mul(e, d)",
+        "a = Mul(x, inverse) b = Neg(a) c = Erf(b) d = Sub(one, c) e = Mul(half, x) y = Mul(e, d)",
+        "a = Div(x, root) b = Erf(a) c = Sum(one, b) d = Mul(half, x) y = Mul(d, c)",
     ],
-    ids=["torch script", "torch dynamo", "tf2onnx", "halved by division", "scaled in two steps"],
+    ids=[
+        *("torch script", "torch dynamo", "tf2onnx", "halved by division", "scaled in two steps", "jax"),
+        *("negated later", "onnx's function"),
+    ],
 )
 def test_exact_forms(body: str) -> None:
     check_pass(FuseGelu(), before=graph(body), after=AFTER, tolerance=ROUNDING)
@@ -42,8 +50,9 @@ def test_exact_forms(body: str) -> None:
         "q = Mul(x, x) c = Mul(q, x) p = Mul(small, c) s = Add(p, x) t = Mul(root, s)",
         "c = Mul(x, x) p = Mul(c, small) s = Add(p, one) u = Mul(x, s) t = Mul(u, root)",
         "c = Mul(x, x) p = Mul(c, small) s = Add(one, p) u = Mul(x, root) t = Mul(u, s)",
+        "c = Pow(x, three) p = Mul(small, c) s = Sum(x, p) t = Mul(root, s)",
     ],
-    ids=["power", "product", "factored", "factored, scaled first"],
+    ids=["power", "product", "factored", "factored, scaled first", "onnx's function"],
 )
 def test_tanh_forms(cube: str) -> None:
     constants = """<float three = {3}, float small = {0.044715}, float root = {0.7978845834732056}, float one = {1},
@@ -53,6 +62,28 @@ def test_tanh_forms(cube: str) -> None:
         before=graph(f"{cube} h = Tanh(t) k = Add(h, one) m = Mul(x, k) y = Mul(m, half)", constants=constants),
         after='g (float[2,8] x) => (float[2,8] y) { y = Gelu<approximate = "tanh">(x) }',
         tolerance=ROUNDING,
+    )
+
+
+def test_float16_between_casts_and_alone() -> None:
+    names = {"root": np.sqrt(2), "one": 1, "half": 0.5}
+    text = f"g (float16[2,8] x) => (float16[2,8] y) {{ {FORMULA} }}"
+    model = Model.from_text(text, {name: np.array(value, np.float16) for name, value in names.items()})
+    # Four roundings of eleven bits each.
+    assert [node.op for node in check_pass(FuseGelu(), before=model, tolerance=4e-3).nodes()] == ["Gelu"]
+    text = f"""g (float16[2,8] h) => (float16[2,8] z) {{ x = Cast<to = 1>(h) {FORMULA} z = Cast<to = 10>(y) }}"""
+    model = Model.from_text(text, {name: np.array(value, np.float32) for name, value in names.items()})
+    assert [node.op for node in check_pass(FuseGelu(), before=model, tolerance=2e-3).nodes()] == [
+        "Cast",
+        "Gelu",
+        "Cast",
+    ]
+
+
+def test_quick_gelu_is_left_alone() -> None:
+    constants = "<float scale = {1.702}>"
+    assert_skipped(
+        FuseGelu(), before=graph("a = Mul(x, scale) s = Sigmoid(a) y = Mul(x, s)", constants=constants), reason=""
     )
 
 
