@@ -35,8 +35,10 @@ def edgecc_passes() -> list[type[Pass]]:
     from edgecc.passes.fuse_hard_swish import FuseHardSwish
     from edgecc.passes.fuse_instance_normalization import FuseInstanceNormalization
     from edgecc.passes.fuse_layer_normalization import FuseLayerNormalization
+    from edgecc.passes.fuse_matmul_add import FuseMatMulAdd
     from edgecc.passes.fuse_mish import FuseMish
     from edgecc.passes.fuse_pad import FusePad
+    from edgecc.passes.fuse_reshape_gemm import FuseReshapeGemm
     from edgecc.passes.fuse_rms_normalization import FuseRMSNormalization
     from edgecc.passes.fuse_sigmoid import FuseSigmoid
     from edgecc.passes.fuse_softmax import FuseSoftmax
@@ -57,9 +59,11 @@ def edgecc_passes() -> list[type[Pass]]:
         FuseHardSwish,
         FuseInstanceNormalization,
         FuseLayerNormalization,
+        FuseMatMulAdd,
         FuseMish,
         FusePad,
         FuseRMSNormalization,
+        FuseReshapeGemm,
         FuseSigmoid,
         FuseSoftmax,
         FuseSoftplus,

@@ -56,6 +56,8 @@ BUILTIN = (
             "fuse-softplus",
             "fuse-mish",
             "fuse-softmax",
+            "fuse-matmul-add",
+            "fuse-reshape-gemm",
             "fuse-gelu",
             "fuse-layer-normalization",
             "fuse-instance-normalization",
