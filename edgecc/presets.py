@@ -44,11 +44,10 @@ BUILTIN = (
     Preset(
         DEFAULT,
         (
+            # What moves or repeats data, and does nothing else.
             "eliminate-identity",
             "eliminate-common-subexpressions",
-            "fold-batchnorm",
-            "fold-leading-affine",
-            "fuse-pad",
+            # What is written out and has an operator of its own.
             "fuse-clip",
             "fuse-sigmoid",
             "fuse-hard-sigmoid",
@@ -56,13 +55,17 @@ BUILTIN = (
             "fuse-softplus",
             "fuse-mish",
             "fuse-softmax",
-            "fuse-matmul-add",
-            "fuse-reshape-gemm",
             "fuse-gelu",
             "fuse-layer-normalization",
+            "fuse-rms-normalization",
             "fuse-instance-normalization",
             "fuse-group-normalization",
-            "fuse-rms-normalization",
+            # What linear operators take in; behind the patterns, which need the constants that these take away.
+            "fold-batchnorm",
+            "fold-leading-affine",
+            "fuse-pad",
+            "fuse-matmul-add",
+            "fuse-reshape-gemm",
         ),
         "everything that keeps values, exactly or up to rounding (the default)",
     ),

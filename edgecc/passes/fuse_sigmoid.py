@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from edgecc.passes.base import Loss, PassContext
 from edgecc.rewriting.matching import Match
@@ -22,7 +22,7 @@ _NUMERATOR = Value()
 class _Sigmoid(Rewrite):
     """One over 1 + e^-x."""
 
-    pattern: ClassVar[Pattern] = AnyOf(Op("Reciprocal", _DIVISOR), Op("Div", 1, _DIVISOR))
+    pattern: Pattern = AnyOf(Op("Reciprocal", _DIVISOR), Op("Div", 1, _DIVISOR))
     anchor = "Exp"
 
     def is_candidate(self, node: Node, model: Model) -> bool:

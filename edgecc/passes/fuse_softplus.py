@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -44,7 +44,7 @@ _SCALED, _THRESHOLD, _BETA = Value(), Weight(), Weight()
 class _Threshold(Rewrite):
     """PyTorch's: x itself above a threshold, where Softplus(x) equals it anyway."""
 
-    pattern: ClassVar[Pattern] = Op("Where", Op("Greater", _X, _THRESHOLD), _X, Op("Softplus", _X))
+    pattern: Pattern = Op("Where", Op("Greater", _X, _THRESHOLD), _X, Op("Softplus", _X))
     anchor = "Where"
 
     def is_candidate(self, node: Node, model: Model) -> bool:
