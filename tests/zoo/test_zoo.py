@@ -16,6 +16,10 @@ import onnxruntime
 import pytest
 
 import edgecc
+from edgecc.compiler import resolve_pass
+from edgecc.passes.pipeline import PassRecord
+from edgecc.passes.verification import Verifier
+from edgecc.presets import DEFAULT
 from edgecc.registry import default_registry
 
 from .architectures import input_in_channels_last, mobilenet_v3_small
@@ -105,6 +109,29 @@ def test_tflite_of_a_model_in_channels_last_has_no_transpose(tmp_path: Path) -> 
     assert set(tflite_operators(path)) == {"PAD", "CONV_2D", "ADD", "LOGISTIC"}
 
 
+def optimize(model: edgecc.Model, verifier: Verifier | None = None) -> list[PassRecord]:
+    """Run -O1, for no target in particular: every fusion there is."""
+    registry = default_registry()
+    passes = tuple(resolve_pass(spec, registry) for spec in registry.preset(DEFAULT).passes)
+    context = edgecc.PassContext(None, np.random.default_rng(0))
+    return edgecc.PassPipeline([edgecc.Rounds(passes)], verifier=verifier).run(model, context).records
+
+
+def test_every_pass_of_o1_keeps_values(source: Source, tmp_path: Path) -> None:
+    """As --verify has it: each pass is executed before and after; and a second run finds nothing more."""
+    model = edgecc.load(source.path, source.shapes)
+    optimize(model, Verifier(seed=0, save_to=tmp_path))
+    assert not any(record.changed for record in optimize(model))
+
+
+@pytest.mark.parametrize("target", ["onnxruntime", "tflite"])
+def test_o1_makes_no_artifact_larger(source: Source, target: str, tmp_path: Path) -> None:
+    need(target)
+    plain = tmp_path / f"plain{TARGETS[target]}"
+    edgecc.compile(source.path, target=target, output=plain, shapes=source.shapes, optimize="0")
+    assert len(operators(source.compiled(target).path)) <= len(operators(plain))
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_second_compilation_writes_the_same_bytes(source: Source, target: str) -> None:
     artifact = source.compiled(target)
@@ -133,6 +160,11 @@ def test_another_process_writes_the_same_bytes(target: str, tmp_path: Path) -> N
 def is_shuffle(node: onnx.NodeProto) -> bool:
     perm = next((list(a.ints) for a in node.attribute if a.name == "perm"), [])
     return node.op_type == "Transpose" and len(perm) == 5
+
+
+def operators(path: Path) -> list[str]:
+    """Operators of a `.tflite` or `.onnx` file, in order."""
+    return tflite_operators(path) if path.suffix == ".tflite" else [node.op_type for node in onnx.load(path).graph.node]
 
 
 def tflite_operators(path: Path) -> list[str]:
