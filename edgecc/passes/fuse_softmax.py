@@ -17,7 +17,10 @@ _X, _MAX_AXES, _SUM_AXES = Value(), Weight(), Weight()
 _MAX = Op("ReduceMax", _X, _MAX_AXES)
 _SHIFTED = Op("Sub", _X, _MAX)
 _EXP = Op("Exp", _SHIFTED)
-_SUM = Op("ReduceSum", _EXP, _SUM_AXES)
+_PLAIN_SUM = Op("ReduceSum", _EXP, _SUM_AXES)
+#: PyTorch's newer exporter sums float16 in float32.
+_WIDE_SUM = Op("ReduceSum", Op("Cast", _EXP), _SUM_AXES)
+_SUM = AnyOf(_PLAIN_SUM, Op("Cast", _WIDE_SUM))
 #: The same without the shift, to say why it stays.
 _BARE_EXP = Op("Exp", _X)
 _BARE_SUM = Op("ReduceSum", _BARE_EXP, _SUM_AXES)
@@ -29,20 +32,22 @@ class _OfSum(Rewrite):
     anchor = "Exp"
 
     def is_candidate(self, node: Node, model: Model) -> bool:
-        return any(reader.op == "ReduceSum" for reader in model.consumers(node.outputs[0]))
+        readers = model.consumers(node.outputs[0])
+        readers += [reader for cast in readers if cast.op == "Cast" for reader in model.consumers(cast.outputs[0])]
+        return any(reader.op == "ReduceSum" for reader in readers)
 
 
 class _OverAxis(_OfSum):
     """What reduces over one axis."""
 
     op = "Softmax"
-    reductions: tuple[Pattern, ...] = (_MAX, _SUM)
+    reductions: tuple[Pattern, ...] = (_MAX, _PLAIN_SUM, _WIDE_SUM)
 
     def replacement(self, found: Match, model: Model, ctx: PassContext) -> Replacement | str:
         x = found.tensor(_X)
         if not is_floating(x) or not same_shape(x, found.output):
             return f"{x.name!r} and {found.output.name!r} do not have the same known shape"
-        axes = [_axis(found.node(reduction), x) for reduction in self.reductions]
+        axes = [_axis(found.node(reduction), x) for reduction in self.reductions if found.has(reduction)]
         for axis in axes:
             if isinstance(axis, str):
                 return axis
@@ -50,8 +55,10 @@ class _OverAxis(_OfSum):
             return "the maximum and the sum are over different axes"
         axis = axes[0]
         assert isinstance(axis, int)
-        if not _is_last(axis, x) and not ctx.gains_from(self.op):
+        if not _is_last(axis, x) and not ctx.gains_from("Softmax"):
             return f"the target gains nothing from {self.op} along axis {axis}, which is not the last one"
+        if self.op == "LogSoftmax" and not ctx.gains_from("LogSoftmax"):
+            return "the target gains nothing from LogSoftmax"
         return Replacement(self.op, [x], {"axis": axis if axis < len(x.shape) - 1 else -1})
 
 
@@ -102,6 +109,8 @@ class _LogOfSoftmax(Rewrite):
         return producer is not None and producer.op == "Softmax"
 
     def replacement(self, found: Match, model: Model, ctx: PassContext) -> Replacement | str:
+        if not ctx.gains_from("LogSoftmax"):
+            return "the target gains nothing from LogSoftmax"
         return Replacement("LogSoftmax", [found.tensor(_X)], {"axis": found.node(_OF_SOFTMAX).attrs.get("axis", -1)})
 
 
@@ -128,8 +137,11 @@ class FuseSoftmax(RewritePass):
 
     LogSoftmax for Log(Softmax(x)), which ONNX defines to be the same and which is minus infinity where a probability is
     too small for its type; for (x - max) - Log(sum e^(x - max)), and for x - ReduceLogSumExp(x). What subtracts no
-    maximum stays: e^x overflows where Softmax does not. Axes other than the last one are for targets that gain from it
-    there: ONNX Runtime transposes, and takes two to four times as long as with the elementary operators.
+    maximum stays: e^x overflows where Softmax does not.
+
+    Softmax along the last axis is for every target, LogSoftmax for those that gain: TFLite's kernel takes twice as long
+    as what it is made of. Other axes are for targets that gain from Softmax there too: ONNX Runtime and TFLite
+    transpose, which takes up to four times as long as the elementary operators.
 
     Attributes:
         ignore: patterns of node names to leave alone.

@@ -92,11 +92,35 @@ def test_dropped_axis() -> None:
     assert_skipped(FuseSoftmax(), before=graph(body, signature), reason="drops the axis")
 
 
-def test_target_that_transposes() -> None:
-    class Small(Target):
-        name = "small"
-        suffixes = (".small",)
+class Small(Target):
+    name = "small"
+    suffixes = (".small",)
 
+
+class Logs(Small):
+    fused = frozenset({"LogSoftmax"})
+
+
+@pytest.mark.parametrize(
+    "body", [LOG_SOFTMAX, "s = Softmax(x) y = Log(s)", "s = ReduceLogSumExp(x, last) y = Sub(x, s)"]
+)
+def test_target_without_log_softmax(body: str) -> None:
+    assert_skipped(FuseSoftmax(), before=graph(body), reason="gains nothing from LogSoftmax", target=Small())
+    check_pass(FuseSoftmax(), before=graph(body), tolerance=ROUNDING, target=Logs())
+    other = body.replace("last", "channels")
+    if other != body:
+        assert_skipped(FuseSoftmax(), before=graph(other), reason="along axis 1, which is not the last", target=Logs())
+
+
+def test_float16_summed_in_float32() -> None:
+    body = """m = ReduceMax(x, last) d = Sub(x, m) e = Exp(d) w = Cast<to = 1>(e) t = ReduceSum(w, last)
+        s = Cast<to = 10>(t) y = Div(e, s)"""
+    text = f"g (float16[2,3,8] x) => (float16[2,3,8] y) {CONSTANTS} {{ {body} }}"
+    model = check_pass(FuseSoftmax(), before=text, tolerance=4e-3)  # a float16 has eleven bits
+    assert [node.op for node in model.nodes()] == ["Softmax"]
+
+
+def test_target_that_transposes() -> None:
     body = SOFTMAX.replace("last", "channels")
     assert_skipped(FuseSoftmax(), before=graph(body), reason="along axis 1, which is not the last", target=Small())
     check_pass(FuseSoftmax(), before=graph(SOFTMAX), tolerance=ROUNDING, target=Small())
