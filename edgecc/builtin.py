@@ -23,6 +23,7 @@ def edgecc_importers() -> list[type[Importer]]:
 def edgecc_passes() -> list[type[Pass]]:
     from edgecc.passes.convert_float16 import ConvertFloat16
     from edgecc.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
+    from edgecc.passes.eliminate_expand import EliminateExpand
     from edgecc.passes.eliminate_identity import EliminateIdentity
     from edgecc.passes.expand_functions import ExpandFunctions
     from edgecc.passes.expand_qoperators import ExpandQOperators
@@ -47,6 +48,7 @@ def edgecc_passes() -> list[type[Pass]]:
     return [
         ConvertFloat16,
         EliminateCommonSubexpressions,
+        EliminateExpand,
         EliminateIdentity,
         ExpandFunctions,
         ExpandQOperators,

@@ -46,6 +46,7 @@ BUILTIN = (
         (
             # What moves or repeats data, and does nothing else.
             "eliminate-identity",
+            "eliminate-expand",
             "eliminate-common-subexpressions",
             # What is written out and has an operator of its own.
             "fuse-clip",

@@ -304,6 +304,18 @@ def _per_column(b: _Builder, x: Tensor) -> Tensor:
     return b.node(b.pick(["Mul", "Div", "Add", "Sub"]), [x, constant], x.shape)
 
 
+def _normalize(b: _Builder, x: Tensor) -> Tensor:
+    """PyTorch's: over the channels, with an Expand that nothing needs; now and then something else reads it too."""
+    batch, _, *rest = x.shape
+    norm = b.node("ReduceL2", [x, b.integers(1)], [batch, 1, *rest])
+    target = b.model.variable("shape", np.int64, [4])
+    b.model.add("Shape", [x], [target])
+    whole = b.node("Expand", [b.node("Add", [norm, _scalar(b, 1.0)], norm.shape), target], x.shape)
+    if b.pick([False] * 3 + [True]):
+        b.tensors.append(whole)
+    return b.node("Div", [x, whole], x.shape)
+
+
 def _in_a_row(*steps: Step) -> Step:
     """What passes look for: several nodes, each of which reads the one before."""
 
@@ -320,7 +332,7 @@ _STEPS: tuple[Step, ...] = (
     *(_unary, _cast, _binary, _per_channel, _neutral, _conv, _conv_transpose, _batchnorm, _pad),
     *(_pool, _concat, _reshape, _transpose, _slice),
     *(_in_a_row(_conv, _batchnorm), _in_a_row(_conv_transpose, _batchnorm), _in_a_row(_conv, _per_channel)),
-    *(_limit, _in_a_row(_limit, _limit), _hard_gate, _logistic, _mish, _gelu, _softmax),
+    *(_limit, _in_a_row(_limit, _limit), _hard_gate, _logistic, _mish, _gelu, _softmax, _normalize),
     *(_in_a_row(_pad, _conv), _in_a_row(_unary, _pad, _pool), _in_a_row(_pad, _conv, _batchnorm)),
     *(_in_a_row(_batchnorm, _conv), _in_a_row(_per_channel, _conv_transpose), _in_a_row(_per_channel, _per_channel)),
     *(_in_a_row(_per_column, _matmul, _per_column), _matmuls, _in_a_row(_conv, _conv)),
