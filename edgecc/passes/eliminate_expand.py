@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgecc.passes.base import Loss, NodePass, PassContext
+from edgecc.rewriting.patterns import COMMUTATIVE
 from edgecc.rewriting.reading import describe
 from edgecc.rewriting.shapes import broadcast
 
@@ -12,31 +13,8 @@ if TYPE_CHECKING:
     from edgecc.model import Model, Node
 
 #: Operators whose operands broadcast against each other, all of them.
-_BROADCASTING = frozenset(
-    [
-        "Add",
-        "Sub",
-        "Mul",
-        "Div",
-        "Pow",
-        "Mod",
-        "Max",
-        "Min",
-        "Sum",
-        "Mean",
-        "And",
-        "Or",
-        "Xor",
-        "Where",
-        "BitwiseAnd",
-        "BitwiseOr",
-        "BitwiseXor",
-        "Equal",
-        "Less",
-        "LessOrEqual",
-        "Greater",
-        "GreaterOrEqual",
-    ]
+_BROADCASTING = COMMUTATIVE | frozenset(
+    {"Sub", "Div", "Pow", "Mod", "Sum", "Mean", "Where", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"}
 )
 
 

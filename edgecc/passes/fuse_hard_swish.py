@@ -61,7 +61,10 @@ class _OfHardSigmoid(_HardSwish):
     anchor = "HardSigmoid"
 
     def is_candidate(self, node: Node, model: Model) -> bool:
-        return any(reader.op == "Mul" for reader in model.consumers(node.outputs[0]))
+        # Most gate another tensor, in squeeze and excite blocks.
+        x, gate = node.inputs[0], node.outputs[0]
+        products = [reader for reader in model.consumers(gate) if reader.op == "Mul"]
+        return any(tensor is x for reader in products for tensor in reader.inputs)
 
     def replacement(self, found: Match, model: Model, ctx: PassContext) -> Replacement | str:
         gate = found.node(_GATE)
