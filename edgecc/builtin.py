@@ -30,6 +30,7 @@ def edgecc_passes() -> list[type[Pass]]:
     from edgecc.passes.fold_batchnorm import FoldBatchNorm
     from edgecc.passes.fold_leading_affine import FoldLeadingAffine
     from edgecc.passes.fuse_clip import FuseClip
+    from edgecc.passes.fuse_consecutive_linear import FuseConsecutiveLinear
     from edgecc.passes.fuse_gelu import FuseGelu
     from edgecc.passes.fuse_group_normalization import FuseGroupNormalization
     from edgecc.passes.fuse_hard_sigmoid import FuseHardSigmoid
@@ -55,6 +56,7 @@ def edgecc_passes() -> list[type[Pass]]:
         FoldBatchNorm,
         FoldLeadingAffine,
         FuseClip,
+        FuseConsecutiveLinear,
         FuseGelu,
         FuseGroupNormalization,
         FuseHardSigmoid,

@@ -67,6 +67,8 @@ BUILTIN = (
             "fuse-pad",
             "fuse-matmul-add",
             "fuse-reshape-gemm",
+            "fuse-consecutive-linear",
+            "fuse-gelu",
         ),
         "everything that keeps values, exactly or up to rounding (the default)",
     ),
