@@ -45,6 +45,7 @@ def edgecc_passes() -> list[type[Pass]]:
     from edgecc.passes.fuse_sigmoid import FuseSigmoid
     from edgecc.passes.fuse_softmax import FuseSoftmax
     from edgecc.passes.fuse_softplus import FuseSoftplus
+    from edgecc.passes.merge_constant_arithmetic import MergeConstantArithmetic
 
     return [
         ConvertFloat16,
@@ -71,6 +72,7 @@ def edgecc_passes() -> list[type[Pass]]:
         FuseSigmoid,
         FuseSoftmax,
         FuseSoftplus,
+        MergeConstantArithmetic,
     ]
 
 

@@ -62,6 +62,7 @@ BUILTIN = (
             "fuse-instance-normalization",
             "fuse-group-normalization",
             # What linear operators take in; behind the patterns, which need the constants that these take away.
+            "merge-constant-arithmetic",
             "fold-batchnorm",
             "fold-leading-affine",
             "fuse-pad",
