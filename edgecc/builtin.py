@@ -28,6 +28,7 @@ def edgecc_passes() -> list[type[Pass]]:
     from edgecc.passes.expand_functions import ExpandFunctions
     from edgecc.passes.expand_qoperators import ExpandQOperators
     from edgecc.passes.fold_batchnorm import FoldBatchNorm
+    from edgecc.passes.fold_distant_scale import FoldDistantScale
     from edgecc.passes.fold_leading_affine import FoldLeadingAffine
     from edgecc.passes.fuse_clip import FuseClip
     from edgecc.passes.fuse_consecutive_linear import FuseConsecutiveLinear
@@ -55,6 +56,7 @@ def edgecc_passes() -> list[type[Pass]]:
         ExpandFunctions,
         ExpandQOperators,
         FoldBatchNorm,
+        FoldDistantScale,
         FoldLeadingAffine,
         FuseClip,
         FuseConsecutiveLinear,

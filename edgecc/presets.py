@@ -70,6 +70,7 @@ BUILTIN = (
             "fuse-reshape-gemm",
             "fuse-consecutive-linear",
             "fuse-gelu",
+            "fold-distant-scale",
         ),
         "everything that keeps values, exactly or up to rounding (the default)",
     ),

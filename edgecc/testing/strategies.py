@@ -314,6 +314,17 @@ def _normalize(b: _Builder, x: Tensor) -> Tensor:
     if b.pick([False] * 3 + [True]):
         b.tensors.append(whole)
     return b.node("Div", [x, whole], x.shape)
+def _scale(b: _Builder, x: Tensor) -> Tensor:
+    """By one number, then moved: what attention does to queries and keys."""
+    scaled = b.node(b.pick(["Mul", "Div"]), [x, b.weights(*b.pick([(), (1,)]))], x.shape)
+    return b.node("Transpose", [scaled], x.shape, perm=[0, 1, 3, 2]) if b.flip() else scaled
+
+
+def _binary_product(b: _Builder, x: Tensor) -> Tensor:
+    """By another square tensor, whose values are held below one: products of products would leave all bounds."""
+    other = b.pick([t for t in b.tensors if t.shape == x.shape])
+    gate = b.node("Sigmoid", [other], other.shape)
+    return b.node("MatMul", [gate, x] if b.flip() else [x, gate], x.shape)
 
 
 def _in_a_row(*steps: Step) -> Step:
@@ -337,4 +348,5 @@ _STEPS: tuple[Step, ...] = (
     *(_in_a_row(_batchnorm, _conv), _in_a_row(_per_channel, _conv_transpose), _in_a_row(_per_channel, _per_channel)),
     *(_in_a_row(_per_column, _matmul, _per_column), _matmuls, _in_a_row(_conv, _conv)),
     *(_gemm, _in_a_row(_gemm, _per_column), _in_a_row(_matmul, _transpose, _per_channel)),
+    *(_in_a_row(_matmul, _transpose, _scale), _in_a_row(_scale, _binary_product), _in_a_row(_binary_product, _scale)),
 )
