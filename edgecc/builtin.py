@@ -47,6 +47,7 @@ def edgecc_passes() -> list[type[Pass]]:
     from edgecc.passes.fuse_softmax import FuseSoftmax
     from edgecc.passes.fuse_softplus import FuseSoftplus
     from edgecc.passes.merge_constant_arithmetic import MergeConstantArithmetic
+    from edgecc.passes.merge_transposes import MergeTransposes
 
     return [
         ConvertFloat16,
@@ -75,6 +76,7 @@ def edgecc_passes() -> list[type[Pass]]:
         FuseSoftmax,
         FuseSoftplus,
         MergeConstantArithmetic,
+        MergeTransposes,
     ]
 
 

@@ -47,6 +47,7 @@ BUILTIN = (
             # What moves or repeats data, and does nothing else.
             "eliminate-identity",
             "eliminate-expand",
+            "merge-transposes",
             "eliminate-common-subexpressions",
             # What is written out and has an operator of its own.
             "fuse-clip",

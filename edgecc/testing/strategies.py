@@ -11,6 +11,7 @@ def test_on_random_models(model):
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -108,6 +109,9 @@ class _Builder:
         self.constants.append(constant)
         return constant
 
+    def permuted(self, x: Tensor, perm: Any) -> Tensor:
+        return self.node("Transpose", [x], [x.shape[axis] for axis in perm], perm=list(perm))
+
     def integers(self, *values: int) -> Constant:
         return self.model.constant("i", np.array(values, np.int64))
 
@@ -194,7 +198,9 @@ def _softmax(b: _Builder, x: Tensor) -> Tensor:
 
 
 def _conv(b: _Builder, x: Tensor) -> Tensor | None:
-    batch, channels, side, _ = x.shape
+    batch, channels, side, other = x.shape
+    if side != other:
+        return None
     kernel, pad, outputs = b.pick([1, 3]), b.pick([0, 1]), b.pick(_CHANNELS)
     group = b.pick([1, channels] if outputs % channels == 0 else [1])
     size = side + 2 * pad - kernel + 1
@@ -207,7 +213,9 @@ def _conv(b: _Builder, x: Tensor) -> Tensor | None:
 
 
 def _conv_transpose(b: _Builder, x: Tensor) -> Tensor | None:
-    batch, channels, side, _ = x.shape
+    batch, channels, side, other = x.shape
+    if side != other:
+        return None
     group, outputs = b.pick([1, channels]), b.pick([1, 2])
     if side > 6:
         return None
@@ -222,7 +230,9 @@ def _batchnorm(b: _Builder, x: Tensor) -> Tensor:
 
 
 def _pad(b: _Builder, x: Tensor) -> Tensor | None:
-    batch, channels, side, _ = x.shape
+    batch, channels, side, other = x.shape
+    if side != other:
+        return None
     top, bottom = b.pick([0, 1, 2]), b.pick([0, 1])
     if side > 8:
         return None
@@ -233,7 +243,9 @@ def _pad(b: _Builder, x: Tensor) -> Tensor | None:
 
 
 def _pool(b: _Builder, x: Tensor) -> Tensor | None:
-    batch, channels, side, _ = x.shape
+    batch, channels, side, other = x.shape
+    if side != other:
+        return None
     pad, op = b.pick([0, 1]), b.pick(["MaxPool", "AveragePool"])
     extra = {"count_include_pad": int(b.flip())} if op == "AveragePool" else {}
     size = side + 2 * pad - 2
@@ -249,8 +261,10 @@ def _concat(b: _Builder, x: Tensor) -> Tensor | None:
     return b.node("Concat", parts, [x.shape[0], channels, *x.shape[2:]], axis=1) if channels <= 8 else None
 
 
-def _reshape(b: _Builder, x: Tensor) -> Tensor:
-    batch, channels, side, _ = x.shape
+def _reshape(b: _Builder, x: Tensor) -> Tensor | None:
+    batch, channels, side, other = x.shape
+    if side != other:
+        return None
     if b.flip():
         return b.node("Reshape", [x, b.integers(0, -1, side, side)], x.shape)
     flat = b.node("Reshape", [x, b.integers(0, 0, -1)], [batch, channels, side * side])
@@ -325,6 +339,55 @@ def _binary_product(b: _Builder, x: Tensor) -> Tensor:
     other = b.pick([t for t in b.tensors if t.shape == x.shape])
     gate = b.node("Sigmoid", [other], other.shape)
     return b.node("MatMul", [gate, x] if b.flip() else [x, gate], x.shape)
+# ------------------------------------------------------------------------------------------------- data movement
+def _permute(b: _Builder, x: Tensor) -> Tensor:
+    """Any order, the batch in its place: what follows reads as channels what was a side."""
+    return b.permuted(x, b.pick([[0, 2, 3, 1], [0, 3, 1, 2], [0, 3, 2, 1], [0, 2, 1, 3], [0, 1, 3, 2]]))
+def _back_and_forth(b: _Builder, x: Tensor) -> Tensor:
+    """Elementwise operators in another layout, as exporters of NHWC frameworks write them."""
+    perm = b.pick([[0, 2, 3, 1], [0, 1, 3, 2]])
+    t = b.permuted(x, perm)
+    for _ in range(b.pick([1, 2])):
+        t = b.pick([_unary, _per_last, _with_another, _split_and_join])(b, t)
+    return b.permuted(t, [perm.index(axis) for axis in range(4)])
+def _per_last(b: _Builder, x: Tensor) -> Tensor:
+    if not isinstance(x.shape[-1], int):
+        return _unary(b, x)
+    return b.node(b.pick(["Mul", "Add"]), [x, b.weights(*b.pick([(x.shape[-1],), (1, 1, 1)]))], x.shape)
+def _with_another(b: _Builder, x: Tensor) -> Tensor:
+    """An operand of the same shape, which may be in any layout."""
+    others = [t for t in b.tensors if t.shape is not None and sorted(map(str, t.shape)) == sorted(map(str, x.shape))]
+    other = b.pick(others) if others else x
+    if other.shape != x.shape:
+        perm = next((p for p in _orders(4) if [other.shape[axis] for axis in p] == list(x.shape)), None)
+        other = b.permuted(other, perm) if perm else x
+    return b.node(b.pick(["Add", "Max"]), b.pick([[x, other], [other, x]]), x.shape)
+def _split_and_join(b: _Builder, x: Tensor) -> Tensor:
+    """Cut along an axis and put together again, the pieces in any order."""
+    axis = b.pick([a for a in range(1, 4) if isinstance(x.shape[a], int)])
+    size = x.shape[axis]
+    if size < 2:
+        return x
+    at = b.pick([1, size - 1])
+    shapes = [[*x.shape[:axis], part, *x.shape[axis + 1 :]] for part in (at, size - at)]
+        parts = [b.model.variable("t", np.float32, shape) for shape in shapes]
+        b.model.add("Split", [x, b.integers(at, size - at)], parts, attributes={"axis": axis})
+    else:
+        bounds = [(0, at), (at, b.pick([size, 2**31 - 1]))]
+        parts = [
+            b.node("Slice", [x, b.integers(start), b.integers(end), b.integers(axis)], shape)
+            for (start, end), shape in zip(bounds, shapes, strict=True)
+        ]
+        parts[0] = _unary(b, parts[0])
+    parts = b.pick([parts, parts[::-1]])
+    return b.node("Concat", list(parts), x.shape, axis=b.pick([axis, axis - 4]))
+def _twice(b: _Builder, x: Tensor) -> Tensor:
+    """The same computed by two nodes."""
+    op = b.pick(["Relu", "Tanh"])
+    first, second = b.node(op, [x], x.shape), b.node(op, [x], x.shape)
+    return b.node("Add", [first, _unary(b, second)], x.shape)
+def _orders(count: int) -> list[tuple[int, ...]]:
+    return list(itertools.permutations(range(count)))
 
 
 def _in_a_row(*steps: Step) -> Step:
@@ -349,4 +412,6 @@ _STEPS: tuple[Step, ...] = (
     *(_in_a_row(_per_column, _matmul, _per_column), _matmuls, _in_a_row(_conv, _conv)),
     *(_gemm, _in_a_row(_gemm, _per_column), _in_a_row(_matmul, _transpose, _per_channel)),
     *(_in_a_row(_matmul, _transpose, _scale), _in_a_row(_scale, _binary_product), _in_a_row(_binary_product, _scale)),
+    *(_permute, _back_and_forth, _split_and_join, _twice),
+    *(_in_a_row(_permute, _permute), _in_a_row(_permute, _with_another, _permute)),
 )
