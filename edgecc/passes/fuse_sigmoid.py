@@ -8,7 +8,7 @@ from edgecc.passes.base import Loss, PassContext
 from edgecc.rewriting.matching import Match
 from edgecc.rewriting.patterns import AnyOf, Op, Pattern, Product, Total, Value
 from edgecc.rewriting.reading import is_floating, same_shape
-from edgecc.rewriting.rewrite import Replacement, Rewrite, RewritePass
+from edgecc.rewriting.rewrite import Preparation, Replacement, Rewrite, RewritePass
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node
@@ -46,7 +46,7 @@ class _Gated(_Sigmoid):
             return f"a constant broadcasts {x.name!r} to another shape"
         if not is_floating(x):
             return f"{x.name!r} is {x.dtype}"
-        return Replacement("Mul", [found.tensor(_NUMERATOR), Replacement("Sigmoid", [x], like=x)])
+        return Replacement("Mul", [found.tensor(_NUMERATOR), Preparation("Sigmoid", [x], x.dtype, x.shape)])
 
 
 def _negates(node: Node, model: Model) -> bool:

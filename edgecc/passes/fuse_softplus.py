@@ -11,7 +11,7 @@ from edgecc.passes.base import Loss, PassContext
 from edgecc.rewriting.matching import Match
 from edgecc.rewriting.patterns import Op, Pattern, Total, Value, Weight
 from edgecc.rewriting.reading import same_shape, scalar
-from edgecc.rewriting.rewrite import Replacement, Rewrite, RewritePass
+from edgecc.rewriting.rewrite import Preparation, Replacement, Rewrite, RewritePass
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node, Tensor
@@ -78,7 +78,7 @@ class _ScaledThreshold(_Threshold):
         factors = [] if node is None or node.op != "Mul" else [t for t in node.inputs if t is not x]
         if len(factors) != 1 or scalar(factors[0]) is None or scalar(factors[0]) != scalar(beta):
             return f"{scaled.name!r} is not {x.name!r} times {beta.name!r}, by which the Softplus is divided"
-        return Replacement("Div", [Replacement("Softplus", [scaled], like=scaled), beta])
+        return Replacement("Div", [Preparation("Softplus", [scaled], scaled.dtype, scaled.shape), beta])
 
 
 def _least_threshold(tensor: Tensor) -> float:

@@ -14,7 +14,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgecc.rewriting.patterns import COMMUTATIVE, AnyOf, Number, Op, Pattern, Product, Rest, Total, Value, Weight
+from edgecc.rewriting.patterns import (
+    COMMUTATIVE,
+    AnyOf,
+    Number,
+    Op,
+    Pattern,
+    Product,
+    Rest,
+    Scalar,
+    Total,
+    Value,
+    Weight,
+)
 from edgecc.rewriting.reading import describe, scalar
 
 if TYPE_CHECKING:
@@ -51,7 +63,7 @@ class Match:
         return id(pattern) in self._tensors
 
     def constant(self, pattern: Pattern) -> np.ndarray:
-        """Values of a Weight or Number; never write into them."""
+        """Values of a Weight, Scalar or Number; never write into them."""
         from edgecc.model import value_of
 
         values = value_of(self.tensor(pattern))
@@ -98,7 +110,7 @@ def match(pattern: Pattern, node: Node, model: Model) -> Match | Mismatch:
         reason = _read_elsewhere(state, node, model)
         if reason is None:
             return Match(node, (node, *(n for n in state.nodes.values() if n is not node)), state.tensors, state.rests)
-        search.fail(state, reason)
+        search.fail(state, reason, complete=True)
     return Mismatch(search.reason, search.nodes)
 
 
@@ -122,10 +134,12 @@ class _Search:
         self.model = model
         self.reason = ""
         self.nodes: tuple[Node, ...] = ()
+        self.complete = False
 
-    def fail(self, state: _State, reason: str) -> None:
-        if not self.reason or len(state.nodes) > len(self.nodes):
-            self.reason, self.nodes = reason, tuple(state.nodes.values())
+    def fail(self, state: _State, reason: str, *, complete: bool = False) -> None:
+        """Note why an attempt failed, one that matched the whole pattern before any that did not."""
+        if not self.reason or (complete, len(state.nodes)) > (self.complete, len(self.nodes)):
+            self.reason, self.nodes, self.complete = reason, tuple(state.nodes.values()), complete
 
     def solutions(self, pattern: Pattern, tensor: Tensor, state: _State) -> Iterator[_State]:
         """Every way in which the tensor can stand for the pattern."""
@@ -139,7 +153,7 @@ class _Search:
         match pattern:
             case Value():
                 yield state.bind(pattern, tensor)
-            case Weight() | Number():
+            case Weight() | Scalar() | Number():
                 yield from self._constant(pattern, tensor, state)
             case Op():
                 yield from self._op(pattern, tensor, state)
@@ -152,13 +166,17 @@ class _Search:
             case Total():
                 yield from self._chain(pattern, _terms(tensor, self.model), pattern.terms, pattern.constant, state)
 
-    def _constant(self, pattern: Weight | Number, tensor: Tensor, state: _State) -> Iterator[_State]:
+    def _constant(self, pattern: Weight | Scalar | Number, tensor: Tensor, state: _State) -> Iterator[_State]:
         from edgecc.model import value_of
 
         values = value_of(tensor)
         if values is None:
             self.fail(state, f"{tensor.name!r} is computed by {describe(self.model.producer(tensor))}, not constant")
-        elif isinstance(pattern, Weight) or _is_close(scalar(tensor), pattern.value, values.dtype):
+        elif isinstance(pattern, Weight) or (isinstance(pattern, Scalar) and values.size == 1):
+            yield state.bind(pattern, tensor)
+        elif isinstance(pattern, Scalar):
+            self.fail(state, f"the constant {tensor.name!r} has {values.size} elements, not one")
+        elif _is_close(scalar(tensor), pattern.value, values.dtype):
             yield state.bind(pattern, tensor)
         else:
             self.fail(state, f"the constant {tensor.name!r} is not {pattern.value:.6g}")
@@ -182,9 +200,14 @@ class _Search:
         if len(operands) != len(patterns):
             self.fail(start, f"{describe(node)} has {len(operands)} inputs, not {len(patterns)}")
             return
-        yield from self._in_order(patterns, operands, start)
+        yield from self._all(patterns, operands, start)
         if node.op in COMMUTATIVE and len(operands) == 2:
-            yield from self._in_order(patterns, operands[::-1], start)
+            yield from self._all(patterns, operands[::-1], start)
+
+    def _all(self, patterns: Sequence[Pattern], tensors: Sequence[Tensor], state: _State) -> Iterator[_State]:
+        """Each tensor for its pattern; constants first, which cost nothing and tell most where they do not match."""
+        pairs = sorted(zip(patterns, tensors, strict=True), key=lambda pair: not isinstance(pair[0], _CONSTANTS))
+        yield from self._in_order([pattern for pattern, _ in pairs], [tensor for _, tensor in pairs], state)
 
     def _in_order(self, patterns: Sequence[Pattern], tensors: Sequence[Tensor], state: _State) -> Iterator[_State]:
         if not patterns:
@@ -205,6 +228,9 @@ class _Search:
             return
         for order in itertools.permutations(chain.parts):
             yield from self._in_order(parts, order, start)
+
+
+_CONSTANTS = (Weight, Scalar, Number)
 
 
 def _read_elsewhere(state: _State, root: Node, model: Model) -> str | None:

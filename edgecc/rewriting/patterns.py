@@ -30,6 +30,11 @@ class Weight(Pattern):
 
 
 @dataclass(frozen=True, eq=False)
+class Scalar(Pattern):
+    """A constant of one element, whatever its rank and value."""
+
+
+@dataclass(frozen=True, eq=False)
 class Number(Pattern):
     """A constant of one element with that value, up to the rounding of its type."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import PrivateAttr
 
@@ -15,24 +15,43 @@ from edgecc.rewriting.patterns import Pattern, root_ops, size
 from edgecc.rewriting.reading import describe
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from edgecc.model import Model, Node, Tensor
 
 
 @dataclass(frozen=True)
-class Replacement:
-    """One node instead of a match, with others before it where one is not enough.
+class Preparation:
+    """A new node whose output the node of a replacement reads.
 
     Attributes:
-        op: operator type of the default domain; its only output is what the match's last node wrote.
-        inputs: tensors that are there without the match, new constants, or further new nodes.
+        op: operator type of the default domain.
+        inputs: tensors that are there without the match, new constants, or what another new node computes of such.
+        dtype: of its only output.
+        shape: likewise.
         attributes: by ONNX name.
-        like: of a further node: a tensor of the match that has its output's type and shape.
     """
 
     op: str
-    inputs: Sequence[Tensor | Replacement]
+    inputs: Sequence[Tensor | Preparation]
+    dtype: np.dtype[Any]
+    shape: Sequence[int | str] | None
     attributes: dict[str, object] = field(default_factory=dict)
-    like: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """One node instead of a match, with what it may need in front.
+
+    Attributes:
+        op: operator type of the default domain; its only output is what the match's last node wrote.
+        inputs: tensors that are there without the match, new constants, or what a new node computes of such.
+        attributes: by ONNX name.
+    """
+
+    op: str
+    inputs: Sequence[Tensor | Preparation]
+    attributes: dict[str, object] = field(default_factory=dict)
 
 
 class Rewrite(ABC):
@@ -171,23 +190,22 @@ def _apply(new: Replacement, found: Match, model: Model, ctx: PassContext) -> No
 
     ctx.done(found.root, f"{' + '.join(sorted(node.op for node in found.nodes))} became {_named(new)}", found.nodes)
     origins = merged_origins(reversed(found.nodes))
-    inputs = [_tensor(item, found.output, origins, model) for item in new.inputs]
+    inputs = [_prepared(item, origins, model) for item in new.inputs]
     model.replace(found.root, new.op, inputs, attributes=new.attributes, origins=origins)
     for node in found.nodes[1:]:
         model.remove(node)
 
 
-def _named(new: Replacement) -> str:
+def _named(new: Replacement | Preparation) -> str:
     """The operators, the last one last."""
-    return " + ".join([*(_named(item) for item in new.inputs if isinstance(item, Replacement)), new.op])
+    return " + ".join([*(_named(item) for item in new.inputs if isinstance(item, Preparation)), new.op])
 
 
-def _tensor(item: Tensor | Replacement, last: Tensor, origins: tuple[str, ...], model: Model) -> Tensor:
+def _prepared(item: Tensor | Preparation, origins: tuple[str, ...], model: Model) -> Tensor:
     """The tensor itself, or the output of a new node."""
-    if not isinstance(item, Replacement):
+    if not isinstance(item, Preparation):
         return item
-    inputs = [_tensor(part, last, origins, model) for part in item.inputs]
-    like = item.like or last
-    output = model.variable(f"{last.name}/{item.op}", like.dtype, like.shape)
+    inputs = [_prepared(part, origins, model) for part in item.inputs]
+    output = model.variable(f"{inputs[0].name}/{item.op}", item.dtype, item.shape)
     model.add(item.op, inputs, [output], attributes=item.attributes, origins=origins)
     return output

@@ -328,6 +328,8 @@ def _normalize(b: _Builder, x: Tensor) -> Tensor:
     if b.pick([False] * 3 + [True]):
         b.tensors.append(whole)
     return b.node("Div", [x, whole], x.shape)
+
+
 def _scale(b: _Builder, x: Tensor) -> Tensor:
     """By one number, then moved: what attention does to queries and keys."""
     scaled = b.node(b.pick(["Mul", "Div"]), [x, b.weights(*b.pick([(), (1,)]))], x.shape)
@@ -339,10 +341,16 @@ def _binary_product(b: _Builder, x: Tensor) -> Tensor:
     other = b.pick([t for t in b.tensors if t.shape == x.shape])
     gate = b.node("Sigmoid", [other], other.shape)
     return b.node("MatMul", [gate, x] if b.flip() else [x, gate], x.shape)
+
+
 # ------------------------------------------------------------------------------------------------- data movement
+
+
 def _permute(b: _Builder, x: Tensor) -> Tensor:
     """Any order, the batch in its place: what follows reads as channels what was a side."""
     return b.permuted(x, b.pick([[0, 2, 3, 1], [0, 3, 1, 2], [0, 3, 2, 1], [0, 2, 1, 3], [0, 1, 3, 2]]))
+
+
 def _back_and_forth(b: _Builder, x: Tensor) -> Tensor:
     """Elementwise operators in another layout, as exporters of NHWC frameworks write them."""
     perm = b.pick([[0, 2, 3, 1], [0, 1, 3, 2]])
@@ -350,10 +358,14 @@ def _back_and_forth(b: _Builder, x: Tensor) -> Tensor:
     for _ in range(b.pick([1, 2])):
         t = b.pick([_unary, _per_last, _with_another, _split_and_join])(b, t)
     return b.permuted(t, [perm.index(axis) for axis in range(4)])
+
+
 def _per_last(b: _Builder, x: Tensor) -> Tensor:
     if not isinstance(x.shape[-1], int):
         return _unary(b, x)
     return b.node(b.pick(["Mul", "Add"]), [x, b.weights(*b.pick([(x.shape[-1],), (1, 1, 1)]))], x.shape)
+
+
 def _with_another(b: _Builder, x: Tensor) -> Tensor:
     """An operand of the same shape, which may be in any layout."""
     others = [t for t in b.tensors if t.shape is not None and sorted(map(str, t.shape)) == sorted(map(str, x.shape))]
@@ -362,6 +374,8 @@ def _with_another(b: _Builder, x: Tensor) -> Tensor:
         perm = next((p for p in _orders(4) if [other.shape[axis] for axis in p] == list(x.shape)), None)
         other = b.permuted(other, perm) if perm else x
     return b.node(b.pick(["Add", "Max"]), b.pick([[x, other], [other, x]]), x.shape)
+
+
 def _split_and_join(b: _Builder, x: Tensor) -> Tensor:
     """Cut along an axis and put together again, the pieces in any order."""
     axis = b.pick([a for a in range(1, 4) if isinstance(x.shape[a], int)])
@@ -370,6 +384,7 @@ def _split_and_join(b: _Builder, x: Tensor) -> Tensor:
         return x
     at = b.pick([1, size - 1])
     shapes = [[*x.shape[:axis], part, *x.shape[axis + 1 :]] for part in (at, size - at)]
+    if b.flip():
         parts = [b.model.variable("t", np.float32, shape) for shape in shapes]
         b.model.add("Split", [x, b.integers(at, size - at)], parts, attributes={"axis": axis})
     else:
@@ -378,14 +393,19 @@ def _split_and_join(b: _Builder, x: Tensor) -> Tensor:
             b.node("Slice", [x, b.integers(start), b.integers(end), b.integers(axis)], shape)
             for (start, end), shape in zip(bounds, shapes, strict=True)
         ]
+    if b.flip():
         parts[0] = _unary(b, parts[0])
     parts = b.pick([parts, parts[::-1]])
     return b.node("Concat", list(parts), x.shape, axis=b.pick([axis, axis - 4]))
+
+
 def _twice(b: _Builder, x: Tensor) -> Tensor:
     """The same computed by two nodes."""
     op = b.pick(["Relu", "Tanh"])
     first, second = b.node(op, [x], x.shape), b.node(op, [x], x.shape)
     return b.node("Add", [first, _unary(b, second)], x.shape)
+
+
 def _orders(count: int) -> list[tuple[int, ...]]:
     return list(itertools.permutations(range(count)))
 
