@@ -25,11 +25,13 @@ def edgecc_passes() -> list[type[Pass]]:
     from edgecc.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
     from edgecc.passes.eliminate_expand import EliminateExpand
     from edgecc.passes.eliminate_identity import EliminateIdentity
+    from edgecc.passes.eliminate_nan_guard import EliminateNanGuard
     from edgecc.passes.expand_functions import ExpandFunctions
     from edgecc.passes.expand_qoperators import ExpandQOperators
     from edgecc.passes.fold_batchnorm import FoldBatchNorm
     from edgecc.passes.fold_distant_scale import FoldDistantScale
     from edgecc.passes.fold_leading_affine import FoldLeadingAffine
+    from edgecc.passes.fuse_attention import FuseAttention
     from edgecc.passes.fuse_clip import FuseClip
     from edgecc.passes.fuse_consecutive_linear import FuseConsecutiveLinear
     from edgecc.passes.fuse_gelu import FuseGelu
@@ -54,11 +56,13 @@ def edgecc_passes() -> list[type[Pass]]:
         EliminateCommonSubexpressions,
         EliminateExpand,
         EliminateIdentity,
+        EliminateNanGuard,
         ExpandFunctions,
         ExpandQOperators,
         FoldBatchNorm,
         FoldDistantScale,
         FoldLeadingAffine,
+        FuseAttention,
         FuseClip,
         FuseConsecutiveLinear,
         FuseGelu,
