@@ -129,6 +129,9 @@ def _step(node: Node) -> _Step | str:
     places = [index for index, value in enumerate(values) if value is None]
     if node.op == "Where":
         return _choice(node, *values)
+    if node.op in ("Add", "Sub") and len(places) == 2:
+        names = " and ".join(repr(tensor.name) for tensor in node.inputs)
+        return f"rows of minus infinity may come from {describe(node)}: {names} are both computed"
     if len(places) != 1 or len(values) != 2 or (node.op in ("Div", "Sub") and places == [1]):
         return f"rows of minus infinity may come from {describe(node)}"
     source, constant = node.inputs[places[0]], values[1 - places[0]]

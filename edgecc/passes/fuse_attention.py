@@ -31,19 +31,23 @@ def _scaled(pattern: Pattern) -> Pattern:
 
 
 _TURNED = Op("Transpose", _scaled(_K))
-#: PyTorch turns a tensor of three axes, which needs two Reshapes.
+#: PyTorch turns a tensor of three axes, which needs two Reshapes; the first goes where K had three before.
 _FLAT = Op("Transpose", Op("Reshape", _scaled(_K), Value()))
 _UNFLAT = Op("Reshape", _FLAT, Value())
-_KEYS = _scaled(AnyOf(_TURNED, _UNFLAT))
-_PRODUCT = Op("MatMul", _scaled(_Q), _KEYS)
-_SCORES = _scaled(_PRODUCT)
-_MASKED = AnyOf(
-    Op("Add", _SCORES, _MASK),
-    Op("Where", _ALLOWED, _SCORES, _LOW),
-    Op("Where", _FORBIDDEN, _LOW, _SCORES),
-    _SCORES,
-)
-_WEIGHTS = Op("Softmax", _MASKED)
+_APART = Op("Reshape", _TURNED, Value())
+
+
+def _attention(keys: Pattern) -> Pattern:
+    """MatMul(Softmax(product + mask), V)."""
+    product = _scaled(Op("MatMul", _scaled(_Q), _scaled(keys)))
+    masked = AnyOf(
+        Op("Add", product, _MASK),
+        Op("Where", _ALLOWED, product, _LOW),
+        Op("Where", _FORBIDDEN, _LOW, product),
+        product,
+    )
+    return Op("MatMul", Op("Softmax", masked), _V)
+
 
 #: What a mask must subtract at least, so that nothing is left of what it forbids.
 _LOWEST = -1e4
@@ -52,7 +56,7 @@ _LOWEST = -1e4
 class _Attention(Rewrite):
     """Softmax(Q K^T scale + mask) V, with batch, heads, rows and features as axes."""
 
-    pattern = Op("MatMul", _WEIGHTS, _V)
+    pattern = _attention(AnyOf(_TURNED, _UNFLAT))
     anchor = "Softmax"
 
     def is_candidate(self, node: Node, model: Model) -> bool:
@@ -64,10 +68,10 @@ class _Attention(Rewrite):
             return f"{q.name!r} does not have the axes batch, heads, rows and features"
         if q.dtype is None or np.dtype(q.dtype) not in (np.float16, np.float32):
             return f"runtimes have no Attention of {q.dtype}"
-        softmax = found.node(_WEIGHTS)
+        softmax = found.root.inputs[0].inputs[0]
         if int(softmax.attrs.get("axis", -1)) not in (-1, 3):
             return f"{describe(softmax)} is not over the last axis"
-        keys = _keys(found)
+        keys = self.keys(found, model)
         if isinstance(keys, str):
             return keys
         reason = _differs(q, keys, v)
@@ -81,6 +85,41 @@ class _Attention(Rewrite):
         if not ctx.gains_from("Attention"):
             return "the target gains nothing from Attention"
         return Replacement("Attention", [q, keys, v, *mask], {"scale": scale})
+
+    def keys(self, found: Match, model: Model) -> Tensor | Preparation | str:
+        """K with the axes of q; what was turned with its heads in one Transpose needs one of its own."""
+        k = found.tensor(_K)
+        if k.shape is None or len(k.shape) != 4:
+            return f"{k.name!r} does not have the axes batch, heads, rows and features"
+        if found.has(_UNFLAT):
+            return (
+                k if _merges_heads(found, k) else f"the Reshapes behind {k.name!r} do more than merge batch and heads"
+            )
+        places = list(found.node(_TURNED).attrs.get("perm", (3, 2, 1, 0)))
+        order = [places[0], places[1], places[3], places[2]]
+        if order == [0, 1, 2, 3]:
+            return k
+        shape = [k.shape[axis] for axis in order]
+        return Preparation("Transpose", [k], np.dtype(k.dtype), shape, {"perm": order})
+
+
+class _MergedHeads(_Attention):
+    """K comes with batch and heads in one axis."""
+
+    pattern = _attention(_APART)
+    anchor = ""
+
+    def keys(self, found: Match, model: Model) -> Tensor | Preparation | str:
+        k, turned, apart = found.tensor(_K), found.node(_TURNED), found.tensor(_APART)
+        shape = apart.shape
+        if k.shape is None or shape is None or list(turned.attrs.get("perm", ())) != [0, 2, 1]:
+            return f"{k.name!r} does not have the axes batch and heads together, rows and features"
+        if len(shape) != 4 or list(shape[2:]) != list(k.shape[:0:-1]) or not all(isinstance(dim, int) for dim in shape):
+            return f"the shape of {apart.name!r} is not known to be batch, heads, features and rows"
+        wanted = [shape[0], shape[1], shape[3], shape[2]]
+        return Preparation(
+            "Reshape", [k, model.constant(f"{k.name}/shape", np.array(wanted, np.int64))], np.dtype(k.dtype), wanted
+        )
 
 
 class FuseAttention(RewritePass):
@@ -101,33 +140,18 @@ class FuseAttention(RewritePass):
     loss = Loss.ROUNDING
     # What is known of an open batch differs between the two forms.
     keeps_types = False
-    rewrites = (_Attention(),)
+    rewrites = (_Attention(), _MergedHeads())
 
 
-def _keys(found: Match) -> Tensor | Preparation | str:
-    """K with the axes of q; what was turned with its heads in one Transpose needs one of its own."""
-    k = found.tensor(_K)
-    if k.shape is None or len(k.shape) != 4:
-        return f"{k.name!r} does not have the axes batch, heads, rows and features"
-    if found.has(_UNFLAT):
-        flat, turned = found.node(_FLAT), found.tensor(_UNFLAT)
-        _, heads, rows, features = k.shape
-        between = flat.inputs[0].shape
-        if (
-            list(flat.attrs.get("perm", ())) != [0, 2, 1]
-            or between is None
-            or list(between[-2:]) != [rows, features]
-            or turned.shape is None
-            or list(turned.shape[1:]) != [heads, features, rows]
-        ):
-            return f"the Reshapes around {describe(flat)} do more than merge batch and heads"
-        return k
-    places = list(found.node(_TURNED).attrs.get("perm", (3, 2, 1, 0)))
-    order = [places[0], places[1], places[3], places[2]]
-    if order == [0, 1, 2, 3]:
-        return k
-    shape = [k.shape[axis] for axis in order]
-    return Preparation("Transpose", [k], np.dtype(k.dtype), shape, {"perm": order})
+def _merges_heads(found: Match, k: Tensor) -> bool:
+    """Whether (batch, heads, rows, features) became (batch * heads, rows, features), was turned, and came back."""
+    assert k.shape is not None
+    flat, back = found.node(_FLAT), found.tensor(_UNFLAT).shape
+    between = flat.inputs[0].shape
+    if between is None or back is None or list(flat.attrs.get("perm", ())) != [0, 2, 1]:
+        return False
+    _, heads, rows, features = k.shape
+    return list(between[-2:]) == [rows, features] and list(back[1:]) == [heads, features, rows]
 
 
 def _differs(q: Tensor, k: Tensor | Preparation, v: Tensor) -> str | None:

@@ -37,9 +37,13 @@ def mean_of(pattern: Pattern) -> Pattern:
     divisor, factor = Weight(), Weight()
     _DIVISORS.append(divisor)
     _FACTORS.append(factor)
-    total = Op("ReduceSum", pattern, Weight())
-    mean = AnyOf(Op("ReduceMean", pattern, Weight()), Op("Div", total, divisor), Op("Mul", total, factor))
-    return AnyOf(mean, Op("Unsqueeze", mean, Weight()), Op("Reshape", mean, Weight()))
+    total = _kept(Op("ReduceSum", pattern, Weight()))
+    return _kept(AnyOf(Op("ReduceMean", pattern, Weight()), Op("Div", total, divisor), Op("Mul", total, factor)))
+
+
+def _kept(pattern: Pattern) -> Pattern:
+    """The pattern, or with the axes put back that it reduced."""
+    return AnyOf(pattern, Op("Unsqueeze", pattern, Weight()), Op("Reshape", pattern, Weight()))
 
 
 def square_of(pattern: Pattern) -> Pattern:

@@ -17,8 +17,8 @@ HALF_ROUNDING = 4e-3
 
 WEIGHT = np.linspace(0.5, 1.5, 8, dtype=np.float32)
 OFFSET = np.linspace(-1, 1, 8, dtype=np.float32)
-CONSTANTS = """<int64[1] last = {-1}, float two = {2}, float one = {1}, float zero = {0}, float eight = {8},
-    float eps = {0.001}, float minus = {-0.5}, float half = {0.5}>"""
+CONSTANTS = """<int64[1] last = {-1}, int64[3] kept = {2, 3, 1}, float two = {2}, float one = {1}, float zero = {0},
+    float eight = {8}, float eps = {0.001}, float minus = {-0.5}, float half = {0.5}>"""
 SIGNATURE = "(float[2,3,8] x) => (float[2,3,8] y)"
 TWO_INPUTS = "(float[2,3,8] x, float z) => (float[2,3,8] y)"
 TWO_OUTPUTS = "(float[2,3,8] x) => (float[2,3,8] y, float[2,3,8] {})"
@@ -67,6 +67,9 @@ def layer(model: Model) -> list[np.ndarray]:
             n = Mul(d, r) w = Mul(n, scale) y = Add(w, bias)""",
         """m = ReduceMean(x, last) d = Sub(x, m) q = Pow(d, two) v = ReduceMean(q, last) e = Add(v, eps)
             s = Pow(e, half) n = Div(d, s) w = Mul(n, scale) y = Add(w, bias)""",
+        """m = ReduceMean(x, last) d = Sub(x, m) q = Mul(d, d) v = ReduceMean<keepdims = 0>(q, last)
+            k = Reshape(v, kept) t = ReduceSum<keepdims = 0>(x, last) l = Reshape(t, kept) a = Div(l, eight) b = Sub(x, a)
+            e = Add(k, eps) s = Sqrt(e) r = Reciprocal(s) n = Mul(b, r) w = Mul(n, scale) y = Add(w, bias)""",
     ],
     ids=[
         "torch script",
@@ -78,6 +81,7 @@ def layer(model: Model) -> list[np.ndarray]:
         "flax",
         "axes put back",
         "half power",
+        "var_mean of torch dynamo",
     ],
 )
 def test_forms(body: str) -> None:
