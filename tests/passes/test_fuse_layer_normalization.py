@@ -69,7 +69,8 @@ def layer(model: Model) -> list[np.ndarray]:
             s = Pow(e, half) n = Div(d, s) w = Mul(n, scale) y = Add(w, bias)""",
         """m = ReduceMean(x, last) d = Sub(x, m) q = Mul(d, d) v = ReduceMean<keepdims = 0>(q, last)
             k = Reshape(v, kept) t = ReduceSum<keepdims = 0>(x, last) l = Reshape(t, kept) a = Div(l, eight)
-            b = Sub(x, a) e = Add(k, eps) s = Sqrt(e) r = Reciprocal(s) n = Mul(b, r) w = Mul(n, scale) y = Add(w, bias)""",
+            b = Sub(x, a) e = Add(k, eps) s = Sqrt(e) r = Reciprocal(s) n = Mul(b, r) w = Mul(n, scale)
+            y = Add(w, bias)""",
     ],
     ids=[
         "torch script",
