@@ -68,13 +68,6 @@ def _batch_normalization(c: Lowering) -> None:
         _batch(c)
 
 
-def standardize(c: Lowering, x: Tensor, axes: tuple[int, ...], epsilon: float) -> Tensor:
-    """Shift and scale to mean 0 and variance 1 over some axes."""
-    centred = c.binary("SUB", x, reduce_over(c, "MEAN", x, axes))
-    variance = reduce_over(c, "MEAN", c.unary("SQUARE", centred), axes)
-    return c.binary("MUL", centred, _inverse_root(c, variance, epsilon))
-
-
 def _inverse_root(c: Lowering, x: Tensor, epsilon: float) -> Tensor:
     return c.unary("RSQRT", c.binary("ADD", x, c.scalar(epsilon)))
 
@@ -96,9 +89,14 @@ def _is_all(tensor: Tensor | None, value: float) -> bool:
 
 
 def _instance(c: Lowering) -> None:
-    x = c.x()
-    normal = standardize(c, x, tuple(range(2, x.rank)), c.node.number("epsilon", 1e-5))
-    _affine(c, normal, _channels(c, c.x(1)), _channels(c, c.x(2)), c.out())
+    """The scale goes into the factor of each channel, which is small, rather than over all of x."""
+    x, axes = c.x(), tuple(range(2, c.x().rank))
+    centred = c.binary("SUB", x, reduce_over(c, "MEAN", x, axes))
+    variance = reduce_over(c, "MEAN", c.unary("SQUARE", centred), axes)
+    factor = _inverse_root(c, variance, c.node.number("epsilon", 1e-5))
+    if not _is_all(c.x(1), 1.0):
+        factor = c.binary("MUL", factor, _channels(c, c.x(1)))
+    _affine(c, c.binary("MUL", centred, factor), None, _channels(c, c.x(2)), c.out())
 
 
 def _group(c: Lowering) -> None:
