@@ -110,16 +110,16 @@ class _MergedHeads(_Attention):
     anchor = ""
 
     def keys(self, found: Match, model: Model) -> Tensor | Preparation | str:
-        k, turned, apart = found.tensor(_K), found.node(_TURNED), found.tensor(_APART)
-        shape = apart.shape
-        if k.shape is None or shape is None or list(turned.attrs.get("perm", ())) != [0, 2, 1]:
+        k, turned, apart = found.tensor(_K), found.tensor(_TURNED), found.tensor(_APART)
+        places, shape = list(found.node(_TURNED).attrs.get("perm", ())), apart.shape
+        if k.shape is None or turned.shape is None or shape is None or len(places) != 3:
             return f"{k.name!r} does not have the axes batch and heads together, rows and features"
-        if len(shape) != 4 or list(shape[2:]) != list(k.shape[:0:-1]) or not all(isinstance(dim, int) for dim in shape):
+        if len(shape) != 4 or list(shape[2:]) != list(turned.shape[1:]) or not all(isinstance(d, int) for d in shape):
             return f"the shape of {apart.name!r} is not known to be batch, heads, features and rows"
-        wanted = [shape[0], shape[1], shape[3], shape[2]]
-        return Preparation(
-            "Reshape", [k, model.constant(f"{k.name}/shape", np.array(wanted, np.int64))], np.dtype(k.dtype), wanted
-        )
+        order, wanted, dtype = [places[0], places[2], places[1]], [shape[0], shape[1], shape[3], shape[2]], k.dtype
+        rows = Preparation("Transpose", [k], np.dtype(dtype), [k.shape[axis] for axis in order], {"perm": order})
+        target = model.constant(f"{k.name}/shape", np.array(wanted, np.int64))
+        return Preparation("Reshape", [k if order == [0, 1, 2] else rows, target], np.dtype(dtype), wanted)
 
 
 class FuseAttention(RewritePass):

@@ -336,11 +336,59 @@ def _scale(b: _Builder, x: Tensor) -> Tensor:
     return b.node("Transpose", [scaled], x.shape, perm=[0, 1, 3, 2]) if b.flip() else scaled
 
 
-def _binary_product(b: _Builder, x: Tensor) -> Tensor:
+def _binary_product(b: _Builder, x: Tensor) -> Tensor | None:
     """By another square tensor, whose values are held below one: products of products would leave all bounds."""
+    if x.shape[2] != x.shape[3]:
+        return None
     other = b.pick([t for t in b.tensors if t.shape == x.shape])
     gate = b.node("Sigmoid", [other], other.shape)
     return b.node("MatMul", [gate, x] if b.flip() else [x, gate], x.shape)
+
+
+def _standardize(b: _Builder, x: Tensor) -> Tensor | None:
+    """Normalizations as exporters write them out; their epsilon is so large that little is left of what cancels."""
+    if not all(isinstance(dim, int) for dim in x.shape[1:]):
+        return None
+    axes = b.pick([(3,), (2, 3), (1, 2, 3)])
+    kept = [1 if axis in axes else dim for axis, dim in enumerate(x.shape)]
+    centred = x
+    if b.pick([True, True, False]):
+        centred = b.node("Sub", [x, b.node("ReduceMean", [x, b.integers(*axes)], kept)], x.shape)
+    power = [("Mul", centred), ("Pow", _scalar(b, 2.0))]
+    op, operand = b.pick(power)
+    square = b.node(op, [centred, operand], x.shape)
+    variance = b.node("ReduceMean", [square, b.integers(*axes)], kept)
+    root = b.node("Sqrt", [b.node("Add", [variance, _scalar(b, 100.0)], kept)], kept)
+    if b.pick([False] * 7 + [True]):
+        b.tensors.append(root)
+    if b.flip():
+        normal = b.node("Div", [centred, root], x.shape)
+    else:
+        normal = b.node("Mul", [centred, b.node("Reciprocal", [root], kept)], x.shape)
+    shape = b.pick([tuple(x.shape[axis] for axis in axes), (x.shape[1], 1, 1), ()])
+    scaled = b.node("Mul", [normal, b.weights(*shape)], x.shape)
+    return b.node("Add", [scaled, b.weights(*shape)], x.shape)
+
+
+def _attend(b: _Builder, x: Tensor) -> Tensor | None:
+    """Scaled dot products with a mask and PyTorch's guard against rows of minus infinity, or without."""
+    rows, features = x.shape[2:]
+    if not isinstance(rows, int) or not isinstance(features, int):
+        return None
+    shape = [*x.shape[:2], rows, rows]
+    gate = b.node("Sigmoid", [x], x.shape)
+    scores = b.node("MatMul", [gate, b.permuted(gate, (0, 1, 3, 2))], shape)
+    if b.flip():
+        scores = b.node("Mul", [scores, _scalar(b, 0.5)], shape)
+    if b.flip():
+        mask = np.triu(np.full((rows, rows), -np.inf, np.float32), b.pick([1, -1]))
+        scores = b.node("Add", [scores, b.model.constant("mask", mask)], shape)
+    weights = b.node("Softmax", [scores], shape, axis=-1)
+    if b.flip():
+        flag = b.model.variable("t", np.bool_, shape)
+        b.model.add("IsNaN", [weights], [flag])
+        weights = b.node("Where", [flag, _scalar(b, 0.0), weights], shape)
+    return b.node("MatMul", [weights, x], x.shape)
 
 
 # ------------------------------------------------------------------------------------------------- data movement
@@ -427,6 +475,7 @@ _STEPS: tuple[Step, ...] = (
     *(_pool, _concat, _reshape, _transpose, _slice),
     *(_in_a_row(_conv, _batchnorm), _in_a_row(_conv_transpose, _batchnorm), _in_a_row(_conv, _per_channel)),
     *(_limit, _in_a_row(_limit, _limit), _hard_gate, _logistic, _mish, _gelu, _softmax, _normalize),
+    *(_standardize, _in_a_row(_standardize, _per_channel), _attend),
     *(_in_a_row(_pad, _conv), _in_a_row(_unary, _pad, _pool), _in_a_row(_pad, _conv, _batchnorm)),
     *(_in_a_row(_batchnorm, _conv), _in_a_row(_per_channel, _conv_transpose), _in_a_row(_per_channel, _per_channel)),
     *(_in_a_row(_per_column, _matmul, _per_column), _matmuls, _in_a_row(_conv, _conv)),

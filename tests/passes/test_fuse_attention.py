@@ -71,6 +71,13 @@ def test_keys_with_merged_heads() -> None:
     assert [node.op for node in model.nodes()] == ["Reshape", "Attention"]
 
 
+def test_keys_with_merged_heads_turned_in_one() -> None:
+    signature = "(float[2,3,4,8] q, float[6,6,8] k, float[2,3,6,5] v) => (float[2,3,4,5] y)"
+    body = f"""g = Transpose<perm = [1, 2, 0]>(k) h = Reshape(g, apart) s = Mul(q, scale) a = MatMul(s, h) {END}"""
+    model = check_pass(FuseAttention(), graph(body, signature=signature), tolerance=ROUNDING)
+    assert [node.op for node in model.nodes()] == ["Transpose", "Reshape", "Attention"]
+
+
 @pytest.mark.parametrize("shape", ["4,6", "1,1,4,6", "3,4,6", "2,3,4,6"])
 def test_added_mask(shape: str) -> None:
     body = PLAIN.replace("Softmax<axis = -1>(a)", "Softmax<axis = -1>(b)").replace("w =", "b = Add(mask, a) w =")
