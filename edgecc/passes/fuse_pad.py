@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecc.passes.base import Loss, NodePass, PassContext
+from edgecc.rewriting.reading import constant, describe, has_operand, integers, scalar, text
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node
@@ -31,6 +32,7 @@ class FusePad(NodePass):
 
     name = "fuse-pad"
     loss = Loss.ROUNDING
+    keeps_types = True
 
     def candidates(self, model: Model) -> list[Node]:
         # Last ones first: where Pads follow each other, the reader of the first is then the reader of the second.
@@ -43,7 +45,10 @@ class FusePad(NodePass):
             return False
         extra = _spatial_pads(node)
         assert extra is not None, "fusable() has seen to it"
-        for reader in model.consumers(node.outputs[0]):
+        readers = model.consumers(node.outputs[0])
+        names = " and ".join(describe(reader) for reader in readers)
+        ctx.done(node, f"its padding became part of {names}", [*reversed(readers), node])
+        for reader in readers:
             _take_over(reader, node, extra, model)
         model.remove(node)
         return True
@@ -51,8 +56,8 @@ class FusePad(NodePass):
 
 def fusable(node: Node, model: Model) -> str | None:
     """None if every reader of this Pad can take its padding over, otherwise the reason why one cannot."""
-    if _text(node, "mode", "constant") != "constant":
-        return f"its mode is {_text(node, 'mode', '')}"
+    if text(node, "mode", "constant") != "constant":
+        return f"its mode is {text(node, 'mode', '')}"
     value = _fill_value(node)
     if value is None:
         return "the value it pads with is not constant"
@@ -67,7 +72,7 @@ def fusable(node: Node, model: Model) -> str | None:
         if model.is_inner(reader):
             reason = "is in a subgraph"
         if reason is not None:
-            return f"its reader {reader.name} ({reader.op}) {reason}"
+            return f"its reader {describe(reader)} {reason}"
     return None
 
 
@@ -79,8 +84,8 @@ def _refuses(reader: Node, node: Node, value: float, pads: list[int], model: Mod
         return "does not pad"
     if any(tensor is node.outputs[0] for tensor in reader.inputs[1:]):
         return "reads it as weights"
-    if _text(reader, "auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
-        return f"has auto_pad={_text(reader, 'auto_pad', '')}"
+    if _own_pads(reader, len(pads)) is None:
+        return f"has auto_pad={text(reader, 'auto_pad', '')}, and the size of {node.outputs[0].name!r} is not known"
     if reader.op == "Conv":
         return None if value == 0 else f"pads with zeros, not with {value:g}"
     if reader.attrs.get("ceil_mode", 0):
@@ -95,7 +100,7 @@ def _refuses(reader: Node, node: Node, value: float, pads: list[int], model: Mod
 def _average_refuses(reader: Node, value: float) -> str | None:
     if value != 0:
         return f"pads with zeros, not with {value:g}"
-    if any(_own_pads(reader, 0)) and not reader.attrs.get("count_include_pad", 0):
+    if any(_own_pads(reader, 0) or ()) and not reader.attrs.get("count_include_pad", 0):
         return "does not count its own padding"
     return None
 
@@ -116,11 +121,9 @@ def _max_refuses(reader: Node, node: Node, value: float, model: Model) -> str | 
 
 
 def _never_negative(producer: Node) -> bool:
-    from edgecc.model import value_of
-
     if producer.op != "Clip":
         return producer.op in _NEVER_NEGATIVE
-    low = value_of(producer.inputs[1]) if len(producer.inputs) > 1 and not producer.inputs[1].is_empty() else None
+    low = constant(producer, 1)
     return low is not None and bool(low >= 0)
 
 
@@ -137,47 +140,55 @@ def _take_over(reader: Node, node: Node, extra: list[int], model: Model) -> None
 
 
 def _sum(reader: Node, extra: list[int]) -> list[int]:
-    return [own + more for own, more in zip(_own_pads(reader, len(extra)), extra, strict=True)]
+    own = _own_pads(reader, len(extra))
+    assert own is not None, "_refuses() has seen to it"
+    return [mine + more for mine, more in zip(own, extra, strict=True)]
 
 
-def _own_pads(reader: Node, length: int) -> list[int]:
-    if _text(reader, "auto_pad", "NOTSET") == "VALID":
+def _own_pads(reader: Node, length: int) -> list[int] | None:
+    """What the reader pads with by itself, all begins and then all ends; None if that depends on an open dimension."""
+    kind = text(reader, "auto_pad", "NOTSET")
+    if kind == "NOTSET":
+        return list(reader.attrs.get("pads", [0] * length))
+    shape, kernel = reader.inputs[0].shape, _kernel(reader)
+    if kind == "VALID":
         return [0] * length
-    return list(reader.attrs.get("pads", [0] * length))
+    if shape is None or kernel is None or not all(isinstance(size, int) for size in shape[2:]):
+        return None
+    ones = [1] * len(kernel)
+    steps, gaps = reader.attrs.get("strides") or ones, reader.attrs.get("dilations") or ones
+    begins, ends = [], []
+    for size, width, step, gap in zip(shape[2:], kernel, steps, gaps, strict=True):
+        places = -(-size // step)
+        total = max((places - 1) * step + (width - 1) * gap + 1 - size, 0)
+        smaller, larger = total // 2, total - total // 2
+        begins.append(larger if kind == "SAME_LOWER" else smaller)
+        ends.append(smaller if kind == "SAME_LOWER" else larger)
+    return begins + ends
+
+
+def _kernel(reader: Node) -> list[int] | None:
+    if reader.op != "Conv":
+        return list(reader.attrs["kernel_shape"])
+    shape = reader.inputs[1].shape
+    sizes = reader.attrs.get("kernel_shape") or (None if shape is None else shape[2:])
+    return None if sizes is None or not all(isinstance(size, int) for size in sizes) else list(sizes)
 
 
 def _fill_value(node: Node) -> float | None:
-    values = _constant(node, 2)
-    if values is None:
-        return None if _has(node, 2) else 0.0
-    return float(values.reshape(-1)[0])
+    return scalar(node.inputs[2]) if has_operand(node, 2) else 0.0
 
 
 def _spatial_pads(node: Node) -> list[int] | None:
     """Pads of the spatial axes, all begins and then all ends, as Conv wants them; None if there are others."""
-    pads, axes, shape = _constant(node, 1), _constant(node, 3), node.inputs[0].shape
-    if pads is None or shape is None or (axes is None and _has(node, 3)):
+    pads, axes, shape = integers(node, 1), integers(node, 3), node.inputs[0].shape
+    if pads is None or shape is None or (axes is None and has_operand(node, 3)):
         return None
     rank = len(shape)
-    places = list(range(rank)) if axes is None else [int(axis) % rank for axis in axes]
+    places = list(range(rank)) if axes is None else [axis % rank for axis in axes]
     begins, ends = [0] * rank, [0] * rank
     for index, axis in enumerate(places):
-        begins[axis], ends[axis] = int(pads[index]), int(pads[index + len(places)])
+        begins[axis], ends[axis] = pads[index], pads[index + len(places)]
     if any((*begins[:2], *ends[:2])) or min((*begins, *ends), default=0) < 0:
         return None
     return begins[2:] + ends[2:]
-
-
-def _text(node: Node, name: str, default: str) -> str:
-    value = node.attrs.get(name, default)
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def _has(node: Node, index: int) -> bool:
-    return len(node.inputs) > index and not node.inputs[index].is_empty()
-
-
-def _constant(node: Node, index: int) -> np.ndarray | None:
-    from edgecc.model import value_of
-
-    return value_of(node.inputs[index]) if _has(node, index) else None

@@ -29,6 +29,14 @@ def graph(outputs: str, constants: str, body: str, inputs: str = IN) -> str:
         ("Pad(x, q, , n)", "Conv", "Conv<pads=[0, 1, 0, 4]>", "3,8"),
         ("Pad(x, p)", "Conv<pads=[1, 1, 1, 1]>", "Conv<pads=[2, 3, 4, 1]>", "9,7"),
         ("Pad(x, p)", 'Conv<auto_pad="VALID">', "Conv<pads=[1, 2, 3, 0]>", "7,5"),
+        ("Pad(x, p)", 'Conv<auto_pad="SAME_UPPER">', "Conv<pads=[2, 3, 4, 1]>", "9,7"),
+        ("Pad(x, p)", 'Conv<auto_pad="SAME_UPPER", strides=[2, 2]>', "Conv<strides=[2, 2], pads=[2, 3, 4, 1]>", "5,4"),
+        (
+            "Pad(x, q, z, a)",
+            'Conv<auto_pad="SAME_LOWER", strides=[1, 2]>',
+            "Conv<strides=[1, 2], pads=[1, 2, 1, 4]>",
+            "5,5",
+        ),
         ("Pad(x, p)", "Conv<strides=[2, 2]>", "Conv<strides=[2, 2], pads=[1, 2, 3, 0]>", "4,3"),
         ("Pad(x, p)", "Conv<dilations=[2, 2]>", "Conv<dilations=[2, 2], pads=[1, 2, 3, 0]>", "5,3"),
     ],
@@ -138,6 +146,31 @@ def test_open_dimensions() -> None:
     )
 
 
+def test_open_dimensions_behind_it() -> None:
+    check_pass(
+        FusePad(),
+        graph("float[N,2,P,Q] y", f"{W}, {PADS}", "h = Pad(x, p) c = Conv(h, w) y = Relu(c)", "float[N,1,H,W] x"),
+        graph("float[N,2,P,Q] y", f"{W}, {PADS}", "c = Conv<pads=[1, 2, 3, 0]>(x, w) y = Relu(c)", "float[N,1,H,W] x"),
+        tolerance=ROUNDING,
+    )
+
+
+def test_padding_that_depends_on_an_open_dimension() -> None:
+    text = graph(
+        "float[N,2,P,Q] y", f"{W}, {PADS}", 'h = Pad(x, p) y = Conv<auto_pad="SAME_UPPER">(h, w)', "float[N,1,H,W] x"
+    )
+    assert_skipped(FusePad(), text, "has auto_pad=SAME_UPPER, and the size of 'h' is not known")
+
+
+def test_average_pool_with_automatic_padding() -> None:
+    pool = 'AveragePool<kernel_shape=[6, 6], auto_pad="SAME_UPPER", count_include_pad=1>'
+    check_pass(
+        FusePad(),
+        graph("float[1,1,7,7] y", "int64[8] p = {0,0,1,1,0,0,1,1}", f"h = Pad(x, p) y = {pool}(h)"),
+        tolerance=ROUNDING,
+    )
+
+
 CONV = "y = Conv(h, w)"
 MAX = "y = MaxPool<kernel_shape=[4, 4]>(h)"
 
@@ -156,7 +189,6 @@ MAX = "y = MaxPool<kernel_shape=[4, 4]>(h)"
         (PADS, "h = Pad(x, p) y = Relu(h)", "its reader Relu_1 (Relu) does not pad"),
         (PADS, f"h = Pad(x, p) a = Relu(h) {CONV}", "its reader Relu_1 (Relu) does not pad"),
         (PADS, "h = Pad(x, p) y = Conv(x, h)", "its reader Conv_1 (Conv) reads it as weights"),
-        (PADS, 'h = Pad(x, p) y = Conv<auto_pad="SAME_UPPER">(h, w)', "has auto_pad=SAME_UPPER"),
         (PADS, f"h = Pad(x, p) {MAX}", "pads with minus infinity, and its input may be negative"),
         (f"{PADS}, float z = {{1}}", f"h = Pad(x, p, z) {MAX}", "pads with minus infinity, not with 1"),
         (PADS, "h = Pad(x, p) y, i = MaxPool<kernel_shape=[4, 4]>(h)", "gives the places of its maxima too"),
