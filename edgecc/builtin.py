@@ -26,6 +26,7 @@ def edgecc_passes() -> list[type[Pass]]:
     from edgecc.passes.eliminate_expand import EliminateExpand
     from edgecc.passes.eliminate_identity import EliminateIdentity
     from edgecc.passes.eliminate_nan_guard import EliminateNanGuard
+    from edgecc.passes.eliminate_neutral_arithmetic import EliminateNeutralArithmetic
     from edgecc.passes.expand_functions import ExpandFunctions
     from edgecc.passes.expand_qoperators import ExpandQOperators
     from edgecc.passes.fold_batchnorm import FoldBatchNorm
@@ -57,6 +58,7 @@ def edgecc_passes() -> list[type[Pass]]:
         EliminateExpand,
         EliminateIdentity,
         EliminateNanGuard,
+        EliminateNeutralArithmetic,
         ExpandFunctions,
         ExpandQOperators,
         FoldBatchNorm,

@@ -47,6 +47,9 @@ BUILTIN = (
             # What moves or repeats data, and does nothing else.
             "eliminate-identity",
             "eliminate-nan-guard",
+            "eliminate-neutral-arithmetic",
+            "eliminate-expand",
+            "merge-transposes",
             "eliminate-common-subexpressions",
             "merge-transposes",
             "eliminate-expand",

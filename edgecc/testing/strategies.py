@@ -136,8 +136,12 @@ def _per_channel(b: _Builder, x: Tensor) -> Tensor:
 
 
 def _neutral(b: _Builder, x: Tensor) -> Tensor:
-    op = b.pick(["Mul", "Div", "Sub", "Add"])
-    return b.node(op, [x, b.model.constant("n", np.array(float(op in ("Mul", "Div")), np.float32))], x.shape)
+    op = b.pick(["Mul", "Div", "Sub", "Add", "Pow", "Neg"])
+    if op == "Neg":
+        return b.node(op, [b.node(op, [x], x.shape)], x.shape)
+    values = np.full(b.pick([(), (1, 1, 1), (x.shape[1], 1, 1)]), op in ("Mul", "Div", "Pow"), np.float32)
+    neutral = b.model.constant("n", values)
+    return b.node(op, [neutral, x] if op in ("Mul", "Add") and b.flip() else [x, neutral], x.shape)
 
 
 def _scalar(b: _Builder, value: float) -> Constant:
