@@ -337,7 +337,7 @@ def _normalize(b: _Builder, x: Tensor) -> Tensor:
 def _scale(b: _Builder, x: Tensor) -> Tensor:
     """By one number, then moved: what attention does to queries and keys."""
     scaled = b.node(b.pick(["Mul", "Div"]), [x, b.weights(*b.pick([(), (1,)]))], x.shape)
-    return b.node("Transpose", [scaled], x.shape, perm=[0, 1, 3, 2]) if b.flip() else scaled
+    return b.permuted(scaled, [0, 1, 3, 2]) if b.flip() else scaled
 
 
 def _binary_product(b: _Builder, x: Tensor) -> Tensor | None:
