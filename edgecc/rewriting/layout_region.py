@@ -58,6 +58,7 @@ class Region:
     def __init__(self, nodes: list[Node], model: Model, ignored: set[int]) -> None:
         self.nodes, self.model, self.ignored = nodes, model, ignored
         self.outputs = {id(tensor) for tensor in model.outputs}
+        self.tensors = {id(tensor): tensor for node in nodes for tensor in (*node.inputs, *node.outputs)}
 
     def transposes(self) -> list[Node]:
         """At its border."""
@@ -93,18 +94,19 @@ class Region:
     def _plan(self, perm: list[int]) -> tuple[Plan, int]:
         """Start with all that can be moved; leave out, from either end, what does not make it worse."""
         inside = {id(node) for node in self.nodes if _movable(node, perm)}
-        tensors = {id(t): t for node in self.nodes for t in (*node.inputs, *node.outputs)}
-        before = sum(self._count(tensor, set(), perm) for tensor in tensors.values())
+        before = sum(self._count(tensor, set(), perm) for tensor in self.tensors.values())
         for order in (self.nodes, self.nodes[::-1]):
             for node in order:
                 if id(node) in inside and self._change(node, inside, perm) <= 0:
                     inside.discard(id(node))
-        after = sum(self._count(tensor, inside, perm) for tensor in tensors.values())
+        after = sum(self._count(tensor, inside, perm) for tensor in self.tensors.values())
         return Plan(self, [node for node in self.nodes if id(node) in inside], perm), before - after
 
     def _change(self, node: Node, inside: set[int], perm: list[int]) -> int:
         """How many more Transposes there are without the node."""
-        tensors = {id(tensor): tensor for tensor in (*node.inputs, *node.outputs)}.values()
+        behind = [reader.outputs[0] for tensor in node.outputs for reader in tensor.outputs if reader.op == "Transpose"]
+        touched = {id(tensor): tensor for tensor in (*node.inputs, *node.outputs, *behind)}
+        tensors = [tensor for key, tensor in touched.items() if key in self.tensors]
         with_it = sum(self._count(tensor, inside, perm) for tensor in tensors)
         inside.discard(id(node))
         without_it = sum(self._count(tensor, inside, perm) for tensor in tensors)
@@ -112,23 +114,29 @@ class Region:
         return without_it - with_it
 
     def _count(self, tensor: Tensor, inside: set[int], perm: list[int]) -> int:
-        """Transposes from and to a tensor if the nodes inside compute in the layout before `perm`."""
-        if rank(tensor) != len(perm) or has_one_element(tensor) or not (tensor.inputs or tensor.outputs):
-            return 0
-        if not tensor.inputs and not _is_variable(tensor):
+        """Transposes that a tensor needs if the nodes inside compute in the layout before `perm`.
+
+        One between two tensors of the region is counted where it is read.
+        """
+        if rank(tensor) != len(perm) or has_one_element(tensor) or not (tensor.inputs or _is_variable(tensor)):
             return 0
         producer = tensor.inputs[0] if tensor.inputs else None
-        orders = [self.permutation_of(reader) for reader in tensor.outputs if id(reader) not in inside]
-        wanted = {tuple(order) for order in orders if order is not None}
+        outside = [reader for reader in tensor.outputs if id(reader) not in inside]
+        between = {id(r) for r in outside if r.outputs and id(r.outputs[0]) in self.tensors}
+        orders = [self.permutation_of(reader) for reader in outside]
         plain = None in orders or id(tensor) in self.outputs
+        wanted = {tuple(o) for o, r in zip(orders, outside, strict=True) if o is not None and id(r) not in between}
         moved = any(id(reader) in inside for reader in tensor.outputs)
         if producer is not None and id(producer) in inside:
             composed = {tuple(perm[axis] for axis in order) for order in wanted}
             return len(composed - {tuple(range(len(perm)))}) + plain
         first = self.permutation_of(producer) if producer is not None else None
-        if first is None:
+        if producer is None or first is None:
             return len(wanted | {tuple(inverse(perm))} if moved else wanted)
-        return int(plain or bool(wanted)) + len(wanted) + int(moved and first != perm)
+        needed = plain or bool(wanted)
+        if any(id(node) in inside for node in producer.inputs[0].inputs):
+            return int(needed and first != inverse(perm)) + len(wanted) + int(moved)
+        return int(needed) + len(wanted) + int(moved and first != perm)
 
     def permutation_of(self, node: Node) -> list[int] | None:
         """Of a Transpose that may be touched; None for every other node."""
