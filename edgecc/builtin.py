@@ -50,6 +50,7 @@ def edgecc_passes() -> list[type[Pass]]:
     from edgecc.passes.fuse_softmax import FuseSoftmax
     from edgecc.passes.fuse_softplus import FuseSoftplus
     from edgecc.passes.merge_constant_arithmetic import MergeConstantArithmetic
+    from edgecc.passes.merge_reshapes import MergeReshapes
     from edgecc.passes.merge_transposes import MergeTransposes
 
     return [
@@ -82,6 +83,7 @@ def edgecc_passes() -> list[type[Pass]]:
         FuseSoftmax,
         FuseSoftplus,
         MergeConstantArithmetic,
+        MergeReshapes,
         MergeTransposes,
     ]
 

@@ -49,6 +49,7 @@ BUILTIN = (
             "eliminate-nan-guard",
             "eliminate-neutral-arithmetic",
             "eliminate-expand",
+            "merge-reshapes",
             "merge-transposes",
             "eliminate-common-subexpressions",
             "merge-transposes",

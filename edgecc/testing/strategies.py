@@ -276,7 +276,7 @@ def _reshape(b: _Builder, x: Tensor) -> Tensor | None:
 
 
 def _transpose(b: _Builder, x: Tensor) -> Tensor:
-    return b.node("Transpose", [x], x.shape, perm=b.pick([[0, 1, 2, 3], [0, 1, 3, 2]]))
+    return b.permuted(x, b.pick([[0, 1, 2, 3], [0, 1, 3, 2]]))
 
 
 def _slice(b: _Builder, x: Tensor) -> Tensor:
@@ -451,6 +451,56 @@ def _split_and_join(b: _Builder, x: Tensor) -> Tensor:
     return b.node("Concat", list(parts), x.shape, axis=b.pick([axis, axis - 4]))
 
 
+def _other_shape(b: _Builder, x: Tensor) -> Tensor:
+    """Through a shape of three or five axes and back, with something in between."""
+    t = b.pick([_as_rows, _with_a_one, _without_ones, _halved_channels])(b, x)
+    for _ in range(b.pick([0, 1, 1, 2])):
+        t = b.pick([_unary, _per_last, _rows])(b, t)
+    if len(t.shape) > 3 and b.flip():
+        t = b.permuted(t, [0, *b.pick(_orders(len(t.shape) - 1, 1))])
+    numbers = [dim for dim in t.shape if isinstance(dim, int)]
+    count = int(np.prod(numbers[1:] if numbers[:1] == list(t.shape[:1]) else numbers))
+    shapes = [(1, 1), (count, 1), (1, count), *((k, count // k) for k in (2, 3) if count % k == 0)]
+    first, second = b.pick(shapes)
+    rest = count // (first * second)
+    batch = t.shape[0]
+    return b.node("Reshape", [t, b.integers(b.pick([0, -1]), first, second, rest)], [batch, first, second, rest])
+
+
+def _as_rows(b: _Builder, x: Tensor) -> Tensor:
+    batch, channels, height, width = x.shape
+    return b.node("Reshape", [x, b.integers(0, channels * height, -1)], [batch, channels * height, width])
+
+
+def _with_a_one(b: _Builder, x: Tensor) -> Tensor:
+    axis = b.pick([1, 2, 4])
+    return b.node("Unsqueeze", [x, b.integers(axis)], [*x.shape[:axis], 1, *x.shape[axis:]])
+
+
+def _without_ones(b: _Builder, x: Tensor) -> Tensor:
+    ones = [axis for axis in range(1, 4) if x.shape[axis] == 1][:1]
+    if not ones:
+        return _with_a_one(b, x)
+    return b.node("Squeeze", [x, b.integers(*ones)], [dim for axis, dim in enumerate(x.shape) if axis not in ones])
+
+
+def _halved_channels(b: _Builder, x: Tensor) -> Tensor:
+    batch, channels, height, width = x.shape
+    if channels % 2:
+        return _with_a_one(b, x)
+    shape = [2, channels // 2, height, width]
+    return b.node("Reshape", [x, b.integers(0, *shape)], [batch, *shape])
+
+
+def _rows(b: _Builder, x: Tensor) -> Tensor:
+    size = x.shape[-1]
+    if not isinstance(size, int) or size > 8:
+        return _unary(b, x)
+    if b.flip():
+        return b.node("Softmax", [x], x.shape, axis=b.pick([-1, len(x.shape) - 1]))
+    return b.node("MatMul", [x, b.weights(size, 2)], [*x.shape[:-1], 2])
+
+
 def _twice(b: _Builder, x: Tensor) -> Tensor:
     """The same computed by two nodes."""
     op = b.pick(["Relu", "Tanh"])
@@ -458,8 +508,8 @@ def _twice(b: _Builder, x: Tensor) -> Tensor:
     return b.node("Add", [first, _unary(b, second)], x.shape)
 
 
-def _orders(count: int) -> list[tuple[int, ...]]:
-    return list(itertools.permutations(range(count)))
+def _orders(count: int, start: int = 0) -> list[tuple[int, ...]]:
+    return list(itertools.permutations(range(start, start + count)))
 
 
 def _in_a_row(*steps: Step) -> Step:
@@ -486,5 +536,7 @@ _STEPS: tuple[Step, ...] = (
     *(_gemm, _in_a_row(_gemm, _per_column), _in_a_row(_matmul, _transpose, _per_channel)),
     *(_in_a_row(_matmul, _transpose, _scale), _in_a_row(_scale, _binary_product), _in_a_row(_binary_product, _scale)),
     *(_permute, _back_and_forth, _split_and_join, _twice),
+    *(_permute, _back_and_forth, _split_and_join, _twice, _other_shape),
     *(_in_a_row(_permute, _permute), _in_a_row(_permute, _with_another, _permute)),
+    *(_in_a_row(_other_shape, _other_shape), _in_a_row(_permute, _other_shape), _in_a_row(_other_shape, _permute)),
 )
