@@ -9,7 +9,7 @@ import numpy as np
 
 from edgecc.passes.base import Loss, PassContext
 from edgecc.rewriting.matching import Match
-from edgecc.rewriting.patterns import Op, Pattern, Total, Value, Weight
+from edgecc.rewriting.patterns import AnyOf, Op, Pattern, Total, Value, Weight
 from edgecc.rewriting.reading import same_shape, scalar
 from edgecc.rewriting.rewrite import Preparation, Replacement, Rewrite, RewritePass
 
@@ -22,7 +22,7 @@ _X = Value()
 class _WrittenOut(Rewrite):
     """Log(1 + Exp(x))."""
 
-    pattern = Op("Log", Total(Op("Exp", _X), constant=1.0))
+    pattern: Pattern = Op("Log", Total(Op("Exp", _X), constant=1.0))
     anchor = "Log"
 
     def is_candidate(self, node: Node, model: Model) -> bool:
@@ -36,6 +36,55 @@ class _WrittenOut(Rewrite):
         if not ctx.gains_from("Softplus"):
             return "the target gains nothing from Softplus"
         return Replacement("Softplus", [x])
+
+
+_TAIL = Op("Neg", Op("Abs", _X))
+
+
+class _Stable(_WrittenOut):
+    """max(x, 0) + log(1 + e^-|x|), whose last part another rewrite may have made a Softplus."""
+
+    pattern = Op(
+        "Add",
+        AnyOf(Op("Relu", _X), Op("Max", _X, 0)),
+        AnyOf(Op("Log", Total(Op("Exp", _TAIL), constant=1.0)), Op("Softplus", _TAIL)),
+    )
+    anchor = "Abs"
+
+    def is_candidate(self, node: Node, model: Model) -> bool:
+        negative = model.single_consumer(node.outputs[0])
+        following = None if negative is None or negative.op != "Neg" else model.single_consumer(negative.outputs[0])
+        return following is not None and following.op in ("Exp", "Softplus")
+
+
+_FIRST, _SECOND, _DONE = Value(), Value(), Op("Softplus", _X)
+
+
+class _NanGuard(Rewrite):
+    """JAX's: x itself where it is not a number, which Softplus, and max(x, 0) plus something, is there anyway."""
+
+    pattern = Op(
+        "Where",
+        Op("Not", Op("Equal", _X, _X)),
+        AnyOf(_X, Op("Add", _X, 0)),
+        AnyOf(_DONE, Op("Add", _FIRST, _SECOND)),
+    )
+    anchor = "Equal"
+
+    def is_candidate(self, node: Node, model: Model) -> bool:
+        return node.inputs[0] is node.inputs[1]
+
+    def replacement(self, found: Match, model: Model, ctx: PassContext) -> Replacement | str:
+        x = found.tensor(_X)
+        if found.has(_DONE):
+            return Replacement("Softplus", [x]) if same_shape(x, found.output) else f"{x.name!r} is broadcast"
+        parts = [found.tensor(_FIRST), found.tensor(_SECOND)]
+        producers = [model.producer(part) for part in parts]
+        if not any(p is not None and p.op in ("Relu", "Max") and any(t is x for t in p.inputs) for p in producers):
+            return f"neither {parts[0].name!r} nor {parts[1].name!r} is the maximum of {x.name!r} and zero"
+        if not same_shape(x, found.output) or not all(same_shape(part, x) for part in parts):
+            return f"{x.name!r} is broadcast"
+        return Replacement("Add", parts)
 
 
 _SCALED, _THRESHOLD, _BETA = Value(), Weight(), Weight()
@@ -97,8 +146,11 @@ class FuseSoftplus(RewritePass):
     After:  y = Softplus(x)
 
     That is what PyTorch's newer exporter writes, with a factor too: Where(beta x > 20, x, Softplus(beta x) / beta).
-    Log(Add(Exp(x), 1)), which is how ONNX defines Softplus, becomes it where the target gains: ONNX Runtime's kernel
-    takes five times as long as the three nodes, and TFLite has to write it with five.
+    JAX writes max(x, 0) + log(1 + e^-|x|), and x instead where x is not a number: that goes too, since the sum is not a
+    number there either.
+
+    The sum becomes a Softplus where the target gains, and so does Log(Add(Exp(x), 1)), which is how ONNX defines
+    Softplus: ONNX Runtime's kernel takes five times as long as the three nodes, and TFLite has to write it with five.
 
     Attributes:
         ignore: patterns of node names to leave alone.
@@ -106,4 +158,4 @@ class FuseSoftplus(RewritePass):
 
     name = "fuse-softplus"
     loss = Loss.ROUNDING
-    rewrites = (_WrittenOut(), _Threshold(), _ScaledThreshold())
+    rewrites = (_WrittenOut(), _Stable(), _NanGuard(), _Threshold(), _ScaledThreshold())

@@ -15,12 +15,15 @@ ROUNDING = 1e-6
 
 SIGNATURE = "(float[2,8] x) => (float[2,8] y)"
 TWO = "(float[2,8] x) => (float[2,8] y, float[2,8] z)"
-CONSTANTS = (
-    "<float one = {1}, float two = {2}, float three = {3}, float twenty = {20}, float[8] many = {1,2,3,4,5,6,7,8}>"
-)
+CONSTANTS = """<float zero = {0}, float one = {1}, float two = {2}, float three = {3}, float twenty = {20},
+    float[8] many = {1,2,3,4,5,6,7,8}>"""
 FORMULA = "a = Exp(x) b = Add(a, one) y = Log(b)"
 GUARDED = "a = Softplus(x) b = Greater(x, twenty) y = Where(b, x, a)"
 SCALED = "m = Mul(x, two) a = Softplus(m) d = Div(a, two) b = Greater(m, twenty) y = Where(b, x, d)"
+
+
+STABLE = "m = Max(x, zero) a = Abs(x) n = Neg(a) e = Exp(n) p = Add(e, one) l = Log(p) t = Add(m, l)"
+JAX = f"{STABLE} q = Equal(x, x) k = Not(q) u = Add(x, zero) y = Where(k, u, t)"
 
 
 def graph(body: str, signature: str = SIGNATURE) -> str:
@@ -33,9 +36,11 @@ def graph(body: str, signature: str = SIGNATURE) -> str:
         (FORMULA, "y = Softplus(x)"),
         (FORMULA.replace("a, one", "one, a"), "y = Softplus(x)"),
         (GUARDED, "y = Softplus(x)"),
+        (JAX, "y = Softplus(x)"),
+        (JAX.replace("Max(x, zero)", "Relu(x)").replace("k, u", "k, x"), "y = Softplus(x)"),
         (SCALED, "m = Mul(x, two) a = Softplus(m) y = Div(a, two)"),
     ],
-    ids=["torch", "torch script's log1p", "torch dynamo", "torch dynamo with beta"],
+    ids=["torch", "torch script's log1p", "torch dynamo", "jax", "jax, cleaned", "torch dynamo with beta"],
 )
 def test_forms(body: str, after: str) -> None:
     feeds = {"x": np.linspace(-20, 40, 16, dtype=np.float32).reshape(2, 8)}
@@ -49,6 +54,26 @@ class Small(Target):
 
 def test_the_guard_goes_for_every_target() -> None:
     check_pass(FuseSoftplus(), before=graph(GUARDED), tolerance=ROUNDING, target=Small())
+
+
+def test_jax_on_a_target_without_softplus() -> None:
+    feeds = {"x": np.array([[np.nan, -100, -1, 0, 1, 100, np.inf, -np.inf]] * 2, np.float32)}
+    before = graph(JAX)
+    skips = ["gains nothing from Softplus"] * 2
+    model = check_pass(FuseSoftplus(), before, tolerance=ROUNDING, target=Small(), feeds=feeds, skips=skips)
+    assert [node.op for node in model.nodes()] == ["Max", "Abs", "Neg", "Exp", "Add", "Log", "Add"]
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (JAX.replace("Max(x, zero)", "Neg(x)"), "neither 'm' nor 'l' is the maximum of 'x' and zero"),
+        (STABLE.replace("a = Abs(x)", "a = Abs(m)").replace("t =", "y ="), "should be the same tensor"),
+        (STABLE.replace("t =", "y ="), "gains nothing from Softplus"),
+    ],
+)
+def test_nearly_jax(body: str, reason: str) -> None:
+    assert_skipped(FuseSoftplus(), before=graph(body), reason=reason, target=Small())
 
 
 def test_open_shape_and_origins() -> None:
@@ -78,6 +103,8 @@ def test_scaled_twice_shares_the_factor() -> None:
         (GUARDED.replace("twenty", "many"), SIGNATURE, "not one number"),
         (SCALED.replace("Div(a, two)", "Div(a, three)"), SIGNATURE, "is not 'x' times 'three'"),
         (GUARDED.replace("a =", "z =").replace(", a", ", z"), TWO, "'z' is an output"),
+        ("q = Equal(x, x) k = Not(q) y = Where(k, x, two)", SIGNATURE, "not from Softplus"),
+        ("y = Abs(x)", SIGNATURE, ""),
         ("y = Log(x)", SIGNATURE, ""),
         ("b = Greater(x, twenty) y = Where(b, x, two)", SIGNATURE, ""),
     ],
