@@ -54,6 +54,7 @@ BUILTIN = (
             "eliminate-common-subexpressions",
             "merge-transposes",
             "eliminate-expand",
+            "fuse-reduce-reshape",
             # What is written out and has an operator of its own.
             "fuse-clip",
             "fuse-sigmoid",

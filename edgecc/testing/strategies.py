@@ -193,6 +193,17 @@ def _gelu(b: _Builder, x: Tensor) -> Tensor:
     return b.node("Mul", [product, _scalar(b, 0.5)], x.shape)
 
 
+def _reduce(b: _Builder, x: Tensor) -> Tensor:
+    """Over one axis, dropped and put back, as JAX does."""
+    axis = b.pick([1, 3])
+    inputs: list[Tensor] = [x, b.integers(axis)]
+    dropped = [dim for place, dim in enumerate(x.shape) if place != axis]
+    lowered = b.node(b.pick(["ReduceMax", "ReduceMean"]), inputs, dropped, keepdims=0)
+    kept = [1 if place == axis else dim for place, dim in enumerate(x.shape)]
+    back = b.node("Unsqueeze", [lowered, b.integers(axis)], kept)
+    return b.node("Add", [x, back], x.shape)
+
+
 def _softmax(b: _Builder, x: Tensor) -> Tensor:
     axis, again = b.pick([1, 3]), b.pick([1, 3])
     one, other = ([1 if place == a else dim for place, dim in enumerate(x.shape)] for a in (axis, again))
@@ -530,6 +541,7 @@ _STEPS: tuple[Step, ...] = (
     *(_in_a_row(_conv, _batchnorm), _in_a_row(_conv_transpose, _batchnorm), _in_a_row(_conv, _per_channel)),
     *(_limit, _in_a_row(_limit, _limit), _hard_gate, _logistic, _mish, _gelu, _softmax, _normalize),
     *(_standardize, _in_a_row(_standardize, _per_channel), _attend),
+    *(_limit, _in_a_row(_limit, _limit), _hard_gate, _logistic, _mish, _gelu, _softmax, _reduce, _normalize),
     *(_in_a_row(_pad, _conv), _in_a_row(_unary, _pad, _pool), _in_a_row(_pad, _conv, _batchnorm)),
     *(_in_a_row(_batchnorm, _conv), _in_a_row(_per_channel, _conv_transpose), _in_a_row(_per_channel, _per_channel)),
     *(_in_a_row(_per_column, _matmul, _per_column), _matmuls, _in_a_row(_conv, _conv)),
