@@ -42,7 +42,7 @@ class FuseHardSigmoid(NodePass):
     def visit(self, node: Node, model: Model, ctx: PassContext) -> bool:
         from edgecc.model import matches_any, merged_origins
 
-        found = limits(node, model)
+        found = limits(node, model, most=2)
         if not isinstance(found, Limits) or found.low != 0 or math.isinf(found.high):
             return False
         line = _Line(found.source, list(found.nodes))

@@ -31,9 +31,9 @@ class FuseReduceReshape(NodePass):
         ignore: patterns of node names (of the reductions) to leave alone.
     """
 
+    # No `keeps_types`: a Reshape may have called an open dimension otherwise than what it reads.
     name = "fuse-reduce-reshape"
     loss = Loss.EXACT
-    keeps_types = True
 
     def candidates(self, model: Model) -> list[Node]:
         return model.nodes(*_WITH_AXES, *_WITH_AXIS, ignore=self.ignore)
@@ -75,9 +75,18 @@ def _refuses(node: Node, last: Node, keeps: int, model: Model) -> str | None:
         wanted = [1 if axis in axes else dim for axis, dim in enumerate(source.shape)]
     else:
         wanted = [dim for axis, dim in enumerate(source.shape) if axis not in axes]
-    if list(reshaped.shape) != wanted:
+    if not _are_equal(list(reshaped.shape), wanted):
         return f"{describe(last)} gives it another shape than with or without the reduced axes"
     return None
+
+
+def _are_equal(shape: list[int | str], wanted: list[int | str]) -> bool:
+    """Whether the shapes are the same; one open dimension may have two names, since both have as many elements."""
+    pairs = list(zip(shape, wanted, strict=False))
+    if len(shape) != len(wanted) or shape == wanted:
+        return shape == wanted
+    names = [pair for pair in pairs if isinstance(pair[0], str) and isinstance(pair[1], str)]
+    return len(names) == 1 and all(pair in names or (pair[0] == pair[1] and pair[0] != 0) for pair in pairs)
 
 
 def _axes(node: Node) -> list[int] | None:

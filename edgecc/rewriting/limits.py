@@ -58,10 +58,16 @@ def own_limits(node: Node) -> Limits | str | None:
     return _of_extremum(node)
 
 
-def limits(node: Node, model: Model) -> Limits | str | None:
-    """As `own_limits`, joined with those of the nodes in front that do the same and are read by nothing else."""
+def limits(node: Node, model: Model, most: int | None = None) -> Limits | str | None:
+    """As `own_limits`, joined with those of the nodes in front that do the same and are read by nothing else.
+
+    Args:
+        node: the last one.
+        model: it is of.
+        most: nodes to join at most, so that looking at each node of a long chain stays linear.
+    """
     found = own_limits(node)
-    while isinstance(found, Limits):
+    while isinstance(found, Limits) and (most is None or len(found.nodes) < most):
         producer = model.producer(found.source)
         inner = None if producer is None else own_limits(producer)
         if not isinstance(inner, Limits):

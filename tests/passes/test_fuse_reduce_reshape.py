@@ -8,7 +8,7 @@ from edgecc.passes.fuse_reduce_reshape import FuseReduceReshape
 from edgecc.testing import assert_skipped, check_pass
 
 CONSTANTS = """<int64[1] one = {1}, int64[2] last = {2, 3}, int64[2] column = {2, 1}, int64[2] flat = {0, -1},
-    int64[2] row = {1, 2}, int64[1] zero = {0}>"""
+    int64[2] three = {-1, 3}, int64[2] row = {1, 2}, int64[1] zero = {0}>"""
 
 
 def graph(body: str, signature: str) -> str:
@@ -27,6 +27,7 @@ IMAGE = "(float[N,3,4,4] x) => (float[N,3] y)"
         ("m = ReduceMean(x, last) y = Flatten(m)", IMAGE, "y = ReduceMean<keepdims = 0>(x, last)"),
         ("m = ReduceMean(x, last) y = Squeeze(m, last)", IMAGE, "y = ReduceMean<keepdims = 0>(x, last)"),
         ("m = ReduceMean(x, last) y = Reshape(m, flat)", IMAGE, "y = ReduceMean<keepdims = 0>(x, last)"),
+        ("m = ReduceMean(x, last) y = Reshape(m, three)", IMAGE, "y = ReduceMean<keepdims = 0>(x, last)"),
         (
             "y = ArgMax<axis = 1, keepdims = 0>(x) z = Unsqueeze(y, one)",
             "(float[2,8] x) => (int64[2,1] z)",
@@ -38,7 +39,7 @@ IMAGE = "(float[N,3,4,4] x) => (float[N,3] y)"
             "y = ReduceMax<keepdims = 1>(x)",
         ),
     ],
-    ids=["jax", "unsqueeze", "flatten", "squeeze", "reshape with an open batch", "argmax", "all axes"],
+    ids=["jax", "unsqueeze", "flatten", "squeeze", "reshape with an open batch", "torch dynamo", "argmax", "all axes"],
 )
 def test_forms(body: str, signature: str, after: str) -> None:
     constants = body.replace("y, r)", "y, one)").replace("(m, r)", "(m, one)")
@@ -80,6 +81,11 @@ def test_two_share_their_axes() -> None:
             "m = ReduceMax<keepdims = 0>(x, a) y = Reshape(m, column)",
             "(float[2,8] x, int64[1] a) => (float[2,1] y)",
             "axes",
+        ),
+        (
+            "m = ReduceMax<keepdims = 0>(x, one) y = Reshape(m, three)",
+            "(float[N,8,M] x) => (float[K,3] y)",
+            "another shape",
         ),
         ("y = ReduceMax(x, one)", MATRIX, ""),
         ("m = ReduceMax(x, one) y = Neg(m)", MATRIX, ""),
