@@ -47,14 +47,11 @@ BUILTIN = (
             # What moves or repeats data, and does nothing else.
             "eliminate-identity",
             "eliminate-nan-guard",
-            "eliminate-neutral-arithmetic",
-            "eliminate-expand",
-            "merge-reshapes",
-            "merge-transposes",
             "eliminate-common-subexpressions",
+            "eliminate-neutral-arithmetic",
             "merge-transposes",
+            "merge-reshapes",
             "eliminate-expand",
-            "fuse-reduce-reshape",
             # What is written out and has an operator of its own.
             "fuse-clip",
             "fuse-sigmoid",
@@ -68,6 +65,7 @@ BUILTIN = (
             "fuse-rms-normalization",
             "fuse-instance-normalization",
             "fuse-group-normalization",
+            "fuse-reduce-reshape",
             "fuse-attention",
             # What linear operators take in; behind the patterns, which need the constants that these take away.
             "fold-batchnorm",
