@@ -27,6 +27,7 @@ def edgecc_passes() -> list[type[Pass]]:
     from edgecc.passes.eliminate_identity import EliminateIdentity
     from edgecc.passes.eliminate_nan_guard import EliminateNanGuard
     from edgecc.passes.eliminate_neutral_arithmetic import EliminateNeutralArithmetic
+    from edgecc.passes.eliminate_slice_concat import EliminateSliceConcat
     from edgecc.passes.expand_functions import ExpandFunctions
     from edgecc.passes.expand_qoperators import ExpandQOperators
     from edgecc.passes.fold_batchnorm import FoldBatchNorm
@@ -36,6 +37,7 @@ def edgecc_passes() -> list[type[Pass]]:
     from edgecc.passes.fuse_clip import FuseClip
     from edgecc.passes.fuse_consecutive_linear import FuseConsecutiveLinear
     from edgecc.passes.fuse_gelu import FuseGelu
+    from edgecc.passes.fuse_global_average_pool import FuseGlobalAveragePool
     from edgecc.passes.fuse_group_normalization import FuseGroupNormalization
     from edgecc.passes.fuse_hard_sigmoid import FuseHardSigmoid
     from edgecc.passes.fuse_hard_swish import FuseHardSwish
@@ -50,8 +52,11 @@ def edgecc_passes() -> list[type[Pass]]:
     from edgecc.passes.fuse_sigmoid import FuseSigmoid
     from edgecc.passes.fuse_softmax import FuseSoftmax
     from edgecc.passes.fuse_softplus import FuseSoftplus
+    from edgecc.passes.merge_casts import MergeCasts
     from edgecc.passes.merge_constant_arithmetic import MergeConstantArithmetic
+    from edgecc.passes.merge_keepdims import MergeKeepdims
     from edgecc.passes.merge_reshapes import MergeReshapes
+    from edgecc.passes.merge_slices import MergeSlices
     from edgecc.passes.merge_transposes import MergeTransposes
 
     return [
@@ -61,6 +66,7 @@ def edgecc_passes() -> list[type[Pass]]:
         EliminateIdentity,
         EliminateNanGuard,
         EliminateNeutralArithmetic,
+        EliminateSliceConcat,
         ExpandFunctions,
         ExpandQOperators,
         FoldBatchNorm,
@@ -70,6 +76,7 @@ def edgecc_passes() -> list[type[Pass]]:
         FuseClip,
         FuseConsecutiveLinear,
         FuseGelu,
+        FuseGlobalAveragePool,
         FuseGroupNormalization,
         FuseHardSigmoid,
         FuseHardSwish,
@@ -84,8 +91,11 @@ def edgecc_passes() -> list[type[Pass]]:
         FuseSigmoid,
         FuseSoftmax,
         FuseSoftplus,
+        MergeCasts,
         MergeConstantArithmetic,
+        MergeKeepdims,
         MergeReshapes,
+        MergeSlices,
         MergeTransposes,
     ]
 

@@ -47,6 +47,13 @@ BUILTIN = (
             # What moves or repeats data, and does nothing else.
             "eliminate-identity",
             "eliminate-nan-guard",
+            "eliminate-slice-concat",
+            "merge-slices",
+            "merge-casts",
+            "merge-reshapes",
+            "merge-keepdims",
+            "fuse-global-average-pool",
+            "merge-transposes",
             "eliminate-common-subexpressions",
             "eliminate-neutral-arithmetic",
             "merge-transposes",
