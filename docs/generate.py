@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from edgecc.hookspecs import GROUP
-from edgecc.registry import SELECT_VARIABLE, default_registry
+from edgecc.registry import SELECT_VARIABLE, Registry, default_registry
 
 DOCS = Path(__file__).resolve().parent
 FIRST_PARTY = ("onnxruntime", "tensorrt", "tflite")
@@ -72,7 +72,10 @@ def passes_page() -> str:
         "# Passes\n\n",
         "Run them with `edgecc compile --pass NAME[:key=value,...]`, in the order in which they are written. "
         "[Writing a pass](writing_a_pass.md) explains the words.\n\n",
-        _table(("pass", "loss"), [(f"[{n}](#{n})", c.loss.value) for n, c in sorted(registry.passes.items())]),
+        "`-O1`, the default, runs those that have a number here, in that order and in rounds, until none of them "
+        "changes anything; `-O0` runs none. `edgecc inspect MODEL --explain NAME` says what a pass makes of each "
+        "candidate of a model, and why it leaves one alone.\n\n",
+        _table(("pass", "-O1", "loss", "what"), _pass_rows(registry)),
     ]
     for name, cls in sorted(registry.passes.items()):
         facts = [("loss", cls.loss.value), *_facts(cls)]
@@ -84,6 +87,15 @@ def passes_page() -> str:
             _option_table(describe(cls)),
         ]
     return "".join(parts)
+
+
+def _pass_rows(registry: Registry) -> list[tuple[str, str, str, str]]:
+    from edgecc.cli.passes import first_line
+    from edgecc.presets import DEFAULT
+
+    order = {spec: str(number) for number, spec in enumerate(registry.preset(DEFAULT).passes, start=1)}
+    passes = sorted(registry.passes.items())
+    return [(f"[{n}](#{n})", order.get(n, ""), c.loss.value, first_line(c)) for n, c in passes]
 
 
 def _facts(cls: type) -> list[tuple[str, str]]:
