@@ -27,6 +27,7 @@ def edgecc_passes() -> list[type[Pass]]:
     from edgecc.passes.eliminate_identity import EliminateIdentity
     from edgecc.passes.eliminate_nan_guard import EliminateNanGuard
     from edgecc.passes.eliminate_neutral_arithmetic import EliminateNeutralArithmetic
+    from edgecc.passes.eliminate_quantization_pairs import EliminateQuantizationPairs
     from edgecc.passes.eliminate_slice_concat import EliminateSliceConcat
     from edgecc.passes.expand_functions import ExpandFunctions
     from edgecc.passes.expand_qoperators import ExpandQOperators
@@ -66,6 +67,7 @@ def edgecc_passes() -> list[type[Pass]]:
         EliminateIdentity,
         EliminateNanGuard,
         EliminateNeutralArithmetic,
+        EliminateQuantizationPairs,
         EliminateSliceConcat,
         ExpandFunctions,
         ExpandQOperators,

@@ -56,6 +56,7 @@ BUILTIN = (
             "eliminate-slice-concat",
             "eliminate-expand",
             "merge-keepdims",
+            "eliminate-quantization-pairs",
             # What is written out and has an operator of its own.
             "fuse-clip",
             "fuse-sigmoid",

@@ -5,30 +5,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgecc.passes.base import Loss, NodePass, PassContext
-from edgecc.rewriting.patterns import COMMUTATIVE
-from edgecc.rewriting.reading import describe
+from edgecc.rewriting.elementwise import is_elementwise
+from edgecc.rewriting.reading import constant
 from edgecc.rewriting.shapes import broadcast
 
 if TYPE_CHECKING:
-    from edgecc.model import Model, Node
+    from edgecc.model import Model, Node, Tensor
+    from edgecc.rewriting.shapes import Shape
 
-#: Operators whose operands broadcast against each other, all of them.
-_BROADCASTING = COMMUTATIVE | frozenset(
-    {"Sub", "Div", "Pow", "Mod", "Sum", "Mean", "Where", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"}
-)
+#: Nodes that may compute fewer elements for one Expand.
+_MOST_NODES = 32
 
 
 class EliminateExpand(NodePass):
-    """Let operators that broadcast read what an Expand repeats for them.
+    """Leave broadcasting to the operators that broadcast anyway.
 
-    Before: n = ReduceL2(x, {1})   e = Expand(n, {2, 8})   y = Div(x, e)          float[2,8] x
-    After:  n = ReduceL2(x, {1})   y = Div(x, n)
+    Before: a = Expand(m, shape)   y = Add(x, a)
+    After:  y = Add(x, m)
 
-    That is how PyTorch's `normalize` is exported. Where all readers broadcast and their other operands have the whole
-    shape; otherwise the Expand stays.
+    So does Tile along axes of size 1, and so do elementwise operators in between: they compute each element once. All
+    readers must broadcast to the shape that they have; MatMul does so except along its last two axes.
 
     Attributes:
-        ignore: patterns of node names (of the Expands) to leave alone.
+        ignore: patterns of node names to leave alone.
     """
 
     name = "eliminate-expand"
@@ -36,39 +35,84 @@ class EliminateExpand(NodePass):
     keeps_types = True
 
     def candidates(self, model: Model) -> list[Node]:
-        return model.nodes("Expand", ignore=self.ignore)
+        return model.nodes("Expand", "Tile", ignore=self.ignore)
 
     def visit(self, node: Node, model: Model, ctx: PassContext) -> bool:
-        reason = _needed(node, model)
-        if reason is not None:
-            ctx.skip(node, reason)
+        source, result = node.inputs[0], node.outputs[0]
+        if node.op == "Tile" and not _repeats_ones(node):
             return False
-        source, repeated = node.inputs[0], node.outputs[0]
-        ctx.done(node, "went: what reads it broadcasts", [node])
-        for reader in model.consumers(repeated):
-            for index, tensor in enumerate(reader.inputs):
-                if tensor is repeated:
-                    model.set_input(reader, index, source)
+        if source.shape is None or result.shape is None:
+            ctx.skip(node, f"the shape of {(result if source.shape is not None else source).name!r} is not known")
+            return False
+        if model.is_output(result):
+            ctx.skip(node, f"its output {result.name!r} is an output of the model")
+            return False
+        if broadcast(source.shape, result.shape) != list(result.shape):
+            return False
+        shrunk = _shrunk(node, model)
+        if isinstance(shrunk, str):
+            ctx.skip(node, shrunk)
+            return False
+        ctx.done(node, "what reads it broadcasts by itself")
+        for tensor, shape in shrunk:
+            tensor.shape = list(shape)
+        model.redirect(result, source)
         model.remove(node)
         return True
 
 
-def _needed(node: Node, model: Model) -> str | None:
-    """Why the Expand has to stay; None if it can go."""
-    from edgecc.model import is_standard
+def _repeats_ones(node: Node) -> bool:
+    repeats, shape = constant(node, 1), node.inputs[0].shape
+    if repeats is None or shape is None:
+        return False
+    return all(count == 1 or dim == 1 for count, dim in zip(repeats.tolist(), shape, strict=True))
 
-    source, repeated = node.inputs[0], node.outputs[0]
-    if model.is_output(repeated):
-        return f"its output {repeated.name!r} is an output of the model"
-    if source.shape is None:
-        return f"the shape of {source.name!r} is not known"
-    for reader in model.consumers(repeated):
-        if model.is_inner(reader):
-            return f"its reader {describe(reader)} is in a subgraph"
-        if reader.op not in _BROADCASTING or not is_standard(reader):
-            return f"its reader {describe(reader)} does not broadcast"
-        shapes = [source.shape if tensor is repeated else tensor.shape for tensor in reader.inputs]
-        result = broadcast(*shapes)
-        if result is None or reader.outputs[0].shape is None or result != list(reader.outputs[0].shape):
-            return f"without it the result of its reader {describe(reader)} might have another shape"
-    return None
+
+def _shrunk(node: Node, model: Model) -> list[tuple[Tensor, Shape]] | str:
+    """Tensors behind the node that get a smaller shape without it; or why it has to stay."""
+    # Several axes may be added in front, too.
+    shapes: dict[int, Shape] = {id(node.outputs[0]): node.inputs[0].shape}
+    pending = [node.outputs[0]]
+    found: list[Tensor] = []
+    while pending:
+        tensor = pending.pop()
+        for reader in model.consumers(tensor):
+            if model.is_inner(reader):
+                return f"{reader.name} ({reader.op}) in a subgraph reads {tensor.name!r}"
+            shape = _shape_with(reader, shapes)
+            if shape is None:
+                return f"{reader.name} ({reader.op}) does not broadcast {tensor.name!r} to the shape that it has"
+            result = reader.outputs[0]
+            if result.shape is not None and list(shape) == list(result.shape):
+                shapes.pop(id(result), None)
+                continue
+            if model.is_output(result):
+                return f"{result.name!r} is an output of the model, and would be smaller"
+            if len(found) >= _MOST_NODES:
+                return f"more than {_MOST_NODES} nodes behind it would have to be smaller"
+            if list(shapes.get(id(result), ())) != list(shape):
+                shapes[id(result)] = shape
+                found.append(result)
+                pending.append(result)
+    return [(tensor, shapes[id(tensor)]) for tensor in found if id(tensor) in shapes]
+
+
+def _shape_with(reader: Node, shapes: dict[int, Shape]) -> Shape | None:
+    """Of its result, if some operands get these shapes; None if it does not work on each element."""
+    operands = [shapes.get(id(tensor), tensor.shape) for tensor in reader.inputs if not tensor.is_empty()]
+    if reader.op == "MatMul":
+        return _product_shape(operands)
+    if not is_elementwise(reader) or reader.op == "PRelu":
+        return None
+    return broadcast(*operands)
+
+
+def _product_shape(operands: list[Shape]) -> Shape | None:
+    """The matrices must be whole."""
+    if any(shape is None or len(shape) < 2 for shape in operands):
+        return None
+    first, second = operands
+    batch = broadcast(first[:-2], second[:-2])
+    if batch is None or first[-1] != second[-2]:
+        return None
+    return [*batch, first[-2], second[-1]]

@@ -14,7 +14,8 @@ Run = Callable[..., "Outcome"]  # noqa: F821 - of conftest.py
 def test_passes(edgecc: Run) -> None:
     done = edgecc("passes")
     assert (done.code, done.err) == (0, "")
-    assert re.search(r"^fold-batchnorm +rounding +edgecc ", done.out, re.MULTILINE)
+    assert re.search(r"^fold-batchnorm +[0-9]+ +rounding +edgecc ", done.out, re.MULTILINE)
+    assert re.search(r"^convert-float16 +lossy +edgecc ", done.out, re.MULTILINE)
 
 
 def test_one_pass(edgecc: Run) -> None:

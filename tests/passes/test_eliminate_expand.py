@@ -1,5 +1,3 @@
-"""Pass eliminate-expand."""
-
 from __future__ import annotations
 
 import pytest
@@ -7,62 +5,94 @@ import pytest
 from edgecc.passes.eliminate_expand import EliminateExpand
 from edgecc.testing import assert_skipped, check_pass
 
-SIGNATURE = "(float[2,8] x) => (float[2,8] y)"
-PAIR = "(float[2,1] n, float[2,8] x) => (float[2,8] y)"
-TWO = "(float[2,1] n, float[2,8] x) => (float[2,8] y, float[2,8] z)"
-CONSTANTS = "<int64[1] one = {1}, int64[2] whole = {2, 8}, int64[3] more = {3, 2, 8}, float eps = {1e-12}>"
+ELIMINATE = EliminateExpand()
+CONSTANTS = """<int64[3] s = {2, 3, 4}, int64[3] r = {2, 3, 1}, int64[3] t = {1, 2, 1}, float one = {1},
+    float two = {2}, int64[3] m = {2, 4, 4}>"""
+SIGNATURE = "(float[2,3,4] x, float[4] v) => (float[2,3,4] y)"
 
 
-def graph(body: str, signature: str = PAIR) -> str:
+def graph(body: str, signature: str = SIGNATURE) -> str:
     return f"g {signature} {CONSTANTS} {{ {body} }}"
 
 
 @pytest.mark.parametrize(
-    ("body", "signature", "after"),
+    ("body", "after"),
     [
+        ("a = Expand(v, s) y = Add(x, a)", "y = Add(x, v)"),
+        ("a = Expand(v, s) b = Neg(a) y = Mul(x, b)", "b = Neg(v) y = Mul(x, b)"),
         (
-            "r = ReduceL2(x, one) c = Clip(r, eps) e = Expand(c, whole) y = Div(x, e)",
-            SIGNATURE,
-            "r = ReduceL2(x, one) c = Clip(r, eps) y = Div(x, c)",
+            "a = Expand(v, s) b = Greater(a, one) c = Where(b, one, two) y = Mul(x, c)",
+            "b = Greater(v, one) c = Where(b, one, two) y = Mul(x, c)",
         ),
         (
-            "r = ReduceL2(x, one) c = Clip(r, eps) s = Shape(x) e = Expand(c, s) y = Div(x, e)",
-            "(float[N,8] x) => (float[N,8] y)",
-            "r = ReduceL2(x, one) c = Clip(r, eps) y = Div(x, c)",
+            "a = Expand(v, s) b = Neg(a) c = Abs(a) d = Add(b, c) y = Mul(x, d)",
+            "b = Neg(v) c = Abs(v) d = Add(b, c) y = Mul(x, d)",
         ),
-        ("e = Expand(n, whole) y = Sub(e, x)", PAIR, "y = Sub(n, x)"),
-        ("e = Expand(n, whole) b = Less(x, e) y = Where(b, x, e)", PAIR, "b = Less(x, n) y = Where(b, x, n)"),
-        ("e = Expand(n, whole) z = Mul(x, e) y = Add(e, x)", TWO, "z = Mul(x, n) y = Add(n, x)"),
     ],
-    ids=["torch's normalize", "open batch", "first operand", "read twice", "two readers"],
+    ids=["elementwise", "in between", "distilbert's mask", "two ways"],
 )
-def test_forms(body: str, signature: str, after: str) -> None:
-    check_pass(EliminateExpand(), before=graph(body, signature), after=graph(after, signature))
+def test_elementwise(body: str, after: str) -> None:
+    check_pass(ELIMINATE, graph(body), graph(after))
+
+
+def test_tile_of_axes_of_size_one() -> None:
+    signature = "(float[2,3,4] x, float[1,1,4] v) => (float[2,3,4] y)"
+    check_pass(ELIMINATE, graph("a = Tile(v, r) y = Add(x, a)", signature), graph("y = Add(x, v)", signature))
+    signature = "(float[2,6,4] x, float[1,3,4] v) => (float[2,6,4] y)"
+    assert_skipped(ELIMINATE, graph("a = Tile(v, t) y = Add(x, a)", signature), reason="")
+
+
+def test_batch_axes_of_a_matrix_product() -> None:
+    signature = "(float[2,3,4] x, float[1,4,4] v) => (float[2,3,4] y)"
+    check_pass(ELIMINATE, graph("a = Expand(v, m) y = MatMul(x, a)", signature), graph("y = MatMul(x, v)", signature))
+    signature = "(float[2,3,4] x, float[1,1,4] v) => (float[2,3,4] y)"
+    assert_skipped(
+        ELIMINATE, graph("a = Expand(v, m) y = MatMul(x, a)", signature), reason="(MatMul) does not broadcast 'a'"
+    )
+
+
+def test_open_dimensions() -> None:
+    signature = "(float[N,3,4] x, float[4] v, int64[3] k) => (float[N,3,4] y)"
+    text = "h = Shape(x) a = Expand(v, h) y = Add(x, a)"
+    check_pass(ELIMINATE, graph(text, signature), graph("y = Add(x, v)", signature))
 
 
 @pytest.mark.parametrize(
     ("body", "signature", "reason"),
     [
-        ("z = Expand(n, whole) y = Add(x, z)", TWO, "'z' is an output of the model"),
-        ("e = Expand(n, whole) y = Add(x, e) z = Neg(e)", TWO, "(Neg) does not broadcast"),
-        ("e = Expand(n, whole) y = Add(n, e)", PAIR, "might have another shape"),
-        ("e = Expand(n, more) y = Add(x, e)", "(float[2,1] n, float[2,8] x) => (float[3,2,8] y)", "might have another"),
-        ("e = Expand(n, s) y = Add(x, e)", "(float[2,1] n, float[2,K] x, int64[2] s) => (float[2,M] y)", "might have"),
+        (
+            "a = Expand(v, s) y = Concat<axis = 0>(a, x)",
+            "(float[2,3,4] x, float[4] v) => (float[4,3,4] y)",
+            "(Concat) does not broadcast 'a'",
+        ),
+        ("a = Expand(v, s) y = Neg(a)", "(float[4] v) => (float[2,3,4] y)", "would be smaller"),
+        (
+            "a = Expand(v, s) y = Add(x, a)",
+            "(float[2,3,4] x, float[4] v) => (float[2,3,4] y, float[2,3,4] a)",
+            "'a' is an output of the model",
+        ),
+        (
+            "a = Expand(v, s) b = Add(x, a) y = ReduceSum(a)",
+            "(float[2,3,4] x, float[4] v) => (float[2,3,4] b, float[1,1,1] y)",
+            "(ReduceSum) does not broadcast 'a'",
+        ),
+        (
+            "a = Expand(v, k) y = Add(x, a)",
+            "(float[1,3,4] x, float[4] v, int64[3] k) => (float[A,3,4] y)",
+            "would be smaller",
+        ),
     ],
-    ids=["output", "another reader", "nothing else is whole", "more axes", "computed shape"],
+    ids=["concat", "smaller output", "output", "one of two", "computed shape"],
 )
 def test_left_alone(body: str, signature: str, reason: str) -> None:
-    assert_skipped(EliminateExpand(), before=graph(body, signature), reason=reason)
+    assert_skipped(ELIMINATE, graph(body, signature), reason=reason)
 
 
-def test_reader_in_a_subgraph() -> None:
-    text = f"""g (bool k, float[2,1] n, float[2,8] x) => (float[2,8] y, float[2,8] z) {CONSTANTS} {{
-        e = Expand(n, whole) y = Add(x, e) z = If(k)<
-        then_branch = p () => (float[2,8] r) {{ r = Add(x, e) }},
-        else_branch = q () => (float[2,8] s) {{ s = Identity(x) }}> }}"""
-    assert_skipped(EliminateExpand(), before=text, reason="is in a subgraph")
-
-
-def test_ignored() -> None:
-    body = "[mine] e = Expand(n, whole) y = Add(x, e)"
-    assert_skipped(EliminateExpand(ignore=("mine",)), before=graph(body), reason="")
+def test_subgraph_and_ignored() -> None:
+    text = f"""g (bool c, float[2,3,4] x, float[4] v) => (float[2,3,4] y, float[2,3,4] z) {CONSTANTS} {{
+        a = Expand(v, s) y = Add(x, a) z = If(c)<
+            then_branch = t () => (float[2,3,4] p) {{ p = Neg(a) }},
+            else_branch = e () => (float[2,3,4] q) {{ q = Abs(a) }}> }}"""
+    assert_skipped(ELIMINATE, text, reason="in a subgraph reads 'a'")
+    text = graph("[mine] a = Expand(v, s) y = Add(x, a)")
+    assert_skipped(EliminateExpand(ignore=("mine",)), text, reason="")
