@@ -11,6 +11,7 @@ product: write Product(X, X, X, scale=2), not Product(Product(X, X, X), scale=2)
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 
@@ -111,6 +112,7 @@ class Total(Pattern):
 COMMUTATIVE = frozenset({"Add", "Mul", "Max", "Min", "Equal", "And", "Or", "Xor"})
 
 
+@functools.cache
 def root_ops(pattern: Pattern) -> frozenset[str]:
     """Operators that the last node of the pattern can be."""
     match pattern:
@@ -125,18 +127,28 @@ def root_ops(pattern: Pattern) -> frozenset[str]:
     raise TypeError(f"a pattern cannot end in {type(pattern).__name__}: it would match every tensor")
 
 
-def size(pattern: Pattern) -> int:
-    """How many operators the pattern has at most: how far its last node can be from any other."""
+@functools.cache
+def distance(pattern: Pattern, op: str) -> int:
+    """From the pattern's last node to a node of that type, along the longest way; -1 where it has none.
+
+    A pattern is a graph whose parts occur in many places: without the cache, every way through it would be walked.
+    """
+    inner: tuple[Pattern, ...]
     match pattern:
-        case Op():
-            return 1 + sum(map(size, pattern.inputs))
         case AnyOf():
-            return max(map(size, pattern.options))
+            return max((distance(option, op) for option in pattern.options), default=-1)
+        case Op():
+            inner, own, levels = pattern.inputs, frozenset({pattern.op}), 1
         case Product():
-            return len(pattern.factors) + 1 + sum(map(size, pattern.factors))
+            inner, own, levels = pattern.factors, frozenset({"Mul", "Div"}), len(pattern.factors) + 1
         case Total():
-            return len(pattern.terms) + 1 + sum(map(size, pattern.terms))
-    return 0
+            inner, own, levels = pattern.terms, frozenset({"Add", "Sub", "Sum"}), len(pattern.terms) + 1
+        case _:
+            return -1
+    furthest = max((distance(part, op) for part in inner), default=-1)
+    if furthest >= 0:
+        return levels + furthest
+    return levels - 1 if op in own else -1
 
 
 def _as_pattern(item: Pattern | float) -> Pattern:

@@ -11,7 +11,7 @@ from pydantic import PrivateAttr
 
 from edgecc.passes.base import NodePass, PassContext
 from edgecc.rewriting.matching import Match, match
-from edgecc.rewriting.patterns import Pattern, root_ops, size
+from edgecc.rewriting.patterns import Pattern, distance, root_ops
 from edgecc.rewriting.reading import describe
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ class RewritePass(NodePass):
         """The reason of the attempt that went furthest, at any node that could have ended a pattern."""
         best, furthest = "", -1
         for rewrite in rewrites:
-            for last in _reachable(node, root_ops(rewrite.pattern), size(rewrite.pattern)):
+            for last in _reachable(node, root_ops(rewrite.pattern), distance(rewrite.pattern, node.op)):
                 found = match(rewrite.pattern, last, model)
                 if isinstance(found, Match):
                     answer = rewrite.replacement(found, model, ctx)
