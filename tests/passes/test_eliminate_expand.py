@@ -96,3 +96,30 @@ def test_subgraph_and_ignored() -> None:
     assert_skipped(ELIMINATE, text, reason="in a subgraph reads 'a'")
     text = graph("[mine] a = Expand(v, s) y = Add(x, a)")
     assert_skipped(EliminateExpand(ignore=("mine",)), text, reason="")
+
+
+PAIR = "(float[2,1] n, float[2,8] x) => (float[2,8] y)"
+TWO = "(float[2,1] n, float[2,8] x) => (float[2,8] y, float[2,8] z)"
+OPEN = "(float[N,8] x) => (float[N,8] y)"
+NORMALIZE = "<int64[1] axis = {1}, int64[2] whole = {2, 8}, float eps = {1e-12}>"
+
+
+@pytest.mark.parametrize(
+    ("body", "signature", "after"),
+    [
+        (
+            "r = ReduceL2(x, axis) c = Clip(r, eps) s = Shape(x) e = Expand(c, s) y = Div(x, e)",
+            OPEN,
+            "r = ReduceL2(x, axis) c = Clip(r, eps) y = Div(x, c)",
+        ),
+        ("e = Expand(n, whole) y = Sub(e, x)", PAIR, "y = Sub(n, x)"),
+        ("e = Expand(n, whole) b = Less(x, e) y = Where(b, x, e)", PAIR, "b = Less(x, n) y = Where(b, x, n)"),
+        ("e = Expand(n, whole) z = Mul(x, e) y = Add(e, x)", TWO, "z = Mul(x, n) y = Add(n, x)"),
+    ],
+    ids=["torch's normalize", "first operand", "read twice", "two readers"],
+)
+def test_what_normalizing_leaves(body: str, signature: str, after: str) -> None:
+    def text(nodes: str) -> str:
+        return f"g {signature} {NORMALIZE} {{ {nodes} }}"
+
+    check_pass(ELIMINATE, before=text(body), after=text(after))
