@@ -47,8 +47,6 @@ class EliminateExpand(NodePass):
         if model.is_output(result):
             ctx.skip(node, f"its output {result.name!r} is an output of the model")
             return False
-        if broadcast(source.shape, result.shape) != list(result.shape):
-            return False
         shrunk = _shrunk(node, model)
         if isinstance(shrunk, str):
             ctx.skip(node, shrunk)
