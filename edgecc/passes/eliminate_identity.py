@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecc.passes.base import Loss, NodePass, PassContext
+from edgecc.rewriting.reading import constant, has_operand, is_static, same_shape, text
+from edgecc.rewriting.shapes import reduced_axes
+from edgecc.rewriting.slices import TO_THE_END
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node, Tensor
 
-#: A Slice that ends here ends at the end, however long the axis is (the greatest int32).
-_TO_THE_END = np.iinfo(np.int32).max
+#: f(f(x)) is f(x).
+_IDEMPOTENT = ("Abs", "Ceil", "Floor", "Relu", "Round", "Sign")
+#: f(f(x)) is x.
+_INVOLUTIONS = ("BitwiseNot", "Neg", "Not")
 
 
 class EliminateIdentity(NodePass):
@@ -24,8 +29,10 @@ class EliminateIdentity(NodePass):
 
     Beside Identity: Dropout at inference; Cast to the type it has; Transpose, Reshape, Flatten, Squeeze, Unsqueeze,
     Expand, Tile, Pad and Slice that change nothing; Concat, Split, Sum, Max, Min and Mean of one tensor;
-    multiplication and division by one, subtraction of zero. Concat leaves out what has no elements, and a Split whose
-    other pieces have none is of one tensor. Nodes of subgraphs are left alone.
+    multiplication and division by one, subtraction of zero, the first power; Gather of all places in order; Where of
+    one side alone; Resize to the same size; MaxPool of single elements; ReduceMax and ReduceMin of axes of size 1; Abs,
+    Ceil, Floor, Relu, Round and Sign done twice. Of Not, Neg and BitwiseNot done twice, both go. Concat leaves out what
+    has no elements, and a Split whose other pieces have none is of one tensor. Nodes of subgraphs are left alone.
 
     A node stays, with a reason in the report, where two names of the model's signature hang on it: an input passed
     straight to an output, or one value that is two outputs.
@@ -39,22 +46,42 @@ class EliminateIdentity(NodePass):
 
     def candidates(self, model: Model) -> list[Node]:
         # Concats first: a Split is of one tensor only once nothing reads its empty pieces.
-        return sorted(model.nodes(*_CHECKS, ignore=self.ignore), key=lambda node: node.op != "Concat")
+        return sorted(
+            model.nodes(*_CHECKS, *_INVOLUTIONS, "Where", ignore=self.ignore), key=lambda node: node.op != "Concat"
+        )
 
     def visit(self, node: Node, model: Model, ctx: PassContext) -> bool:
         changed = _leave_out_empty(node, model)
         return self._remove(node, model, ctx) or changed
 
     def _remove(self, node: Node, model: Model, ctx: PassContext) -> bool:
-        if not _CHECKS[node.op](node):
+        source = _same_as(node)
+        if source is None or self._is_protected(source, node, model):
             return False
-        if not _can_bypass(node, model):
-            ctx.skip(node, f"{node.inputs[0].name!r} and {node.outputs[0].name!r} must both keep their names")
+        if not _can_bypass(source, node, model):
+            ctx.skip(node, f"{source.name!r} and {node.outputs[0].name!r} must both keep their names")
             return False
         if not _drop_mask(node, model):
             ctx.skip(node, f"its mask {node.outputs[1].name!r} is read")
             return False
-        return model.bypass(node)
+        if any(model.consumers(tensor) or model.is_output(tensor) for tensor in node.outputs[1:]):
+            return False
+        ctx.done(node, f"it gives {source.name!r} as it is")
+        model.redirect(node.outputs[0], source)
+        model.remove(node)
+        return True
+
+    def _is_protected(self, source: Tensor, node: Node, model: Model) -> bool:
+        """Whether it is one of two nodes that cancel, and the other one is to be ignored."""
+        from edgecc.model import matches_any
+
+        first = model.producer(node.inputs[0])
+        return (
+            source is not node.inputs[0]
+            and node.op in _INVOLUTIONS
+            and first is not None
+            and matches_any(first, self.ignore)
+        )
 
 
 def _leave_out_empty(node: Node, model: Model) -> bool:
@@ -67,8 +94,20 @@ def _leave_out_empty(node: Node, model: Model) -> bool:
     return bool(empty)
 
 
-def _can_bypass(node: Node, model: Model) -> bool:
-    source, result = node.inputs[0], node.outputs[0]
+def _same_as(node: Node) -> Tensor | None:
+    """The tensor that the node's first output equals, if there is one."""
+    if node.op in _INVOLUTIONS:
+        first = node.inputs[0].inputs[0] if node.inputs[0].inputs else None
+        return first.inputs[0] if first is not None and first.op == node.op and first.domain == node.domain else None
+    if node.op == "Where":
+        return _chosen(node)
+    if node.op == "Mul" and constant(node, 1) is None and _has_neutral(node, 1, place=0):
+        return node.inputs[1]
+    return node.inputs[0] if _CHECKS[node.op](node) else None
+
+
+def _can_bypass(source: Tensor, node: Node, model: Model) -> bool:
+    result = node.outputs[0]
     return not model.is_output(result) or (model.producer(source) is not None and not model.is_output(source))
 
 
@@ -81,7 +120,7 @@ def _drop_mask(node: Node, model: Model) -> bool:
         return False
     if not model.consumers(mask):
         return True
-    if not _is_static(mask):
+    if not is_static(mask):
         return False
     return model.redirect(mask, model.constant(mask.name, np.ones(mask.shape, np.bool_)))
 
@@ -97,7 +136,7 @@ def _is_inference(node: Node) -> bool:
     """Dropout does nothing unless its third input says that the model is being trained."""
     if len(node.inputs) < 3 or node.inputs[2].is_empty():
         return True
-    training = _constant(node, 2)
+    training = constant(node, 2)
     return training is not None and not training.any()
 
 
@@ -134,23 +173,23 @@ def _reshapes_to_same(node: Node) -> bool:
 
 
 def _repeats_once(node: Node) -> bool:
-    repeats = _constant(node, 1)
+    repeats = constant(node, 1)
     return repeats is not None and bool((repeats == 1).all())
 
 
 def _pads_nothing(node: Node) -> bool:
-    pads = _constant(node, 1)
+    pads = constant(node, 1)
     return pads is not None and not pads.any()
 
 
 def _takes_all(node: Node) -> bool:
-    steps = _constant(node, 4) if _has(node, 4) else np.ones(1, np.int64)
+    steps = constant(node, 4) if has_operand(node, 4) else np.ones(1, np.int64)
     if steps is None or (steps != 1).any():
         return False
     if _keeps_shape(node):
         return True
-    starts, ends = _constant(node, 1), _constant(node, 2)
-    return starts is not None and ends is not None and not starts.any() and bool((ends >= _TO_THE_END).all())
+    starts, ends = constant(node, 1), constant(node, 2)
+    return starts is not None and ends is not None and not starts.any() and bool((ends >= TO_THE_END).all())
 
 
 def _has_one_input(node: Node) -> bool:
@@ -173,12 +212,56 @@ def _by_zero(node: Node) -> bool:
     return _has_neutral(node, 0)
 
 
-def _has_neutral(node: Node, neutral: int) -> bool:
-    """Whether the second input is a constant of that value, and does not broadcast the first one."""
-    values = _constant(node, 1)
+def _has_neutral(node: Node, neutral: int, place: int = 1) -> bool:
+    """Whether that input is a constant of that value, and does not broadcast the other one."""
+    values, source = constant(node, place), node.inputs[1 - place]
     if values is None or not (values == neutral).all() or np.signbit(values.astype(np.float64)).any():
         return False
-    return _keeps_shape(node) and _keeps_type(node)
+    return all(source.shape or ()) and same_shape(source, node.outputs[0]) and source.dtype == node.outputs[0].dtype
+
+
+def _chosen(node: Node) -> Tensor | None:
+    """The side that a Where always takes, if it does not broadcast."""
+    condition = constant(node, 0)
+    if condition is None or not (condition.all() or not condition.any()):
+        return None
+    source: Tensor = node.inputs[1 if condition.all() else 2]
+    return source if all(source.shape or ()) and same_shape(source, node.outputs[0]) else None
+
+
+def _picks_all(node: Node) -> bool:
+    indices, shape = constant(node, 1), node.inputs[0].shape
+    if indices is None or indices.ndim != 1 or shape is None:
+        return False
+    size = shape[int(node.attrs.get("axis", 0))]
+    return isinstance(size, int) and len(indices) == size and bool((indices % size == np.arange(size)).all())
+
+
+def _reduces_ones(node: Node) -> bool:
+    axes, shape = reduced_axes(node), node.inputs[0].shape
+    if axes is None or shape is None or not node.attrs.get("keepdims", 1):
+        return False
+    return all(shape[axis] == 1 for axis in axes)
+
+
+def _keeps_size(node: Node) -> bool:
+    """A Resize that says scales of one, or sizes that are there already."""
+    if text(node, "coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize":
+        return False
+    if has_operand(node, 2):
+        scales = constant(node, 2)
+        return scales is not None and bool((scales == 1).all())
+    return has_operand(node, 3) and _keeps_shape(node)
+
+
+def _pools_nothing(node: Node) -> bool:
+    values = [node.attrs.get(name, default) for name, default in (("kernel_shape", [2]), ("strides", [1]))]
+    return len(node.outputs) == 1 and all(size == 1 for value in values for size in value) and _keeps_shape(node)
+
+
+def _done_before(node: Node) -> bool:
+    first = node.inputs[0].inputs[0] if node.inputs[0].inputs else None
+    return first is not None and first.op == node.op and first.domain == node.domain
 
 
 _CHECKS: dict[str, Callable[[Node], bool]] = {
@@ -204,18 +287,11 @@ _CHECKS: dict[str, Callable[[Node], bool]] = {
     "Mul": _by_one,
     "Div": _by_one,
     "Sub": _by_zero,
+    "Pow": _by_one,
+    "Gather": _picks_all,
+    "ReduceMax": _reduces_ones,
+    "ReduceMin": _reduces_ones,
+    "Resize": _keeps_size,
+    "MaxPool": _pools_nothing,
+    **dict.fromkeys(_IDEMPOTENT, _done_before),
 }
-
-
-def _has(node: Node, index: int) -> bool:
-    return len(node.inputs) > index and not node.inputs[index].is_empty()
-
-
-def _constant(node: Node, index: int) -> np.ndarray | None:
-    from edgecc.model import value_of
-
-    return value_of(node.inputs[index]) if _has(node, index) else None
-
-
-def _is_static(tensor: Tensor) -> bool:
-    return tensor.shape is not None and all(isinstance(dim, int) for dim in tensor.shape)

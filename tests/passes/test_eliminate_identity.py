@@ -47,6 +47,12 @@ def around(body: str, shape: str = "2,3", constants: str = "") -> str:
         ("n = Div(x, c)", "float[3] c = {1, 1, 1}"),
         ("n = Sub(x, c)", "float[1] c = {0}"),
         ("a = Identity(x) b = Identity(a) n = Dropout(b)", ""),
+        ("n = Mul(c, x)", "float c = {1}"),
+        ("n = Pow(x, c)", "float c = {1}"),
+        ("n = Gather<axis=1>(x, i)", "int64[3] i = {0, 1, -1}"),
+        ("n = Where(c, x, o)", "bool[3] c = {1, 1, 1}, float o = {7}"),
+        ("n = Where(c, o, x)", "bool c = {0}, float o = {7}"),
+        ("a = Neg(x) n = Neg(a)", ""),
     ],
 )
 def test_node_that_changes_nothing_goes(body: str, constants: str) -> None:
@@ -63,6 +69,12 @@ def test_node_that_changes_nothing_goes(body: str, constants: str) -> None:
         ("n = Sub(x, c)", "2,3", "float c = {-0.0}"),
         ("n = Dropout(x, r, t)", "2,3", "float r = {0.5}, bool t = {1}"),
         ("n = Concat<axis=0>(a, a)", "2,3", "float[1,3] a = {1, 2, 3}"),
+        ("n = Gather<axis=1>(x, i)", "2,3", "int64[3] i = {0, 2, 1}"),
+        ("n = Gather<axis=0>(x, i)", "2,3", "int64[2] i = {0, 0}"),
+        ("n = Where(c, x, o)", "2,3", "bool[3] c = {1, 0, 1}, float o = {7}"),
+        ("n = Pow(x, c)", "2,3", "float c = {2}"),
+        # The sum of one -0.0 is 0.0.
+        ("n = ReduceSum(x, k)", "1,3", "int64[1] k = {0}"),
     ],
 )
 def test_node_that_changes_something_stays(body: str, shape: str, constants: str) -> None:
@@ -252,3 +264,42 @@ def test_a_piece_without_elements_that_is_read_stays() -> None:
 def test_concat_of_nothing_stays() -> None:
     text = "g (float[2,0] x, float[2,0] z) => (float[2,0] y) { y = Concat<axis=1>(x, z) }"
     assert_skipped(EliminateIdentity(), text, reason="")
+
+
+@pytest.mark.parametrize(
+    ("body", "constants"),
+    [
+        ("n = ReduceMax(x, k)", "int64[1] k = {1}"),
+        ("n = ReduceMin<noop_with_empty_axes=1>(x)", ""),
+        ("n = MaxPool<kernel_shape=[1, 1]>(x)", ""),
+        ("n = Resize(x, , r)", "float[4] r = {1, 1, 1, 1}"),
+        ('n = Resize<mode="linear">(x, , , s)', "int64[4] s = {2, 1, 3, 4}"),
+    ],
+)
+def test_images(body: str, constants: str) -> None:
+    check_pass(EliminateIdentity(), around(body, "2,1,3,4", constants), around("", "2,1,3,4").replace("(n)", "(x)"))
+
+
+@pytest.mark.parametrize("op", ["Abs", "Ceil", "Floor", "Relu", "Round", "Sign"])
+def test_done_twice(op: str) -> None:
+    check_pass(
+        EliminateIdentity(),
+        f"g (float[2,3] x) => (float[2,3] y) {{ a = {op}(x) b = {op}(a) y = Exp(b) }}",
+        f"g (float[2,3] x) => (float[2,3] y) {{ a = {op}(x) y = Exp(a) }}",
+    )
+
+
+def test_negated_twice_with_another_reader() -> None:
+    check_pass(
+        EliminateIdentity(),
+        "g (bool[2] x) => (bool[2] y, bool[2] z) { a = Not(x) b = Not(a) y = And(a, b) z = Not(a) }",
+        "g (bool[2] x) => (bool[2] y, bool[2] z) { a = Not(x) y = And(a, x) z = Not(a) }",
+        skips=["'x' and 'z' must both keep their names"],
+    )
+    text = "g (bool[2] x) => (bool[2] y) { [mine] a = Not(x) b = Not(a) y = Or(b, x) }"
+    assert_skipped(EliminateIdentity(ignore=("mine",)), text, "")
+
+
+def test_scale_that_rounds_to_the_same_size_stays() -> None:
+    text = around("n = Resize(x, , r)", "2,1,3,4", "float[4] r = {1, 1, 1, 1.1}")
+    assert_skipped(EliminateIdentity(), text, "")
