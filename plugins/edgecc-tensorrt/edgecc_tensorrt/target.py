@@ -23,6 +23,11 @@ class TensorRTTarget(Target):
 
     name: ClassVar[str] = "tensorrt"
     suffixes: ClassVar[tuple[str, ...]] = (".engine",)
+    # What the parser has layers or fused kernels for; not Attention, which TensorRT-RTX crashes on.
+    fused: ClassVar[frozenset[str]] = frozenset(
+        {"Gelu", "HardSwish", "LogSoftmax", "Mish", "Softmax", "Softplus"}
+        | {"GroupNormalization", "InstanceNormalization", "LayerNormalization", "RMSNormalization"}
+    )
 
     precision: Literal["float32", "float16"] = Field(
         default="float32", description="float16 runs the pass convert-float16"

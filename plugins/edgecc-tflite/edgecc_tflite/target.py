@@ -15,7 +15,8 @@ class TFLiteTarget(Target):
     name: ClassVar[str] = "tflite"
     suffixes: ClassVar[tuple[str, ...]] = (".tflite",)
     fused: ClassVar[frozenset[str]] = frozenset(
-        {"GroupNormalization", "InstanceNormalization", "LayerNormalization", "RMSNormalization"}
+        {"Gelu", "HardSwish", "Mish"}
+        | {"GroupNormalization", "InstanceNormalization", "LayerNormalization", "RMSNormalization"}
     )
 
     io_layout: Literal["keep", "nhwc"] = Field(
