@@ -47,7 +47,6 @@ def edgecc_passes() -> list[type[Pass]]:
     from edgecc.passes.fuse_matmul_add import FuseMatMulAdd
     from edgecc.passes.fuse_mish import FuseMish
     from edgecc.passes.fuse_pad import FusePad
-    from edgecc.passes.fuse_reduce_reshape import FuseReduceReshape
     from edgecc.passes.fuse_reshape_gemm import FuseReshapeGemm
     from edgecc.passes.fuse_rms_normalization import FuseRMSNormalization
     from edgecc.passes.fuse_sigmoid import FuseSigmoid
@@ -88,7 +87,6 @@ def edgecc_passes() -> list[type[Pass]]:
         FuseMish,
         FusePad,
         FuseRMSNormalization,
-        FuseReduceReshape,
         FuseReshapeGemm,
         FuseSigmoid,
         FuseSoftmax,

@@ -70,7 +70,6 @@ BUILTIN = (
             "fuse-rms-normalization",
             "fuse-instance-normalization",
             "fuse-group-normalization",
-            "fuse-reduce-reshape",
             "fuse-attention",
             "fuse-global-average-pool",
             # What linear operators take in; behind the patterns, which need the constants that these take away.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecc.passes.base import Loss, NodePass, PassContext
-from edgecc.rewriting.reading import constant, is_float, rank, same_shape
+from edgecc.rewriting.reading import constant, is_floating, rank, same_shape
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node, Tensor
@@ -68,7 +68,7 @@ def _source(node: Node) -> Tensor | None:
     neutral, indices = _NEUTRAL[node.op]
     for index in indices:
         values = constant(node, index)
-        if values is None or not values.size or not (values.dtype.kind in "iu" or is_float(values)):
+        if values is None or not values.size or not (values.dtype.kind in "iu" or is_floating(values.dtype)):
             continue
         if (values == neutral).all():
             return node.inputs[1 - index]

@@ -10,7 +10,7 @@ import numpy as np
 from edgecc.passes.base import Loss, NodePass, PassContext
 from edgecc.rewriting.affine import data_index, is_affine
 from edgecc.rewriting.linear import LINEAR, Linear, linear_of
-from edgecc.rewriting.reading import describe, is_float, scalar
+from edgecc.rewriting.reading import describe, is_floating, scalar
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node, Tensor
@@ -77,7 +77,7 @@ class _Way:
 
 def _factor(node: Node) -> float | None:
     """What a Mul or Div by one number multiplies by; None for any other node."""
-    if node.op not in ("Mul", "Div") or not is_affine(node) or not _is_floating(node):
+    if node.op not in ("Mul", "Div") or not is_affine(node) or not is_floating(node.outputs[0].dtype):
         return None
     source = node.inputs[data_index(node)]
     value = scalar(node.inputs[1 - data_index(node)])
@@ -221,8 +221,3 @@ def _scale_other(other: Node, factor: float, model: Model) -> str | None:
         return f"one number for it and {describe(other)} would be zero or not finite in {rounded.dtype}"
     model.set_input(other, index, model.constant(tensor.name, rounded))
     return None
-
-
-def _is_floating(node: Node) -> bool:
-    dtype = node.outputs[0].dtype
-    return dtype is not None and is_float(np.empty(0, dtype))

@@ -34,7 +34,7 @@ class _HardSwish(Rewrite):
         x = found.tensor(_X)
         if not same_shape(x, found.output):
             return f"a constant broadcasts {x.name!r} to another shape"
-        if not is_floating(x) or _is_double(x.dtype):
+        if not is_floating(x.dtype) or _is_double(x.dtype):
             return f"it computes in {x.dtype}, and HardSwish keeps its factor in float32"
         if not ctx.gains_from("HardSwish"):
             return "the target gains nothing from HardSwish"

@@ -8,7 +8,7 @@ import numpy as np
 
 from edgecc.passes.base import Loss, NodePass, PassContext
 from edgecc.rewriting.linear import scaled
-from edgecc.rewriting.reading import constant, describe, has_operand, is_float, rank
+from edgecc.rewriting.reading import constant, describe, has_operand, is_floating, rank
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node, Tensor
@@ -41,7 +41,7 @@ class FuseMatMulAdd(NodePass):
             if _addition(node, model) is not None:
                 ctx.skip(node, "its operands are not two matrices")
             return False
-        if not _is_floating(node):
+        if not is_floating(node.outputs[0].dtype):
             return False
         if node.op == "Gemm":
             changed |= _drop_factors(node, model, ctx)
@@ -154,8 +154,3 @@ def _values(node: Node, index: int) -> np.ndarray:
     values = constant(node, index)
     assert values is not None, "it was found to be constant"
     return values
-
-
-def _is_floating(node: Node) -> bool:
-    dtype = node.outputs[0].dtype
-    return dtype is not None and is_float(np.empty(0, dtype))

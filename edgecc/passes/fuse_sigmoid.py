@@ -44,7 +44,7 @@ class _Gated(_Sigmoid):
         x, divisor = found.tensor(_X), found.tensor(_DIVISOR)
         if not same_shape(x, divisor):
             return f"a constant broadcasts {x.name!r} to another shape"
-        if not is_floating(x):
+        if not is_floating(x.dtype):
             return f"{x.name!r} is {x.dtype}"
         return Replacement("Mul", [found.tensor(_NUMERATOR), Preparation("Sigmoid", [x], x.dtype, x.shape)])
 

@@ -45,7 +45,7 @@ class _OverAxis(_OfSum):
 
     def replacement(self, found: Match, model: Model, ctx: PassContext) -> Replacement | str:
         x = found.tensor(_X)
-        if not is_floating(x) or not same_shape(x, found.output):
+        if not is_floating(x.dtype) or not same_shape(x, found.output):
             return f"{x.name!r} and {found.output.name!r} do not have the same known shape"
         axes = [_axis(found.node(reduction), x) for reduction in self.reductions if found.has(reduction)]
         for axis in axes:

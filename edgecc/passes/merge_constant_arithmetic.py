@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecc.passes.base import Loss, NodePass, PassContext
-from edgecc.rewriting.reading import constant, describe, is_float
+from edgecc.rewriting.reading import constant, describe, is_floating
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node, Tensor
@@ -83,7 +83,7 @@ _Reader = Callable[["Node"], "_Step | None"]
 def _scale(node: Node) -> _Step | None:
     """A node that multiplies by a constant; None for any other."""
     if node.op == "Neg":
-        return _Step(node.inputs[0], np.array(-1.0)) if _is_floating(node) else None
+        return _Step(node.inputs[0], np.array(-1.0)) if is_floating(node.outputs[0].dtype) else None
     found = _constant_operand(node, ("Mul", "Div"))
     if found is None or (node.op == "Div" and (found == 0 or not np.all(constant(node, 1)))):
         return None
@@ -94,7 +94,7 @@ def _scale(node: Node) -> _Step | None:
 def _shift(node: Node) -> _Step | None:
     """A node that adds a constant to a tensor, or to its negative; None for any other."""
     if node.op == "Neg":
-        return _Step(node.inputs[0], np.array(0.0), -1) if _is_floating(node) else None
+        return _Step(node.inputs[0], np.array(0.0), -1) if is_floating(node.outputs[0].dtype) else None
     found = _constant_operand(node, ("Add", "Sub"))
     if found is None:
         return None
@@ -179,7 +179,7 @@ def _apply(merged: _Merged, source: Tensor, before: Node, node: Node, model: Mod
 
 def _constant_operand(node: Node, ops: tuple[str, str]) -> int | None:
     """Which operand is constant, if exactly one is."""
-    if node.op not in ops or not _is_floating(node):
+    if node.op not in ops or not is_floating(node.outputs[0].dtype):
         return None
     constants = [index for index in (0, 1) if constant(node, index) is not None]
     return constants[0] if len(constants) == 1 else None
@@ -189,8 +189,3 @@ def _values(node: Node, index: int) -> np.ndarray:
     values = constant(node, index)
     assert values is not None, "it was found to be constant"
     return values.astype(np.float64)
-
-
-def _is_floating(node: Node) -> bool:
-    dtype = node.outputs[0].dtype
-    return dtype is not None and is_float(np.empty(0, dtype))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgecc.passes.base import Loss, NodePass, PassContext
-from edgecc.rewriting.shapes import RESHAPES, as_integers, is_free, reduced_axes, without_ones
+from edgecc.rewriting.reading import describe
+from edgecc.rewriting.shapes import RESHAPES, as_integers, is_free, reduced_axes
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node
@@ -36,9 +37,9 @@ class MergeKeepdims(NodePass):
         ignore: patterns of node names to leave alone.
     """
 
+    # No `keeps_types`: a Reshape may have called an open dimension otherwise than what it reads.
     name = "merge-keepdims"
     loss = Loss.EXACT
-    keeps_types = True
 
     def candidates(self, model: Model) -> list[Node]:
         return model.nodes(*REDUCTIONS, *_PICKS, ignore=self.ignore)
@@ -51,20 +52,16 @@ class MergeKeepdims(NodePass):
         from edgecc.model import is_standard, matches_any, merged_origins
 
         result = node.outputs[0]
-        reader = model.single_consumer(result)
-        if reader is None or reader.op not in RESHAPES or not is_standard(reader) or matches_any(reader, self.ignore):
+        reader = next((r for r in model.consumers(result) if r.op in RESHAPES and is_standard(r)), None)
+        if reader is None or reader.inputs[0] is not result or matches_any(reader, self.ignore):
             return False
-        axes, wanted, source = _axes(node), reader.outputs[0].shape, node.inputs[0].shape
-        if axes is None or wanted is None or source is None or model.is_inner(reader) or result is not reader.inputs[0]:
+        keeps = not node.attrs.get("keepdims", 1)
+        reason = _refuses(node, reader, keeps, model)
+        if reason is not None:
+            ctx.skip(node, reason)
             return False
-        keeps = bool(node.attrs.get("keepdims", 1))
-        other = _reduced(source, axes, not keeps)
-        if list(wanted) != other:
-            if without_ones(wanted) == without_ones(other):
-                ctx.skip(node, f"{reader.name} ({reader.op}) makes {list(wanted)} of it, not {other}")
-            return False
-        ctx.done(node, f"{reader.op} became keepdims = {int(not keeps)}", [reader, node])
-        node.attrs["keepdims"] = int(not keeps)
+        ctx.done(node, f"{reader.op} became keepdims = {int(keeps)}", [reader, node])
+        node.attrs["keepdims"] = int(keeps)
         node.origins = merged_origins((node, reader))
         model.set_output(node, 0, reader.outputs[0])
         model.remove(reader)
@@ -120,6 +117,32 @@ class MergeKeepdims(NodePass):
         if not first.outputs[0].outputs and not model.is_output(first.outputs[0]):
             model.remove(first)
         return True
+
+
+def _refuses(node: Node, reader: Node, keeps: bool, model: Model) -> str | None:
+    """Why the reduction cannot do what the node behind it does; None if it can."""
+    axes, wanted, source = _axes(node), reader.outputs[0].shape, node.inputs[0]
+    if model.is_inner(reader):
+        return f"its reader {describe(reader)} is in a subgraph"
+    if model.single_consumer(node.outputs[0]) is None:
+        return f"its result {node.outputs[0].name!r} is used as it is too"
+    if axes is None or wanted is None or source.shape is None:
+        return f"its axes or the shape of {source.name!r} are not known"
+    other = _reduced(source.shape, axes, keeps)
+    if not _are_equal(list(wanted), other):
+        return f"{describe(reader)} makes {list(wanted)} of it, not {other}"
+    return None
+
+
+def _are_equal(shape: Shape, wanted: Shape) -> bool:
+    """Whether the shapes are the same; one open dimension may have two names, since both have as many elements."""
+    if len(shape) != len(wanted):
+        return False
+    different = [(dim, other) for dim, other in zip(shape, wanted, strict=True) if dim != other]
+    if not different:
+        return True
+    renamed = len(different) == 1 and all(isinstance(dim, str) for dim in different[0])
+    return renamed and 0 not in shape
 
 
 def _says_its_shape(reader: Node | None) -> bool:

@@ -46,7 +46,7 @@ def own_limits(node: Node) -> Limits | str | None:
     """
     from edgecc.model import is_standard
 
-    if node.op not in LIMITING or not is_standard(node) or not node.outputs or not is_floating(node.outputs[0]):
+    if node.op not in LIMITING or not is_standard(node) or not node.outputs or not is_floating(node.outputs[0].dtype):
         return None
     match node.op:
         case "Relu":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgecc.rewriting.reading import constant, describe, has_operand, is_float, rank
+from edgecc.rewriting.reading import constant, describe, has_operand, is_floating, rank
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node
@@ -174,7 +174,7 @@ def linear_of(node: Node | None, model: Model) -> Linear | str:
     weights = constant(node, 1)
     if weights is None or (constant(node, 2) is None and has_operand(node, 2)):
         return f"the weights of {node.name} are not constant"
-    if not is_float(weights):
+    if not is_floating(weights.dtype):
         return f"the weights of {node.name} are {weights.dtype}"
     if weights.ndim < 2 or (node.op == "MatMul" and weights.ndim != 2):
         return f"the weights of {node.name} are no matrix"

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+
     from edgecc.model import Node, Tensor
 
 
@@ -32,10 +34,10 @@ def scalar(tensor: Tensor) -> float | None:
     return float(values.reshape(-1)[0])
 
 
-def is_floating(tensor: Tensor) -> bool:
-    """Whether its elements are floating point numbers, bfloat16 included."""
-    # numpy knows bfloat16 only as an extension, whose kind is "V".
-    return tensor.dtype is not None and np.dtype(tensor.dtype).kind in "fV"
+def is_floating(dtype: DTypeLike | None) -> bool:
+    """Whether it is a type of floating point numbers in which a model computes: bfloat16 is, float8 is not."""
+    # numpy knows bfloat16 only as an extension, whose kind is "V", like that of int4.
+    return dtype is not None and (np.dtype(dtype).kind == "f" or np.dtype(dtype).name == "bfloat16")
 
 
 def text(node: Node, name: str, default: str) -> str:
@@ -92,8 +94,3 @@ def describe(node: Node | None) -> str:
     from edgecc.model import display_name
 
     return "an input or constant" if node is None else f"{display_name(node)} ({node.op})"
-
-
-def is_float(values: np.ndarray) -> bool:
-    """Whether the elements are floating point numbers, bfloat16 included."""
-    return values.dtype.kind == "f" or values.dtype.name == "bfloat16"

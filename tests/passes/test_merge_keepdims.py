@@ -61,8 +61,8 @@ def test_axes_added_before() -> None:
     ("body", "out", "reason"),
     [
         ("a = ReduceMean<keepdims = 0>(x, two) y = Unsqueeze(a, one)", "2,1,3,5", "not [2, 3, 1, 5]"),
-        ("a = ReduceMean(x, k) y = Flatten<axis = 0>(a)", "1,6", ""),
-        ("a = ReduceMean(x, k) b = Flatten(a) c = Relu(a) d = Relu(b) e = Flatten(c) y = Add(d, e)", "2,3", ""),
+        ("a = ReduceMean(x, k) y = Flatten<axis = 0>(a)", "1,6", "makes [1, 6] of it, not [2, 3]"),
+        ("a = ReduceMean(x, k) b = Flatten(a) c = Relu(a) d = Relu(b) e = Flatten(c) y = Add(d, e)", "2,3", "used as"),
         ("a = GlobalAveragePool(x) y = Flatten(a)", "2,3", ""),
     ],
 )
@@ -74,11 +74,11 @@ def test_output_and_subgraph_stay() -> None:
     text = graph("a = ReduceMax(x, k) y = Squeeze(a, k)", "2,3,4,5", "2,3").replace(
         "float[2,3] y", "float[2,3] y, float[2,3,1,1] a"
     )
-    assert_skipped(MERGE, text, reason="")
+    assert_skipped(MERGE, text, reason="used as it is too")
     text = f"""g (bool c, float[2,3,4,5] x) => (float[2,3] y) {CONSTANTS} {{ a = ReduceMax(x, k) y = If(c)<
         then_branch = t () => (float[2,3] p) {{ p = Squeeze(a, k) }},
         else_branch = e () => (float[2,3] q) {{ q = ReduceMin<keepdims = 0>(x, k) }}> }}"""
-    assert_skipped(MERGE, text, reason="")
+    assert_skipped(MERGE, text, reason="is in a subgraph")
 
 
 def test_origins_and_ignored() -> None:
@@ -86,3 +86,106 @@ def test_origins_and_ignored() -> None:
     (node,) = check_pass(MERGE, text).nodes()
     assert (node.name, node.origins) == ("one", ("one", "two"))
     assert_skipped(MergeKeepdims(ignore=("two",)), text, reason="")
+
+
+SIZES = """<int64[1] one = {1}, int64[2] last = {2, 3}, int64[2] column = {2, 1}, int64[2] flat = {0, -1},
+    int64[2] three = {-1, 3}, int64[2] row = {1, 2}, int64[1] zero = {0}>"""
+
+
+def sized(body: str, signature: str) -> str:
+    return f"g {signature} {SIZES} {{ {body} }}"
+
+
+MATRIX = "(float[2,8] x) => (float[2,1] y)"
+IMAGE = "(float[N,3,4,4] x) => (float[N,3] y)"
+
+
+@pytest.mark.parametrize(
+    ("body", "signature", "after"),
+    [
+        ("m = ReduceMax<keepdims = 0>(x, one) y = Reshape(m, column)", MATRIX, "y = ReduceMax<keepdims = 1>(x, one)"),
+        ("m = ReduceSum<keepdims = 0>(x, one) y = Unsqueeze(m, one)", MATRIX, "y = ReduceSum<keepdims = 1>(x, one)"),
+        ("m = ReduceMean(x, last) y = Flatten(m)", IMAGE, "y = ReduceMean<keepdims = 0>(x, last)"),
+        ("m = ReduceMean(x, last) y = Squeeze(m, last)", IMAGE, "y = ReduceMean<keepdims = 0>(x, last)"),
+        ("m = ReduceMean(x, last) y = Reshape(m, flat)", IMAGE, "y = ReduceMean<keepdims = 0>(x, last)"),
+        ("m = ReduceMean(x, last) y = Reshape(m, three)", IMAGE, "y = ReduceMean<keepdims = 0>(x, last)"),
+        (
+            "y = ArgMax<axis = 1, keepdims = 0>(x) z = Unsqueeze(y, one)",
+            "(float[2,8] x) => (int64[2,1] z)",
+            "z = ArgMax<axis = 1, keepdims = 1>(x)",
+        ),
+        (
+            "m = ReduceMax<keepdims = 0>(x) y = Reshape(m, r)",
+            "(float[8] x) => (float[1] y)",
+            "y = ReduceMax<keepdims = 1>(x)",
+        ),
+    ],
+    ids=["jax", "unsqueeze", "flatten", "squeeze", "reshape with an open batch", "torch dynamo", "argmax", "all axes"],
+)
+def test_what_jax_and_torch_write(body: str, signature: str, after: str) -> None:
+    constants = body.replace("y, r)", "y, one)").replace("(m, r)", "(m, one)")
+    check_pass(MERGE, before=sized(constants, signature), after=sized(after, signature))
+
+
+def test_name_and_origins() -> None:
+    body = "[max] m = ReduceMax<keepdims = 0>(x, one) [end] y = Reshape(m, column)"
+    (node,) = check_pass(MERGE, before=sized(body, MATRIX)).nodes()
+    assert (node.name, set(node.origins)) == ("max", {"max", "end"})
+
+
+def test_two_share_their_axes() -> None:
+    body = """a = ReduceMax<keepdims = 0>(x, one) b = Reshape(a, column) c = ReduceMin<keepdims = 0>(x, one)
+        d = Reshape(c, column) y = Sub(b, d)"""
+    model = check_pass(MERGE, before=sized(body, MATRIX))
+    assert [node.op for node in model.nodes()] == ["ReduceMax", "ReduceMin", "Sub"]
+
+
+@pytest.mark.parametrize(
+    ("body", "signature", "reason"),
+    [
+        (
+            "z = ReduceMax<keepdims = 0>(x, one) y = Reshape(z, column)",
+            "(float[2,8] x) => (float[2,1] y, float[2] z)",
+            "'z' is used as it is too",
+        ),
+        (
+            "m = ReduceMax<keepdims = 0>(x, one) y = Reshape(m, column) z = Neg(m)",
+            "(float[2,8] x) => (float[2,1] y, float[2] z)",
+            "'m' is used as it is too",
+        ),
+        (
+            "m = ReduceMax<keepdims = 0>(x, one) y = Reshape(m, row)",
+            "(float[2,8] x) => (float[1,2] y)",
+            "makes [",
+        ),
+        (
+            "m = ReduceMax<keepdims = 0>(x, a) y = Reshape(m, column)",
+            "(float[2,8] x, int64[1] a) => (float[2,1] y)",
+            "axes",
+        ),
+        (
+            "m = ReduceMax<keepdims = 0>(x, one) y = Reshape(m, three)",
+            "(float[N,8,M] x) => (float[K,3] y)",
+            "makes [",
+        ),
+        ("y = ReduceMax(x, one)", MATRIX, ""),
+        ("m = ReduceMax(x, one) y = Neg(m)", MATRIX, ""),
+    ],
+)
+def test_what_stays_has_a_reason(body: str, signature: str, reason: str) -> None:
+    assert_skipped(MERGE, before=sized(body, signature), reason=reason)
+
+
+def test_reader_in_a_subsized() -> None:
+    text = f"""g (bool k, float[2,8] x) => (float[2,1] z) {SIZES} {{ m = ReduceMax<keepdims = 0>(x, one) z = If(k)<
+        then_branch = p () => (float[2,1] r) {{ r = Reshape(m, column) }},
+        else_branch = q () => (float[2,1] s) {{ s = ReduceMin(x, one) }}> }}"""
+    assert_skipped(MERGE, before=text, reason="is in a subgraph")
+
+
+def test_ignored() -> None:
+    for body in (
+        "[mine] m = ReduceMax<keepdims = 0>(x, one) y = Reshape(m, column)",
+        "m = ReduceMax<keepdims = 0>(x, one) [mine] y = Reshape(m, column)",
+    ):
+        assert_skipped(MergeKeepdims(ignore=("mine",)), before=sized(body, MATRIX), reason="")
