@@ -174,8 +174,13 @@ def _scale(found: Match) -> float:
     return product / divided if divided else math.inf
 
 
+_WHOLE_ROW = "the mask forbids a whole row, which Attention leaves open"
+
+
 def _mask(found: Match, k: Tensor | Preparation, model: Model) -> list[Tensor] | str:
     """The mask as the operand that Attention has for it, if there is one."""
+    from edgecc.model import value_of
+
     q = found.tensor(_Q)
     assert q.shape is not None
     assert k.shape is not None
@@ -186,6 +191,9 @@ def _mask(found: Match, k: Tensor | Preparation, model: Model) -> list[Tensor] |
             return f"the mask {mask.name!r} does not have one value per row of q and k: kernels do not broadcast it"
         if any(dim not in (1, full) for dim, full in zip(mask.shape[-3::-1], q.shape[1::-1], strict=False)):
             return f"the mask {mask.name!r} is not known to fit batch and heads"
+        values = value_of(mask)
+        if values is not None and not (values > -np.inf).any(axis=-1).all():
+            return _WHOLE_ROW
         return [mask]
     if not found.has(_LOW):
         return []
@@ -193,7 +201,7 @@ def _mask(found: Match, k: Tensor | Preparation, model: Model) -> list[Tensor] |
     if not (scalar(found.tensor(_LOW)) or 0.0) <= _LOWEST:
         return f"{found.tensor(_LOW).name!r} does not forbid what the mask excludes"
     if allowed.ndim == 0 or allowed.ndim > 4 or not allowed.any(axis=-1).all():
-        return "the mask forbids a whole row, which Attention leaves open"
+        return _WHOLE_ROW
     if not all(isinstance(dim, int) for dim in rows):
         return "the sizes of the mask are not known"
     shape = (*allowed.shape[:-2], *(int(dim) for dim in rows))

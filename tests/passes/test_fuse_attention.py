@@ -130,6 +130,7 @@ def test_constants_shared_by_two() -> None:
         ),
         (PLAIN.replace("a = Div(p, divisor)", "a = Where(m, p, minus_infinity)"), ", bool[4,6] m", "is computed by"),
         (PLAIN.replace("a = Div(p, divisor)", "a = Where(none, p, minus_infinity)"), "", "forbids a whole row"),
+        (PLAIN.replace("a = Div(p, divisor)", "a = Add(p, lowest)"), "", "forbids a whole row"),
         (PLAIN.replace("a = Div(p, divisor)", "a = Where(some, p, divisor)"), "", "does not forbid what"),
         (PLAIN.replace("t = Transpose<perm = [0, 1, 3, 2]>(k)", "t = Reshape(k, apart)"), "", "not from Transpose"),
         (PLAIN.replace("MatMul(w, v)", "MatMul(w, o)"), ", float[1,3,6,5] o", "are not known to be the same"),
@@ -141,6 +142,7 @@ def test_constants_shared_by_two() -> None:
         "mask of columns",
         "computed choice",
         "empty row",
+        "added empty row",
         "mask that adds",
         "keys not turned",
         "broadcast values",
@@ -151,6 +153,7 @@ def test_left_alone(body: str, more: str, reason: str) -> None:
         "negative": np.array(-2, np.float32),
         "heads": np.ones((3, 1, 1), np.float32),
         "none": np.zeros((4, 6), bool),
+        "lowest": np.full((4, 6), -np.inf, np.float32),
         "some": CAUSAL,
     }
     assert_skipped(FuseAttention(), graph(body, more, **weights), reason=reason)
