@@ -31,6 +31,19 @@ class Quantization:
     axis: int = 0
 
 
+@dataclass(frozen=True)
+class Blocks:
+    """Quantization in short runs along the last axis: real = scale * stored.
+
+    Attributes:
+        scales: float16 constant, (rows, runs in a row). No operator reads it; the tensor refers to it.
+        size: values of a run.
+    """
+
+    scales: Tensor
+    size: int
+
+
 @dataclass(eq=False)
 class Tensor:
     """A value in the graph; `data` is set for constants. Compared by identity."""
@@ -44,6 +57,8 @@ class Tensor:
     source: str = ""
     #: Which of the source tensor's axes lies at each place; None for the source's own order.
     layout: tuple[int, ...] | None = None
+    #: Instead of `quantization`, for weights of FULLY_CONNECTED.
+    blocks: Blocks | None = None
 
     @property
     def rank(self) -> int:

@@ -22,9 +22,9 @@ class TFLiteTarget(Target):
     io_layout: Literal["keep", "nhwc"] = Field(
         default="keep", description="layout of rank-4 inputs and outputs: as in the source, or channels-last"
     )
-    weights: Literal["keep", "float16", "int8"] = Field(
+    weights: Literal["keep", "float16", "int8", "int4"] = Field(
         default="keep",
-        description="store large float32 weights in float16, or in int8 with inputs quantized at run time",
+        description="store large float32 weights in float16, or in int8 or int4 with inputs quantized at run time",
     )
 
 

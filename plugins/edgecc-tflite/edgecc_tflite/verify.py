@@ -32,6 +32,7 @@ RULES: tuple[Callable[[Graph], Iterator[Violation]], ...] = (
     quantization.bias_scale,
     quantization.int16_scales,
     quantization.rescaling,
+    quantization.block_scales,
 )
 
 

@@ -134,7 +134,9 @@ def _fully_connected(operator: Operator) -> int:
     types = _type(operator), _type(operator, 1)
     if types[1] == "int2":
         return 14
-    if types == ("int16", "int4"):
+    weights = operator.inputs[1]
+    # Older runtimes would take runs of weights for unscaled ones.
+    if types == ("int16", "int4") or (weights is not None and weights.blocks is not None):
         return 13
     if _hybrid(operator) and _per_channel(operator.inputs[1]):
         return 12

@@ -90,7 +90,7 @@ def _subgraph(graph: Graph, constants: Constants, shared: _Shared) -> Any:
     names = _unique_names(index)
     table = schema.generated().SubGraphT()
     table.name = graph.name
-    table.tensors = [_tensor(tensor, names[tensor], constants, shared) for tensor in index]
+    table.tensors = [_tensor(tensor, names[tensor], index, constants, shared) for tensor in index]
     table.inputs = [index[tensor] for tensor in graph.inputs]
     table.outputs = [index[tensor] for tensor in graph.outputs]
     table.operators = [_operator(operator, index, shared) for operator in graph.operators]
@@ -112,6 +112,8 @@ def _tensors(graph: Graph) -> dict[Tensor, None]:
         for tensor in (*operator.inputs, *operator.outputs):
             if tensor is not None:
                 tensors[tensor] = None
+                if tensor.blocks is not None:
+                    tensors[tensor.blocks.scales] = None
     tensors.update(dict.fromkeys(graph.outputs))
     return tensors
 
@@ -133,7 +135,12 @@ def _unique_names(tensors: Mapping[Tensor, int]) -> dict[Tensor, str]:
     return names
 
 
-def _tensor(tensor: Tensor, name: str, constants: Constants, shared: _Shared) -> TensorTable:
+def _tensor(
+    tensor: Tensor, name: str, index: Mapping[Tensor, int], constants: Constants, shared: _Shared
+) -> TensorTable:
+    quantization = None if tensor.quantization is None else shared.quantization(tensor.quantization)
+    if tensor.blocks is not None:
+        quantization = _blockwise(index[tensor.blocks.scales], tensor.blocks.size)
     return TensorTable(
         written=shared.written,
         name=name,
@@ -141,8 +148,17 @@ def _tensor(tensor: Tensor, name: str, constants: Constants, shared: _Shared) ->
         shape=tuple(1 if dim < 0 else dim for dim in tensor.shape),
         signature=tensor.shape if any(dim < 0 for dim in tensor.shape) else None,
         buffer=0 if tensor.data is None else constants.add(tensor.data),
-        quantization=None if tensor.quantization is None else shared.quantization(tensor.quantization),
+        quantization=quantization,
     )
+
+
+def _blockwise(scales: int, size: int) -> Any:
+    generated = schema.generated()
+    details = generated.BlockwiseQuantizationT()
+    details.scales, details.zeroPoints, details.blockSize = scales, _NO_TENSOR, size
+    table = generated.QuantizationParametersT()
+    table.detailsType, table.details = generated.QuantizationDetails.BlockwiseQuantization, details
+    return table
 
 
 def _operator(operator: Operator, index: Mapping[Tensor, int], shared: _Shared) -> OperatorTable:

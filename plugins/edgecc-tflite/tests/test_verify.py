@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 
-from edgecc_tflite.ir import Graph, Operator, Quantization, Tensor
+from edgecc_tflite.ir import Blocks, Graph, Operator, Quantization, Tensor
 from edgecc_tflite.verify import RULES, verify
 
 FLOAT = "float32"
@@ -349,6 +350,27 @@ def test_rescaling_by_weights():
     graph = convolution()
     graph.operators[0].outputs[0].quantization = scales(1e-6)
     assert broken(graph)[0] == {"rescaling"}
+
+
+def in_blocks(*, size=32, scale=0.5, scale_type="float16", builtin="FULLY_CONNECTED", rows=4):
+    """An operator with int4 weights that keeps the rule unless told otherwise."""
+    weights = constant("w", (4, 64), ml_dtypes.int4)
+    runs = Tensor("s", (rows, 2), np.dtype(scale_type), np.full((rows, 2), scale, scale_type))
+    weights.blocks = Blocks(runs, size)
+    return one_operator(builtin, [data("x", (1, 64)), weights, None], data("y"))
+
+
+def test_block_scales():
+    assert verify(in_blocks()) == []
+    for wrong in (
+        in_blocks(size=64),
+        in_blocks(size=16),
+        in_blocks(rows=3),
+        in_blocks(scale=0.0),
+        in_blocks(scale_type="float32"),
+        in_blocks(builtin="BATCH_MATMUL"),
+    ):
+        assert broken(wrong)[0] == {"block-scales"}
 
 
 def test_every_rule_has_a_test_and_names_itself():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -47,7 +48,9 @@ def bytes_of(graph: Graph) -> int:
     return sum(t.nbytes for t in constants)
 
 
-@pytest.mark.parametrize(("weights", "share", "tolerance"), [("float16", 0.55, 2e-3), ("int8", 0.4, 5e-2)])
+@pytest.mark.parametrize(
+    ("weights", "share", "tolerance"), [("float16", 0.55, 2e-3), ("int8", 0.4, 5e-2), ("int4", 0.3, 0.3)]
+)
 @pytest.mark.parametrize("xnnpack", [True, False])
 def test_smaller_when_asked(weights: str, share: float, tolerance: float, xnnpack: bool) -> None:
     model = network()
@@ -67,6 +70,52 @@ def test_dynamic_range_has_scales_where_the_kernels_read_them() -> None:
         assert tensor.quantization is not None
         assert tensor.quantization.axis == axis
         assert tensor.quantization.scale.size == tensor.shape[axis]
+
+
+@pytest.mark.parametrize("inputs", [64, 33])
+@pytest.mark.parametrize("xnnpack", [True, False])
+def test_int4_computes_with_the_numbers_that_it_stores(inputs: int, xnnpack: bool) -> None:
+    """Against the rounded weights only the input's rounding to 8 bits is left."""
+    net = Net(x=f"f:5,{inputs}")
+    model = net.model(net.op("MatMul", "x", net.random(inputs, 48)))
+    graph = shrunk(model, "int4")
+    weights = graph.operators[0].inputs[1]
+    assert weights is not None
+    assert weights.data is not None
+    assert weights.dtype == ml_dtypes.int4
+    if inputs == 64:
+        assert weights.blocks is not None
+        scales = np.repeat(weights.blocks.scales.data, weights.blocks.size, axis=1)  # type: ignore[arg-type]
+    else:
+        assert weights.quantization is not None
+        scales = weights.quantization.scale[:, None]
+    x = np.random.default_rng(1).standard_normal((5, inputs)).astype(np.float32)
+    (actual,) = run_tflite(graph, {"x": x}, xnnpack=xnnpack).values()
+    expected = x @ (weights.data.astype(np.float32) * scales.astype(np.float32)).T
+    np.testing.assert_allclose(actual, expected, atol=2e-2 * np.max(np.abs(expected)))
+
+
+def test_int4_where_the_kernels_take_it() -> None:
+    types = {op.builtin: op.inputs[1].dtype for op in shrunk(network(), "int4").operators if len(op.inputs) > 2}  # type: ignore[union-attr]
+    assert types == {"CONV_2D": ml_dtypes.int4, "FULLY_CONNECTED": ml_dtypes.int4, "DEPTHWISE_CONV_2D": np.int8}
+
+
+@pytest.mark.parametrize("xnnpack", [True, False])
+def test_int4_in_groups(xnnpack: bool) -> None:
+    net = Net(x="f:1,32,6,6")
+    model = net.model(net.op("Conv", "x", net.random(64, 8, 3, 3), group=4))
+    assert error(shrunk(model, "int4"), model, xnnpack=xnnpack) < 0.2
+
+
+def test_zeros_and_tiny_weights_in_blocks() -> None:
+    values = np.zeros((64, 40), np.float32)
+    values[:, 1] = 1e-7
+    values[0, 2] = 1.0
+    net = Net(x="f:2,64")
+    graph = shrunk(net.model(net.op("MatMul", "x", values)), "int4")
+    x = np.ones((2, 64), np.float32)
+    (actual,) = run_tflite(graph, {"x": x}).values()
+    np.testing.assert_allclose(actual, x @ values, atol=1e-2)
 
 
 def parsed(body: str, constants: dict[str, np.ndarray]) -> Model:
@@ -96,6 +145,11 @@ CHANNELS = np.linspace(0.005, 0.01, 32, dtype=np.float32)
             "f = DequantizeLinear<axis=0>(w, s) t = Transpose(f) y = MatMul(x, t)",
             {"w": np.ascontiguousarray(STORED.T), "s": CHANNELS},
             "int8",
+        ),
+        (
+            "f = DequantizeLinear<axis=1>(w, s) y = MatMul(x, f)",
+            {"w": (STORED // 16).astype(ml_dtypes.int4), "s": CHANNELS},
+            "int4",
         ),
         ("f = Cast<to=1>(w) y = MatMul(x, f)", {"w": (STORED * 0.013).astype(np.float16)}, "float16"),
     ],

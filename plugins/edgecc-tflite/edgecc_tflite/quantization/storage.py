@@ -6,16 +6,20 @@ model is loaded, and computes as fast as with float32 ones; the reference kernel
 The target option `weights` asks for less than the source has. `float16` rounds the weights of products and keeps
 computing in float32. `int8` is TFLite's dynamic range: weights with a scale per channel, read by the operator itself,
 which quantizes its input each time (LiteRT 2.3: three to four times as fast as float32, and as coarse as 8 bits are).
+`int4` is the same with half the bytes where kernels take it: convolutions with a scale per channel, products of
+matrices with a scale for every 32 weights of a row. Depthwise convolutions have no such kernel and get int8.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
+import ml_dtypes
 import numpy as np
 
-from edgecc_tflite.ir import Graph, Operator, Quantization, Tensor
+from edgecc_tflite.ir import Blocks, Graph, Operator, Quantization, Tensor
 from edgecc_tflite.quantization.kernels import WEIGHTED
 from edgecc_tflite.quantization.stored import Stored
 from edgecc_tflite.quantization.weights import integer_weights
@@ -24,9 +28,16 @@ from edgecc_tflite.quantization.weights import integer_weights
 LEAST_BYTES = 1024
 #: Operators whose kernels take float data with int8 weights.
 _DYNAMIC = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
-_LARGEST = 127
+#: Those of them that take int4.
+_FOUR_BITS = frozenset({"CONV_2D", "FULLY_CONNECTED"})
+#: Weights that share a scale: the shortest run that XNNPACK takes, half a bit of scale for each weight.
+_BLOCK = 32
+_INT4 = np.dtype(ml_dtypes.int4)
+_LARGEST = {np.dtype(np.int8): 127, _INT4: 7}
+#: What may become of the largest weight: with few steps, cutting it off leaves finer ones for all others.
+_KEPT = np.linspace(1.0, 0.7, 7)
 
-KEEP, FLOAT16, INT8 = "keep", "float16", "int8"
+KEEP, FLOAT16, INT8, INT4 = "keep", "float16", "int8", "int4"
 
 
 def store_weights(graph: Graph, stored: Mapping[str, Sequence[Stored]], weights: str = KEEP) -> None:
@@ -35,7 +46,7 @@ def store_weights(graph: Graph, stored: Mapping[str, Sequence[Stored]], weights:
     Args:
         graph: its operators are changed, its constants replaced.
         stored: how the source stored constants, by the names of the nodes that read them.
-        weights: "keep", "float16" or "int8": what to make of weights that the source has in float32.
+        weights: "keep", "float16", "int8" or "int4": what to make of weights that the source has in float32.
     """
     operators: list[Operator] = []
     unpacked: dict[Tensor, Tensor] = {}
@@ -46,8 +57,8 @@ def store_weights(graph: Graph, stored: Mapping[str, Sequence[Stored]], weights:
                 continue
             if tensor not in unpacked:
                 packed = _packed(tensor, op, [s for origin in op.origins for s in stored.get(origin, ())])
-                if packed is None and weights == INT8 and _is_dynamic(op, place):
-                    inputs[place] = _in_steps(tensor, WEIGHTED[op.builtin].axis)
+                if packed is None and weights in (INT8, INT4) and _is_dynamic(op, place):
+                    inputs[place] = _in_steps(tensor, op, weights)
                     continue
                 if packed is None and weights == FLOAT16 and _is_factor(op, place):
                     packed = _halved(tensor)
@@ -90,8 +101,16 @@ def _packed(tensor: Tensor, op: Operator, stored: Sequence[Stored]) -> Tensor | 
         for axis in _channel_axes(op, tensor):
             packed = integer_weights(tensor, axis, [known])
             if packed is not None:
-                return replace(packed, name=f"{tensor.name}/stored")
+                return replace(_narrowed(packed, known), name=f"{tensor.name}/stored")
     return None
+
+
+def _narrowed(packed: Tensor, known: Stored) -> Tensor:
+    """In four bits again, if the source had them there."""
+    assert packed.data is not None
+    if known.dtype != "int4" or packed.data.min() < -_LARGEST[_INT4] - 1 or packed.data.max() > _LARGEST[_INT4]:
+        return packed
+    return replace(packed, dtype=_INT4, data=packed.data.astype(_INT4))
 
 
 def _channel_axes(op: Operator, tensor: Tensor) -> list[int]:
@@ -108,13 +127,46 @@ def _halved(tensor: Tensor) -> Tensor | None:
     return Tensor(f"{tensor.name}/stored", tensor.shape, data.dtype, data)
 
 
-def _in_steps(tensor: Tensor, axis: int) -> Tensor:
-    """The constant rounded to int8 around 0, with a scale for each slice."""
+def _in_steps(tensor: Tensor, op: Operator, weights: str) -> Tensor:
+    """The constant rounded to few bits around 0, with a scale for each slice or run."""
+    axis = WEIGHTED[op.builtin].axis
+    if weights == INT8 or op.builtin not in _FOUR_BITS:
+        return _by_channel(tensor, axis, np.dtype(np.int8))
+    if op.builtin == "FULLY_CONNECTED" and tensor.shape[1] % _BLOCK == 0:
+        return _by_block(tensor)
+    return _by_channel(tensor, axis, _INT4)
+
+
+def _by_channel(tensor: Tensor, axis: int, dtype: np.dtype[Any]) -> Tensor:
     assert tensor.data is not None
-    others = tuple(a for a in range(tensor.rank) if a != axis)
-    largest = np.max(np.abs(tensor.data), axis=others)
-    scale = (np.where(largest > 0, largest, 1) / _LARGEST).astype(np.float32)
-    steps = np.rint(tensor.data / scale.reshape([-1 if a == axis else 1 for a in range(tensor.rank)]))
-    data = np.clip(steps, -_LARGEST, _LARGEST).astype(np.int8)
+    slices = np.moveaxis(tensor.data, axis, 0)
+    steps, scale = _rounded(slices.reshape(len(slices), -1), dtype, np.dtype(np.float32))
+    data = np.ascontiguousarray(np.moveaxis(steps.reshape(slices.shape), 0, axis)).astype(dtype)
     quantization = Quantization(scale, np.zeros(scale.size, np.int64), axis)
-    return Tensor(tensor.name, tensor.shape, data.dtype, data, quantization)
+    return Tensor(tensor.name, tensor.shape, dtype, data, quantization)
+
+
+def _by_block(tensor: Tensor) -> Tensor:
+    """A matrix in int4 with a float16 scale for each run of a row."""
+    assert tensor.data is not None
+    steps, scale = _rounded(tensor.data.reshape(-1, _BLOCK), _INT4, np.dtype(np.float16))
+    scales = scale.reshape(tensor.shape[0], -1)
+    blocks = Blocks(Tensor(f"{tensor.name}/scales", scales.shape, scales.dtype, scales), _BLOCK)
+    return Tensor(tensor.name, tensor.shape, _INT4, steps.reshape(tensor.shape).astype(_INT4), blocks=blocks)
+
+
+def _rounded(rows: np.ndarray, dtype: np.dtype[Any], scale_dtype: np.dtype[Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Whole steps around 0 and the scale of each row, for four bits the one with the least squared error."""
+    limit = _LARGEST[dtype]
+    largest = np.max(np.abs(rows), axis=1)
+    smallest = float(np.finfo(scale_dtype).tiny)
+    best_error = np.full(len(rows), np.inf)
+    best_steps, best_scale = np.zeros(rows.shape, np.int8), np.ones(len(rows), scale_dtype)
+    for kept in _KEPT if dtype == _INT4 else _KEPT[:1]:
+        scale = np.maximum(np.where(largest > 0, largest, 1) * kept / limit, smallest).astype(scale_dtype)
+        unit = scale.astype(np.float32)[:, None]
+        steps = np.clip(np.rint(rows / unit), -limit, limit)
+        error = np.sum(np.square(steps * unit - rows), axis=1)
+        better = error < best_error
+        best_error[better], best_scale[better], best_steps[better] = error[better], scale[better], steps[better]
+    return best_steps, best_scale

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from edgecc_tflite.ir import Graph, Operator, Quantization, Tensor
+from edgecc_tflite.ir import Blocks, Graph, Operator, Quantization, Tensor
 from edgecc_tflite.quantization.kernels import (
     ARITHMETIC,
     FIXED,
@@ -21,6 +21,9 @@ from edgecc_tflite.schema import type_name
 
 #: Types that mean something only with a scale when an operator computes with them.
 _QUANTIZED = frozenset({"int8", "uint8", "int16", "int4", "int2"})
+
+#: Runs of weights are whole multiples of this long (XNNPACK).
+_SMALLEST_BLOCK = 32
 
 #: A bias scale is the product of two float32 scales and may be rounded once more.
 _BIAS_SCALE_TOLERANCE = 1e-6
@@ -182,6 +185,32 @@ def int16_scales(graph: Graph) -> Iterator[Violation]:
             continue
         if _has_scales(operator) and operator.options.get("potScaleInt16", True):
             yield violation("int16-scales", operator, "needs the option potScaleInt16=False")
+
+
+def block_scales(graph: Graph) -> Iterator[Violation]:
+    """Scales of runs belong to int4 weights of FULLY_CONNECTED, one positive float16 for each whole run of a row."""
+    for operator in graph.operators:
+        for place, tensor in enumerate(operator.inputs):
+            if tensor is None or tensor.blocks is None:
+                continue
+            problem = _block_problem(tensor, tensor.blocks)
+            if operator.builtin != "FULLY_CONNECTED" or place != 1:
+                problem = "has a scale for each run, which only weights of FULLY_CONNECTED may"
+            if problem:
+                yield violation("block-scales", operator, f"{tensor.name!r} {problem}", tensor.name)
+
+
+def _block_problem(tensor: Tensor, blocks: Blocks) -> str:
+    scales = blocks.scales.data
+    if type_name(tensor.dtype) != "int4" or tensor.rank != 2 or tensor.quantization is not None:
+        return "must be an int4 matrix without other scales"
+    if scales is None or type_name(blocks.scales.dtype) != "float16":
+        return "must have constant scales in float16"
+    if blocks.size % _SMALLEST_BLOCK or scales.shape != (tensor.shape[0], tensor.shape[1] / blocks.size):
+        return f"of shape {list(tensor.shape)} has runs of {blocks.size} and scales {list(scales.shape)}"
+    if not np.all(np.isfinite(scales) & (scales > 0)):
+        return "has a scale that is not a positive number"
+    return ""
 
 
 def _quantized_tensors(graph: Graph) -> dict[Tensor, None]:
