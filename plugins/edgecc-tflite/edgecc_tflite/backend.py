@@ -53,12 +53,14 @@ class TFLiteBackend(Backend):
 
     def compile(self, model: Model, target: Target) -> Compiled:
         from edgecc_tflite import layout, verify, writer
+        from edgecc_tflite.fast_kernels import use_fast_kernels
         from edgecc_tflite.lower import lower
         from edgecc_tflite.quantization import store_weights, stored_by_origin
 
         options = cast(TFLiteTarget, target)
         graph = lower(model, self.rules())
         layout.solve(graph, io_layout=options.io_layout)
+        use_fast_kernels(graph)
         store_weights(graph, stored_by_origin(model), options.weights)
         violations = verify.verify(graph)
         if violations:

@@ -101,11 +101,12 @@ def _live_taps(windows: Windows, axis: int) -> range:
 def _is_same(windows: Windows, axis: int) -> bool:
     """Whether SAME pads this axis as asked: as many windows as strides fit, the odd element behind."""
     size, stride, span = windows.size[axis], windows.strides[axis], windows.span[axis]
+    asked = windows.begin[axis], windows.end[axis]
     if size < 0:
-        return span == 1 and stride == 1
+        # With a window for each element the size does not matter.
+        return stride == 1 and asked == ((span - 1) // 2, span // 2)
     count = -(-size // stride)
     total = max((count - 1) * stride + span - size, 0)
-    asked = windows.begin[axis], windows.end[axis]
     return windows.out[axis] == count and asked == (total // 2, total - total // 2)
 
 
