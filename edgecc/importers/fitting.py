@@ -53,10 +53,13 @@ def _default(schema: onnx.defs.OpSchema, name: str) -> object:
 
 
 def _types_fit(schema: onnx.defs.OpSchema, node: onnx.NodeProto, facts: Facts) -> bool:
+    # `formal.types` would say it, but its binding is broken in onnx 1.20.
+    allowed = {constraint.type_param_str: constraint.allowed_type_strs for constraint in schema.type_constraints}
     for formals, names in ((schema.inputs, node.input), (schema.outputs, node.output)):
         for index, name in enumerate(names):
             formal = formals[min(index, len(formals) - 1)]
             dtype = facts.dtype(name)
-            if dtype and f"tensor({onnx.TensorProto.DataType.Name(dtype).lower()})" not in formal.types:
+            types = allowed.get(formal.type_str, [formal.type_str])
+            if dtype and f"tensor({onnx.TensorProto.DataType.Name(dtype).lower()})" not in types:
                 return False
     return True
