@@ -185,7 +185,7 @@ WRONG_REQUESTS = {
     "target option": (
         ("m.onnx", "-t", "tflite:io_latout=nhwc"),
         "unknown option 'io_latout'\n  where: target tflite",
-        "did you mean 'io_layout'?",
+        "did you mean 'io_layout' or 'io_layouts'?",
     ),
     "target value": (
         ("m.onnx", "-t", "tflite:io_layout=nwhc"),

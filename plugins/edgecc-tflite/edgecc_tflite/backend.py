@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from edgecc.backend import Availability, Backend, Compiled, TensorMatch
-from edgecc.errors import Unsupported, VerificationError
+from edgecc.errors import UnknownNameError, Unsupported, VerificationError
 from edgecc.target import RuntimeOptions, Target
 from edgecc_tflite.target import TFLiteRuntime, TFLiteTarget
 
@@ -59,7 +59,7 @@ class TFLiteBackend(Backend):
 
         options = cast(TFLiteTarget, target)
         graph = lower(model, self.rules())
-        layout.solve(graph, io_layout=options.io_layout)
+        layout.solve(graph, options.io_layout, _known(options.layout_by_name(), graph))
         use_fast_kernels(graph)
         store_weights(graph, stored_by_origin(model), options.weights)
         violations = verify.verify(graph)
@@ -93,6 +93,15 @@ class TFLiteBackend(Backend):
 
     def session_file(self) -> Path:
         return Path(__file__).with_name("session.py")
+
+
+def _known(layouts: dict[str, str], graph: Graph) -> dict[str, str]:
+    """The layouts again, all of inputs and outputs that there are."""
+    names = [tensor.source for tensor in (*graph.inputs, *graph.outputs)]
+    for name in layouts:
+        if name not in names:
+            raise UnknownNameError("input or output", name, names, where="option 'io_layouts' of target 'tflite'")
+    return layouts
 
 
 def _installed(modules: tuple[str, ...]) -> Availability:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from edgecc.target import RuntimeOptions, Target
 
@@ -22,10 +22,27 @@ class TFLiteTarget(Target):
     io_layout: Literal["keep", "nhwc"] = Field(
         default="keep", description="layout of rank-4 inputs and outputs: as in the source, or channels-last"
     )
+    io_layouts: tuple[str, ...] = Field(
+        default=(), description="layouts of single inputs and outputs, each NAME:keep or NAME:nhwc"
+    )
     weights: Literal["keep", "float16", "int8", "int4"] = Field(
         default="keep",
         description="store large float32 weights in float16, or in int8 or int4 with inputs quantized at run time",
     )
+
+    @field_validator("io_layouts")
+    @classmethod
+    def _readable(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for item in value:
+            name, _, layout = item.rpartition(":")
+            if not name or layout not in ("keep", "nhwc"):
+                raise ValueError(f"{item!r} is not NAME:keep or NAME:nhwc, such as image:nhwc")
+        return value
+
+    def layout_by_name(self) -> dict[str, str]:
+        """The layouts of single inputs and outputs."""
+        pairs = (item.rpartition(":") for item in self.io_layouts)
+        return {name: layout for name, _, layout in pairs}
 
 
 class TFLiteRuntime(RuntimeOptions):

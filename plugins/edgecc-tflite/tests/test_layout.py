@@ -166,7 +166,7 @@ def test_the_first_move_is_optimal(seed: int) -> None:
     problem = Problem.of(lower(net.model(out), builtin_rules()))
     ends = (SOURCE, SINK)
     rigid = [op for op in problem.operators if is_rigid(op.builtin) and op.builtin not in ends]
-    proposal = Proposal.spreading(problem, rigid, False)
+    proposal = Proposal.spreading(problem, rigid)
     free = [op for op, config in proposal.config.items() if config != problem.config[op]]
     if len(free) > 10:
         return
@@ -230,6 +230,18 @@ def test_io_layout_nhwc_takes_inputs_and_outputs_channels_last() -> None:
     found = run_tflite(graph, {"x": image.transpose(0, 2, 3, 1)})
     (name, expected), *_ = run_onnx(model, {"x": image}).items()
     assert_close(found, {name: expected.transpose(0, 2, 3, 1)}, 1e-5)
+
+
+def test_io_layouts_are_for_single_inputs_and_outputs() -> None:
+    net = Net(x="f:1,4,8,8", y="f:1,4,8,8")
+    model = net.model(net.op("Add", net.conv("x", 6, 3), net.conv("y", 6, 3)))
+    output = model.outputs[0].name
+    for default, exceptions in (("keep", {"x": "nhwc"}), ("nhwc", {"y": "keep", output: "keep"})):
+        graph = lowered(model, io_layout=default, io_layouts=exceptions)
+        assert [t.shape for t in (*graph.inputs, *graph.outputs)] == [(1, 8, 8, 4), (1, 4, 8, 8), (1, 6, 8, 8)]
+        feeds = {name: np.random.default_rng(0).standard_normal((1, 4, 8, 8), dtype=np.float32) for name in "xy"}
+        expected = run_onnx(model, feeds)
+        assert_close(run_tflite(graph, {**feeds, "x": feeds["x"].transpose(0, 2, 3, 1)}), expected, 1e-5)
 
 
 def test_io_layout_nhwc_leaves_other_tensors_alone() -> None:

@@ -49,19 +49,20 @@ class Problem:
         operators: in execution order; first SOURCE, last SINK.
         config: the current choice, by operator.
         producer, readers: of each tensor: operator and the operand's number.
-        free_ends: whether SOURCE and SINK take what is proposed for tensors of rank 4 (`io_layout=nhwc`).
+        free_ends: inputs and outputs of the graph that may take another order (`io_layout=nhwc`).
     """
 
     operators: list[Operator]
     config: dict[Operator, Config] = field(default_factory=dict)
     producer: dict[Tensor, tuple[Operator, int]] = field(default_factory=dict)
     readers: dict[Tensor, list[tuple[Operator, int]]] = field(default_factory=dict)
+    free_ends: frozenset[Tensor] = frozenset()
 
     @classmethod
-    def of(cls, graph: Graph) -> Problem:
+    def of(cls, graph: Graph, free_ends: frozenset[Tensor] = frozenset()) -> Problem:
         """The graph with everything as declared."""
         ends = [Operator(SOURCE, [], [t]) for t in graph.inputs], [Operator(SINK, [t], []) for t in graph.outputs]
-        problem = cls([*ends[0], *graph.operators, *ends[1]])
+        problem = cls([*ends[0], *graph.operators, *ends[1]], free_ends=free_ends)
         for op in problem.operators:
             problem.config[op] = as_declared(op)
             for number, tensor in enumerate(operands(op)):
@@ -99,7 +100,6 @@ class Proposal:
         cls,
         problem: Problem,
         seeds: Iterable[Operator],
-        ends_follow: bool,
         *,
         only: Callable[[Tensor], bool] | None = None,
         most_operators: int | None = None,
@@ -109,7 +109,6 @@ class Proposal:
         Args:
             problem: where to spread.
             seeds: operators that stay as they are.
-            ends_follow: whether rank 4 inputs and outputs of the graph can take another order.
             only: which of the seeds' operands to start from; all if None.
             most_operators: stop when so many follow; None for as far as they allow.
         """
@@ -127,16 +126,16 @@ class Proposal:
             tensor = queue.popleft()
             for op, number in problem.neighbours(tensor):
                 if op not in proposal.config:
-                    queue.extend(proposal._follow(op, number, ends_follow))
+                    queue.extend(proposal._follow(op, number, problem.free_ends))
         return proposal
 
-    def _follow(self, op: Operator, number: int, ends_follow: bool) -> list[Tensor]:
+    def _follow(self, op: Operator, number: int, free_ends: frozenset[Tensor]) -> list[Tensor]:
         """Let an operator follow the order of one operand; returns tensors that got their order by that."""
         tensors = operands(op)
         tensor = tensors[number]
         assert tensor is not None
         if op.builtin in (SOURCE, SINK):
-            if ends_follow and tensor.rank == 4:
+            if tensor in free_ends:
                 self.config[op] = (self.order[tensor],)
             return []
         config = behaviour_of(op.builtin).propose(op, number, self.order[tensor])

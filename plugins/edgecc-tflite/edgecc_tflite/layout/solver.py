@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from edgecc_tflite.ir import Graph, Tensor
 from edgecc_tflite.layout.apply import apply
 from edgecc_tflite.layout.behaviours import is_rigid
@@ -15,19 +18,25 @@ KEEP, NHWC = "keep", "nhwc"
 NEARBY = 48
 
 
-def solve(graph: Graph, io_layout: str = KEEP) -> Graph:
+def solve(graph: Graph, io_layout: str = KEEP, exceptions: Mapping[str, str] = MappingProxyType({})) -> Graph:
     """Choose memory orders for all tensors and put TRANSPOSE only where they change.
 
     Args:
         graph: as `lower` made it; its operators and tensors are changed.
         io_layout: "keep" leaves the model's inputs and outputs as the source has them; "nhwc" lets those of rank 4 be
             channels-last where the operators behind them are.
+        exceptions: layouts of single inputs and outputs, by the source's names.
     """
+    free_ends = frozenset(
+        end
+        for end in (*graph.inputs, *graph.outputs)
+        if end.rank == 4 and exceptions.get(end.source, io_layout) == NHWC
+    )
     drop_unused(graph)
     for subgraph in [inner for op in graph.operators for inner in op.subgraphs]:
         # What enters and leaves a subgraph lies as the operator around it declares it.
         solve(subgraph)
-    if io_layout == KEEP and not any(op.builtin == "TRANSPOSE" for op in graph.operators):
+    if not free_ends and not any(op.builtin == "TRANSPOSE" for op in graph.operators):
         merge_reshapes(graph)
         cancel_quantizes(graph)
         return graph
@@ -35,16 +44,16 @@ def solve(graph: Graph, io_layout: str = KEEP) -> Graph:
     refine(graph)
     merge_reshapes(graph)
     unflatten(graph)
-    problem = Problem.of(graph)
+    problem = Problem.of(graph, free_ends)
     # Channels-last spreads from the convolutions, and where it costs the same up to the model's inputs and outputs.
     rigid = [op for op in problem.operators if is_rigid(op.builtin) and op.builtin not in (SOURCE, SINK)]
-    _improve(problem, Proposal.spreading(problem, rigid, io_layout == NHWC, only=_is_wide), eager=True)
+    _improve(problem, Proposal.spreading(problem, rigid, only=_is_wide), eager=True)
     if cost_of(problem):
         # What the model's own transposes do away from convolutions: try to do them later, then to do them earlier.
         for end in (SOURCE, SINK):
             ends = [op for op in problem.operators if op.builtin == end]
-            _improve(problem, Proposal.spreading(problem, ends, io_layout == NHWC), eager=False)
-        _improve_around_copies(problem, io_layout == NHWC)
+            _improve(problem, Proposal.spreading(problem, ends), eager=False)
+        _improve_around_copies(problem)
     apply(graph, problem)
     drop_unused(graph)
     merge_reshapes(graph)
@@ -58,7 +67,7 @@ def _is_wide(tensor: Tensor) -> bool:
     return tensor.rank > 2
 
 
-def _improve_around_copies(problem: Problem, ends_follow: bool) -> None:
+def _improve_around_copies(problem: Problem) -> None:
     """Where a tensor is still read in another order than it is written in, spread either order from there alone.
 
     What separates a transpose from the model's ends, such as a RESHAPE that it cannot pass, hides it from the moves
@@ -73,7 +82,7 @@ def _improve_around_copies(problem: Problem, ends_follow: bool) -> None:
             if problem.order_at(seed, number) == problem.order_at(*writer) and seed is not writer[0]:
                 continue
             only = frozenset({tensor}).__contains__
-            proposal = Proposal.spreading(problem, [seed], ends_follow, only=only, most_operators=NEARBY)
+            proposal = Proposal.spreading(problem, [seed], only=only, most_operators=NEARBY)
             _improve(problem, proposal, eager=False)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -17,13 +18,20 @@ from edgecc_tflite.writer import write
 Feeds = dict[str, np.ndarray]
 
 
-def lowered(model: Model, *, solve: bool = True, io_layout: str = "keep", rules: RuleTable | None = None) -> Graph:
+def lowered(
+    model: Model,
+    *,
+    solve: bool = True,
+    io_layout: str = "keep",
+    io_layouts: Mapping[str, str] | None = None,
+    rules: RuleTable | None = None,
+) -> Graph:
     """The IR of a model that must be supported."""
     table = builtin_rules() if rules is None else rules
     problems = find_unsupported(model, table)
     assert not problems, "\n".join(map(str, problems))
     graph = lower(model, table)
-    return layout.solve(graph, io_layout) if solve else graph
+    return layout.solve(graph, io_layout, io_layouts or {}) if solve else graph
 
 
 def run_tflite(graph: Graph, feeds: Feeds, *, xnnpack: bool = True) -> Feeds:
