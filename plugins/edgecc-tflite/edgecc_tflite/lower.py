@@ -170,7 +170,8 @@ def lower(model: Model, rules: RuleTable) -> Graph:
     builder.lower_part = lower_part
     builder.graph.inputs = [builder.tensor(t) for t in model.inputs]
     lower_part(builder, model.nodes(), model.outputs)
-    use_integer_kernels(builder.graph, stored_by)
+    for part in builder.graph.nested():
+        use_integer_kernels(part, stored_by)
     return builder.graph
 
 

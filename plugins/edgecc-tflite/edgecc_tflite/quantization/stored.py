@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgecc.serialization import graphs_of
 from edgecc_tflite.quantization.grid import Grid
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def stored_by_origin(model: Model) -> dict[str, list[Stored]]:
 
     result, stored = with_float_constants(model)
     found: dict[str, list[Stored]] = {}
-    for node in result.nodes() if stored else ():
+    for node in result.all_nodes() if stored else ():
         known = [stored[tensor.name] for tensor in node.inputs if tensor.name in stored]
         for origin in origins(node) if known else ():
             found.setdefault(origin, []).extend(known)
@@ -59,12 +60,13 @@ def with_float_constants(model: Model) -> tuple[Model, dict[str, Stored]]:
 
     The model itself is not changed; one that has none is returned as it is.
     """
-    if not any(node.op == "DequantizeLinear" or _widens(node) for node in model.nodes("DequantizeLinear", "Cast")):
+    if not any(node.op == "DequantizeLinear" or _widens(node) for node in model.all_nodes() if _is_standard(node)):
         return model, {}
     result = model.clone()
+    outputs = {tensor.name for part in graphs_of(result.graph) for tensor in part.outputs}
     stored: dict[str, Stored] = {}
-    for node in result.nodes():
-        if not node.outputs or result.is_output(node.outputs[0]) or not _is_standard(node):
+    for node in result.all_nodes():
+        if node.outputs[0].name in outputs or not _is_standard(node):
             continue
         if node.op == "DequantizeLinear":
             _dequantize(node, stored)
