@@ -125,6 +125,7 @@ class Scheme:
     activations: str
     weights: str
     per_channel: bool = False
+    symmetric: bool = False
 
     def __str__(self) -> str:
         return f"{self.format}-{self.activations}{self.weights}{'-channels' if self.per_channel else ''}"
@@ -147,6 +148,7 @@ class Scheme:
             activation_type=quantization.QuantType[self.activations],
             weight_type=quantization.QuantType[self.weights],
             per_channel=self.per_channel,
+            extra_options={"ActivationSymmetric": self.symmetric},
         )
         return Model.load(target, {name: values.shape for name, values in samples[0].items()})
 
@@ -177,6 +179,26 @@ def test_quantized_network(make: Callable[[], Model], scheme: Scheme, tmp_path: 
     assert steps_off(graph, run_tflite(graph, samples[0]), expected) <= 1.01
     # The reference kernels round each product with a scale twice: 1 step per layer, which may add up.
     assert steps_off(graph, run_tflite(graph, samples[0], xnnpack=False), expected) <= 4.01
+
+
+@pytest.mark.parametrize("make", [mobilenet, resnet, shuffle, branches, perceptron])
+def test_network_of_16_bits(make: Callable[[], Model], tmp_path: Path) -> None:
+    """Data in int16, weights in int8: every convolution and product has a kernel; what has none is a float island."""
+    source = make()
+    source.save(tmp_path / "float.onnx")
+    random = np.random.default_rng(0)
+    samples = [{"x": random.standard_normal(source.inputs[0].shape).astype(np.float32)} for _ in range(6)]
+    scheme = Scheme("QDQ", "QInt16", "QInt8", per_channel=True, symmetric=True)
+    model = scheme.quantize(tmp_path / "float.onnx", samples, tmp_path / "quantized.onnx")
+    graph = compiled(model)
+    products = [op for op in graph.operators if op.builtin in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")]
+    assert products
+    assert {op.outputs[0].dtype.name for op in products} == {"int16"}
+    (expected,) = run_exactly(model, samples[0]).values()
+    for xnnpack in (True, False):
+        (found,) = run_tflite(graph, samples[0], xnnpack=xnnpack).values()
+        # A step in each layer, of 32768 for the largest value of its output.
+        assert np.max(np.abs(found - expected)) <= 2e-4 * np.max(np.abs(expected))
 
 
 @pytest.mark.shared_data

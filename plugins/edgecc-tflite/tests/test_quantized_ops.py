@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
-import pytest
+from dataclasses import replace
 
-from edgecc_tflite.testing import Case, check, scalar
-from edgecc_tflite.testing.quantized import Q, QuantizedCase, check_quantized, stored
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from edgecc_tflite.testing import Case, check, lowered, run_tflite, scalar
+from edgecc_tflite.testing.case import to_model
+from edgecc_tflite.testing.quantized import Q, QuantizedCase, check_quantized, run_exactly, steps_apart, stored
+from edgecc_tflite.verify import verify
 
 IMAGE = Q((1, 8, 9, 9))
 ROWS = Q((3, 16))
@@ -330,3 +336,120 @@ def test_equals_onnxruntime(case: Case) -> None:
 )
 def test_case(case: QuantizedCase) -> None:
     check_quantized(case)
+
+
+# --------------------------------------------------------------------------------------------------------- 16 bits
+
+#: What LiteRT 2.3 has no kernel for in int16, or none that is within a step: float islands.
+ISLANDS_IN_16_BITS = frozenset(
+    {
+        "DepthToSpace",
+        "SpaceToDepth",
+        "PRelu",
+        "HardSwish",
+        "Gelu",
+        "Elu",
+        "Exp",
+        "Sqrt",
+        "Tanh",
+        "Softmax",
+        "LogSoftmax",
+    }
+)
+#: Inputs that are stored in 8 bits beside data of 16.
+WITH_WEIGHTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+
+
+def in_16_bits(case: QuantizedCase) -> QuantizedCase:
+    """The case with int16 data around 0 in steps as much finer, and weights as they were."""
+    inputs = tuple(
+        _in_16_bits(x, is_weight=n > 0 and case.op in WITH_WEIGHTS) if isinstance(x, Q) else x
+        for n, x in enumerate(case.inputs)
+    )
+    fixed = {"Sigmoid": 1 / 32768, "Softmax": 1 / 32768}
+    outs = tuple(None if out is None else (fixed.get(case.op, out[0] / 256), 0) for out in case.outs)
+    # What saturates or is rescaled differs: that is for the cases of 8 bits to say.
+    on_integers = "" if case.op in ISLANDS_IN_16_BITS or not case.on_integers else case.on_integers.split()[0]
+    if case.label == "by saturation":
+        on_integers = "RELU"
+    return replace(case, inputs=inputs, outs=outs, on_integers=on_integers)
+
+
+def _in_16_bits(x: Q, *, is_weight: bool) -> Q:
+    if is_weight and x.values is not None and x.dtype != "int32":
+        return x
+    scale = tuple(s / 256 for s in x.scale) if isinstance(x.scale, tuple) else x.scale / 256
+    if x.dtype == "int32":
+        return replace(x, scale=scale)
+    values = None if x.values is None else x.values.astype(np.int16) * 200
+    return replace(x, scale=scale, zero_point=0, dtype="int16", values=values)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        case
+        for case in WEIGHTED + MOVING + CHOOSING + COMPUTING + FIXED + AVERAGING + ISLANDS
+        if case.dtype == "int8" and not (case.op in ("Sigmoid", "Softmax") and case.label)
+    ],
+    ids=str,
+)
+def test_in_16_bits(case: QuantizedCase) -> None:
+    check_quantized(in_16_bits(case))
+
+
+W = Q((3, 16), 0.001, 0, "int16")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        C("Mul", (W, Q((3, 16), 1.0, 0, "int16")), ((0.001 / 1.9, 0),), label="within", on_integers="MUL"),
+        C("Mul", (W, Q((3, 16), 1.0, 0, "int16")), ((0.001 / 2.1, 0),), label="beyond"),
+        C("Add", (W, Q((3, 16), 0.1, 0, "int16")), ((0.1 / 127, 0),), label="within", on_integers="ADD"),
+        C("Add", (W, Q((3, 16), 0.1, 0, "int16")), ((0.1 / 129, 0),), label="beyond"),
+        # 16 products of 23 bits each must fit into 32.
+        C("MatMul", (W, weights(16, 5)), ((0.001 * 0.005 / 31, 0),), label="within", on_integers="FULLY_CONNECTED"),
+        C("MatMul", (W, weights(16, 5)), ((0.001 * 0.005 / 33, 0),), label="beyond"),
+        C(
+            "AveragePool",
+            (Q((1, 8, 9, 9), 0.01, 0, "int16"),),
+            ((0.01 / 63, 0),),
+            {"kernel_shape": [3, 3]},
+            "finer",
+            on_integers="DEPTHWISE_CONV_2D",
+        ),
+    ],
+    ids=str,
+)
+def test_scales_far_apart_in_16_bits(case: QuantizedCase) -> None:
+    check_quantized(case)
+
+
+def test_from_8_bits_to_16_and_back() -> None:
+    """Where the types differ there is no kernel: the values pass through float."""
+    nodes = [
+        helper.make_node("DequantizeLinear", ["x", "s8", "z8"], ["f"]),
+        helper.make_node("Relu", ["f"], ["r"]),
+        helper.make_node("QuantizeLinear", ["r", "s16", "z16"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s16", "z16"], ["g"]),
+        helper.make_node("AveragePool", ["g"], ["a"], kernel_shape=[2, 2]),
+        helper.make_node("QuantizeLinear", ["a", "s8", "z8"], ["y"]),
+    ]
+    constants = {
+        "s8": np.array(0.02, np.float32),
+        "z8": np.array(3, np.int8),
+        "s16": np.array(0.0001, np.float32),
+        "z16": np.array(0, np.int16),
+    }
+    model = to_model(
+        nodes,
+        [helper.make_tensor_value_info("x", onnx.TensorProto.INT8, (1, 4, 6, 6))],
+        ["y"],
+        [numpy_helper.from_array(values, name) for name, values in constants.items()],
+    )
+    feeds = {"x": stored(1, 4, 6, 6)}
+    graph = lowered(model)
+    assert not verify(graph)
+    for xnnpack in (True, False):
+        assert steps_apart(run_tflite(graph, feeds, xnnpack=xnnpack), run_exactly(model, feeds)) <= 1

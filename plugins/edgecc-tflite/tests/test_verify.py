@@ -352,6 +352,13 @@ def test_rescaling_by_weights():
     assert broken(graph)[0] == {"rescaling"}
 
 
+def test_rescaling_in_16_bits():
+    inputs = [data("x", (3, 16), "int16", scales(1.0)), constant("w", (5, 16), "int8", scales(1.0)), None]
+    fine, coarse = (data("y", (3, 5), "int16", scales(scale)) for scale in (1 / 33, 1 / 31))
+    assert broken(one_operator("FULLY_CONNECTED", inputs, fine))[0] == {"rescaling"}
+    assert verify(one_operator("FULLY_CONNECTED", inputs, coarse)) == []
+
+
 def in_blocks(*, size=32, scale=0.5, scale_type="float16", builtin="FULLY_CONNECTED", rows=4):
     """An operator with int4 weights that keeps the rule unless told otherwise."""
     weights = constant("w", (4, 64), ml_dtypes.int4)

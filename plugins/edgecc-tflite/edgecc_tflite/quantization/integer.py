@@ -21,7 +21,14 @@ from edgecc_tflite.enums import Activation
 from edgecc_tflite.ir import Graph, Operator, Tensor
 from edgecc_tflite.quantization.demand import data_inputs, wanted_grids
 from edgecc_tflite.quantization.grid import Grid, grid_for_scalar, unsigned_like
-from edgecc_tflite.quantization.kernels import FIXED, KERNELS, WEIGHTED, IntegerKernel, Role, rescales_too_much
+from edgecc_tflite.quantization.kernels import (
+    FIXED,
+    KERNELS,
+    WEIGHTED,
+    IntegerKernel,
+    Role,
+    rescales_too_much,
+)
 from edgecc_tflite.quantization.pools import pads, rescaling_pool
 from edgecc_tflite.quantization.stored import Stored
 from edgecc_tflite.quantization.weights import integer_bias, integer_weights, unsigned_weights
@@ -121,9 +128,9 @@ class _Rewriter:
         if key not in self._requantized:
             result = grid.like(tensor, f"{tensor.name}/requantized")
             one = grid_for_scalar(1.0, grid.dtype).constant(Tensor(f"{result.name}/one", (), _FLOAT32, _ONE))
-            if _is_exact("MUL", [tensor, one], grid):
-                options = {"fusedActivationFunction": Activation.NONE}
-                self._append(Operator("MUL", [tensor, one], [result], options, origins))
+            multiply = Operator("MUL", [tensor, one], [result], {"fusedActivationFunction": Activation.NONE}, origins)
+            if tensor.dtype == one.dtype and _is_exact(multiply, [tensor, one], grid):
+                self._append(multiply)
             else:
                 real = Tensor(f"{result.name}/float", tensor.shape, _FLOAT32)
                 self._append(Operator("DEQUANTIZE", [tensor], [real], {}, origins))
@@ -189,8 +196,7 @@ class _Rewriter:
             case Role.WEIGHTED:
                 return self._weighted(op)
             case Role.READ:
-                self._append(replace(op, inputs=[self._integers_of(op, _first(op)), *op.inputs[1:]]))
-                return True
+                return self._read(op, kernel)
 
     def _integers_of(self, op: Operator, tensor: Tensor) -> Tensor | None:
         """The tensor in integers, if it is known so: computed ones, and constants that were stored so."""
@@ -213,7 +219,10 @@ class _Rewriter:
             self._integer[out] = integer
             outs.append(integer)
         exchanged = [inputs.get(t, t) if t is not None else None for t in op.inputs]
-        self._append(Operator(op.builtin, exchanged, outs, op.options, op.origins))
+        options = op.options
+        if op.builtin in ("ADD", "SUB") and grid.dtype == "int16":
+            options = {**options, "potScaleInt16": False}
+        self._append(Operator(op.builtin, exchanged, outs, options, op.origins))
         return outs
 
     def _move(self, op: Operator, kernel: IntegerKernel) -> bool:
@@ -253,12 +262,19 @@ class _Rewriter:
         self._append(Operator("QUANTIZE", [tensor], [result], {}, origins))
         return result
 
+    def _read(self, op: Operator, kernel: IntegerKernel) -> bool:
+        known = self._integers_of(op, _first(op))
+        if known is None or known.dtype.name not in kernel.types:
+            return False
+        self._append(replace(op, inputs=[known, *op.inputs[1:]]))
+        return True
+
     def _clamp(self, op: Operator) -> bool:
         data, out = _first(op), op.outputs[0]
         known = self._integer[data]
         grid = self._wanted.get(out) or Grid.of(known)
         assert grid is not None
-        if grid.dtype not in KERNELS[op.builtin].types:
+        if grid.dtype not in KERNELS[op.builtin].types or known.dtype.name != grid.dtype:
             return False
         low, high = _BOUNDS[op.builtin]
         if grid.lowest >= low and grid.highest <= high:
@@ -276,6 +292,8 @@ class _Rewriter:
             return False
         if grid == wanted:
             self._emit(op, {data: known}, grid)
+        elif grid.dtype != wanted.dtype:
+            return False
         elif op.builtin == "AVERAGE_POOL_2D" and not pads(op) and grid.scale < 64 * wanted.scale:
             self._emit(rescaling_pool(op, known, grid), {data: known}, wanted)
         elif grid.scale <= wanted.scale * _AS_FINE:
@@ -296,7 +314,7 @@ class _Rewriter:
             if integer is None or integer.dtype.name != wanted.dtype:
                 return False
             inputs[tensor] = integer
-        if not _is_exact(op.builtin, list(inputs.values()), wanted):
+        if not _is_exact(op, list(inputs.values()), wanted):
             return False
         self._emit(op, inputs, wanted)
         return True
@@ -327,13 +345,15 @@ class _Rewriter:
         assert weights is not None
         known, wanted, stored = self._integer.get(data), self._wanted.get(out), self._stored.get(op, ())
         grid = None if known is None else Grid.of(known)
-        if known is None or grid is None or wanted is None or grid.dtype != "int8" or wanted.dtype != "int8":
+        if known is None or grid is None or wanted is None or grid.dtype != wanted.dtype:
+            return False
+        if grid.dtype not in KERNELS[op.builtin].types:
             return False
         signed = integer_weights(weights, places.axis, stored)
-        exact = signed or unsigned_weights(weights, stored)
+        exact = signed or (unsigned_weights(weights, stored) if grid.dtype == "int8" else None)
         if exact is None or (bias is not None and integer_bias(bias, grid, exact) is None):
             return False
-        if not _is_exact(op.builtin, [known, exact], wanted):
+        if not _is_exact(op, [known, exact], wanted):
             return False
         inputs = {data: known, weights: exact}
         if bias is not None:
@@ -377,10 +397,10 @@ def _is_on_grid(tensor: Tensor | None) -> bool:
     return tensor is not None and Grid.of(tensor) is not None
 
 
-def _is_exact(builtin: str, data: Sequence[Tensor], grid: Grid) -> bool:
+def _is_exact(op: Operator, data: Sequence[Tensor], grid: Grid) -> bool:
     """Whether the kernel computes right between these scales."""
     scales = [float(np.max(t.quantization.scale)) for t in data if t.quantization is not None]
-    return not rescales_too_much(builtin, scales, grid.scale)
+    return not rescales_too_much(op, scales, grid.scale, grid.dtype)
 
 
 def _common_grid(tensors: Sequence[Tensor]) -> Grid | None:

@@ -6,6 +6,10 @@ import enum
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgecc_tflite.ir import Operator
 
 
 class Role(enum.Enum):
@@ -64,12 +68,35 @@ MOST_RESCALED = {
 }
 
 
-def rescales_too_much(builtin: str, scales: Sequence[float], output: float) -> bool:
+#: Kernels for int16 sum up in 64 bits and rescale into 32: the largest sum of products of 16 and 8 bits, and of 16 and
+#: 16, must fit.
+_LARGEST_SUMS = {**dict.fromkeys(WEIGHTED, 2**31 / (2**15 * 2**7)), "BATCH_MATMUL": 2**31 / (2**15 * 2**15)}
+
+
+def most_rescaled(operator: Operator, dtype: str) -> float:
+    """How much the data's scales may exceed the output's in an operator that computes with that type."""
+    most = MOST_RESCALED.get(operator.builtin, math.inf)
+    if dtype != "int16" or operator.builtin not in _LARGEST_SUMS:
+        return most
+    return min(most, _LARGEST_SUMS[operator.builtin] / _products(operator))
+
+
+def rescales_too_much(operator: Operator, scales: Sequence[float], output: float, dtype: str) -> bool:
     """Whether the kernel goes wrong between these scales of its factors (or addends) and that of its output."""
-    most = MOST_RESCALED.get(builtin)
-    if most is None:
+    builtin, most = operator.builtin, most_rescaled(operator, dtype)
+    if math.isinf(most):
         return False
     return (max(scales) if builtin == "ADD" else math.prod(scales)) >= most * output
+
+
+def _products(operator: Operator) -> int:
+    """How many products make up a value of the output."""
+    places = WEIGHTED.get(operator.builtin)
+    factor = operator.inputs[0 if places is None else places.weights]
+    assert factor is not None
+    if places is not None:
+        return math.prod(factor.shape) // factor.shape[places.axis]
+    return factor.shape[-2 if operator.options.get("adjX", False) else -1]
 
 
 @dataclass(frozen=True)
@@ -87,8 +114,22 @@ class IntegerKernel:
     types: frozenset[str] = frozenset({"int8"})
 
 
+#: Operators of which LiteRT 2.3 has no kernel for int16, or one that is more than a step off.
+_INT8_ONLY = frozenset(
+    {
+        *("ARG_MAX", "ARG_MIN", "DEPTH_TO_SPACE", "ELU", "EXP", "GELU", "HARD_SWISH", "L2_NORMALIZATION", "LOG"),
+        *("LOG_SOFTMAX", "PRELU", "RELU_N1_TO_1", "RSQRT", "SOFTMAX", "SPACE_TO_DEPTH", "SQRT", "TANH"),
+        "SQUARED_DIFFERENCE",
+    }
+)
+
+
 def _rows(role: Role, names: str, data: tuple[int, ...] | None = (0,)) -> dict[str, IntegerKernel]:
-    return dict.fromkeys(names.split(), IntegerKernel(role, data))
+    return {name: _row(role, name, data) for name in names.split()}
+
+
+def _row(role: Role, name: str, data: tuple[int, ...] | None) -> IntegerKernel:
+    return IntegerKernel(role, data, frozenset({"int8"} if name in _INT8_ONLY else {"int8", "int16"}))
 
 
 KERNELS: dict[str, IntegerKernel] = {
@@ -105,7 +146,7 @@ KERNELS: dict[str, IntegerKernel] = {
     **_rows(Role.COMPUTE, "ADD SUB MUL SQUARED_DIFFERENCE BATCH_MATMUL PRELU", (0, 1)),
     **_rows(Role.COMPUTE, "MEAN SUM LEAKY_RELU HARD_SWISH GELU ELU EXP LOG SQRT RSQRT TANH ABS"),
     **_rows(Role.FIXED, "SOFTMAX LOGISTIC LOG_SOFTMAX L2_NORMALIZATION"),
-    **{name: IntegerKernel(Role.WEIGHTED, (inputs.data,)) for name, inputs in WEIGHTED.items()},
+    **{name: _row(Role.WEIGHTED, name, (inputs.data,)) for name, inputs in WEIGHTED.items()},
     **_rows(Role.READ, "ARG_MAX ARG_MIN"),
 }
 

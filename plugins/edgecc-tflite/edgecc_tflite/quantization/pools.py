@@ -34,7 +34,7 @@ def rescaling_pool(op: Operator, data: Tensor, grid: Grid) -> Operator:
     zero = np.zeros(1, np.int64)
     taps = np.full((1, height, width, channels), largest, np.int8)
     weights = Tensor(f"{op.outputs[0].name}/mean", taps.shape, taps.dtype, taps, Quantization(scale, zero))
-    nothing = np.zeros(channels, np.int32)
+    nothing = np.zeros(channels, np.int64 if grid.dtype == "int16" else np.int32)
     units = Quantization(scale * np.float32(grid.scale), zero)
     bias = Tensor(f"{op.outputs[0].name}/zeros", nothing.shape, nothing.dtype, nothing, units)
     options = {

@@ -67,7 +67,7 @@ def _per_channel(scale: np.ndarray, channels: int) -> np.ndarray | None:
 
 
 def integer_bias(bias: Tensor, data: Grid, weights: Tensor) -> Tensor | None:
-    """The bias as int32 in units of data scale times weight scale; None if it does not fit."""
+    """The bias in units of data scale times weight scale, int32, or int64 beside int16; None if it does not fit."""
     assert weights.quantization is not None
     if bias.data is None:
         return None
@@ -76,4 +76,5 @@ def integer_bias(bias: Tensor, data: Grid, weights: Tensor) -> Tensor | None:
     if np.max(np.abs(steps), initial=0) >= 2**31:
         return None
     quantization = Quantization(scale, np.zeros(scale.size, np.int64))
-    return Tensor(bias.name, bias.shape, np.dtype(np.int32), steps.astype(np.int32), quantization)
+    dtype = np.dtype(np.int64 if data.dtype == "int16" else np.int32)
+    return Tensor(bias.name, bias.shape, dtype, steps.astype(dtype), quantization)

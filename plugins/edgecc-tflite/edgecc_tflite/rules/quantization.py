@@ -14,6 +14,7 @@ from edgecc_tflite.quantization.kernels import (
     SAME_SCALE,
     WEIGHTED,
     WeightedInputs,
+    most_rescaled,
     rescales_too_much,
 )
 from edgecc_tflite.rules.violation import Violation, violation
@@ -172,8 +173,9 @@ def rescaling(graph: Graph) -> Iterator[Violation]:
         positions = range(len(operator.inputs)) if places is None else (places.data, places.weights)
         data = (_input(operator, position) for position in positions)
         scales = [float(np.max(t.quantization.scale)) for t in data if t is not None and t.quantization is not None]
-        if rescales_too_much(operator.builtin, scales, _scalar(output)[0]):
-            most = MOST_RESCALED[operator.builtin]
+        dtype = type_name(output.dtype)
+        if rescales_too_much(operator, scales, _scalar(output)[0], dtype):
+            most = most_rescaled(operator, dtype)
             message = f"takes data of at most {most:g} times the output's scale; {_text(output)} is finer"
             yield violation("rescaling", operator, message, output.name)
 
