@@ -21,6 +21,8 @@ _SHAPE_SOURCES = frozenset({"Shape", "Size"})
 _LONGEST_VECTOR = 1 << 20
 #: What onnx calls open dimensions that have no name, with a number behind it.
 _NUMBERED = "unk__"
+#: More numbers than that are no axes or sizes.
+_MOST_SIZES = 64
 
 
 def infer(model: Model) -> None:
@@ -33,7 +35,9 @@ def infer(model: Model) -> None:
 
 
 def _infer(model: Model) -> None:
-    inferred = onnx.shape_inference.infer_shapes(model.to_proto(detach=True))
+    proto = model.to_proto(detach=True)
+    _bring_constants_inside(proto.graph, {})
+    inferred = onnx.shape_inference.infer_shapes(proto)
     # Following the values of shape arithmetic is only worth it where there is any, and it follows every vector as if
     # it were a shape: one of a billion elements takes it minutes.
     values = any(node.op in _SHAPE_SOURCES for node in model.all_nodes()) and not _has_long_vector(inferred.graph)
@@ -42,6 +46,21 @@ def _infer(model: Model) -> None:
     while _type_like_inputs(inferred.graph):
         inferred = onnx.shape_inference.infer_shapes(inferred, data_prop=values)
     _apply(model.graph, inferred.graph)
+
+
+def _bring_constants_inside(graph: onnx.GraphProto, around: dict[str, onnx.TensorProto]) -> None:
+    """Copy axes and sizes that subgraphs read from around them: onnx does not look at their values there."""
+    own = {tensor.name for tensor in graph.initializer} | {info.name for info in graph.input}
+    for name in {name for node in graph.node for name in node.input} & (around.keys() - own):
+        graph.initializer.add().CopyFrom(around[name])
+    if not any(attribute.HasField("g") for node in graph.node for attribute in node.attribute):
+        return
+    small = {t.name: t for t in graph.initializer if t.data_type == onnx.TensorProto.INT64 and len(t.dims) <= 1}
+    known = around | {name: tensor for name, tensor in small.items() if sum(tensor.dims) <= _MOST_SIZES}
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _bring_constants_inside(attribute.g, known)
 
 
 def _has_long_vector(graph: onnx.GraphProto) -> bool:

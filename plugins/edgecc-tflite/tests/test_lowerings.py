@@ -214,6 +214,7 @@ SHAPE = [
     Case("Split", ("f:2,6", ints(1, 2, 3)), {"axis": 1}, outputs=3, label="uneven"),
     Case("Expand", ("f:3,1", ints(2, 1, 4))),
     Case("Tile", ("f:2,3", ints(2, 3))),
+    Case("CastLike", ("f:2,3", "i32:1"), span=(-9, 9)),
     Case("Cast", ("f:2,3",), {"to": TensorProto.INT32}),
     Case("Cast", ("i64:2,3",), {"to": TensorProto.FLOAT}, label="from-int64", span=(-9, 9)),
     Case("Cast", ("b:2,3",), {"to": TensorProto.FLOAT}, label="from-bool"),

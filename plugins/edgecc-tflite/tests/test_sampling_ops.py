@@ -76,6 +76,21 @@ CASES = [
         for corners in (0, 1)
     ],
     Case("GridSample", ("f:1,2,3,4,5", "f:1,2,3,4,3"), label="3d", tolerance=2e-5),
+    Case("DeformConv", ("f:1,4,6,7", "f:3,4,3,3", "f:1,18,4,5"), label="plain", span=(-1.5, 1.5)),
+    Case(
+        "DeformConv",
+        ("f:2,4,6,7", weights(6, 2, 3, 2), "f:2,24,3,4", weights(6), "f:2,12,3,4"),
+        {"group": 2, "offset_group": 2, "strides": [2, 2], "pads": [1, 1, 1, 0], "dilations": [1, 1]},
+        label="groups",
+        span=(-1.5, 1.5),
+    ),
+    Case(
+        "DeformConv",
+        ("f:1,4,6,7", "f:4,2,2,2", "f:1,8,4,5"),
+        {"group": 2, "dilations": [2, 2]},
+        label="computed weights",
+        span=(-1.5, 1.5),
+    ),
     *_ROI_ALIGN,
     *[
         Case(

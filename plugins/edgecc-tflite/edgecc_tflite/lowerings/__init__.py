@@ -10,6 +10,7 @@ from edgecc_tflite.lowerings import (
     control_flow,
     conv,
     conv_transpose,
+    deformable,
     detection,
     einsum,
     elementwise,
@@ -37,6 +38,7 @@ from edgecc_tflite.lowerings.detours import HALF, detoured
 _FAMILIES = (
     detection,
     sampling,
+    deformable,
     einsum,
     matrices,
     ranking,

@@ -39,7 +39,7 @@ def _grid_sample(c: Lowering) -> None:
     taps = [_taps(c, _pixel_coordinate(c, grid, axis, size), size) for axis, size in enumerate(sizes)]
     flat = c.reshape(image, (image.shape[0], int(np.prod(sizes)), channels))
     shape = (*grid.shape[:-1], channels)
-    values = [_weighted(c, flat, corner, sizes, shape) for corner in itertools.product(*taps)]
+    values = [weighted_pixels(c, flat, corner, sizes, shape) for corner in itertools.product(*taps)]
     total = functools.reduce(lambda a, b: c.binary("ADD", a, b), values)
     c.to_first(total, c.out())
 
@@ -59,13 +59,17 @@ def _taps(c: Lowering, place: Tensor, size: int) -> list[_Tap]:
     mode = c.node.text("mode", "linear")
     if mode == "nearest":
         return [_padded(c, c.unary("ROUND", place), None, size)]
+    if mode not in ("cubic", "bicubic"):
+        return linear_taps(c, place, size)
+    first = c.unary("FLOOR", place)
+    weights = _cubic_weights(c, c.binary("SUB", place, first))
+    return [_padded(c, _moved(c, first, by), weight, size) for by, weight in zip((-1, 0, 1, 2), weights, strict=True)]
+
+
+def linear_taps(c: Lowering, place: Tensor, size: int) -> list[_Tap]:
+    """The two pixels around each place along an axis; outside they count as `padding_mode` says, nothing by default."""
     first = c.unary("FLOOR", place)
     rest = c.binary("SUB", place, first)
-    if mode in ("cubic", "bicubic"):
-        weights = _cubic_weights(c, rest)
-        return [
-            _padded(c, _moved(c, first, by), weight, size) for by, weight in zip((-1, 0, 1, 2), weights, strict=True)
-        ]
     weights = [c.binary("SUB", c.scalar(1.0), rest), rest]
     return [_padded(c, _moved(c, first, by), weight, size) for by, weight in enumerate(weights)]
 
@@ -118,7 +122,7 @@ def _reflected(c: Lowering, index: Tensor, size: int) -> Tensor:
     return c.binary("MINIMUM", forth, back)
 
 
-def _weighted(
+def weighted_pixels(
     c: Lowering, flat: Tensor, corner: tuple[_Tap, ...], sizes: tuple[int, ...], shape: tuple[int, ...]
 ) -> Tensor:
     """The pixels at one combination of taps, by the product of their weights."""

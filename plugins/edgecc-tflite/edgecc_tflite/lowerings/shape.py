@@ -284,6 +284,7 @@ RULES = (
     LoweringRule("Expand", _expand, ("BROADCAST_TO", "BROADCAST_ARGS", "FILL", "SHAPE"), _MOVABLE, since=8),
     LoweringRule("Tile", _tile, ("TILE",), _MOVABLE, since=6),
     LoweringRule("Cast", _cast, ("CAST",), (typed(ANY_TYPE | {"float64"}), _castable), since=6),
+    LoweringRule("CastLike", _cast, ("CAST",), (typed(ANY_TYPE | {"float64"}), _castable), since=15, takes_empty=True),
     LoweringRule("Shape", _shape, ("SHAPE", "SLICE"), (known_rank(),), note="A constant where it is known."),
     LoweringRule("Size", _size_of, ("SHAPE", "REDUCE_PROD"), (known_rank(),)),
     LoweringRule("ConstantOfShape", _constant_of_shape, ("FILL",), since=9),
