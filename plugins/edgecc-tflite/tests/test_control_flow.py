@@ -76,7 +76,8 @@ _SCANS = {
     "axes": """g (float[2] h, float[2,7] x) => (float[2] y, float[2,7] z) { y, z = Scan<num_scan_inputs=1,
         scan_input_axes=[1], scan_output_axes=[-1],
         body = b (float[2] s, float[2] v) => (float[2] t, float[2] o) { t = Add(s, v) o = Mul(t, v) }>(h, x) }""",
-    "axes-from-around": """g (float[2] h, float[7,2,1] x) => (float[2] y, float[7,2,1] z) { y, z = Scan<num_scan_inputs=1,
+    "axes-from-around": """g (float[2] h, float[7,2,1] x) => (float[2] y, float[7,2,1] z) {
+        y, z = Scan<num_scan_inputs=1,
         body = b (float[2] s, float[2,1] v) => (float[2] t, float[2,1] o) {
             w = Squeeze(v, axes) t = Add(s, w) r = Neg(t) o = Unsqueeze(r, axes) }>(h, x) }""",
     "two": """g (float[3] h, float[7,3] x, float[7,3] u) => (float[3] y, float[7,3] z) { y, z = Scan<num_scan_inputs=2,
