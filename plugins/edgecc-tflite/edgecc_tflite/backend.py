@@ -60,7 +60,8 @@ class TFLiteBackend(Backend):
         options = cast(TFLiteTarget, target)
         graph = lower(model, self.rules())
         layout.solve(graph, options.io_layout, _known(options.layout_by_name(), graph))
-        use_fast_kernels(graph)
+        if options.kernels == "xnnpack":
+            use_fast_kernels(graph)
         store_weights(graph, stored_by_origin(model), options.weights)
         violations = verify.verify(graph)
         if violations:

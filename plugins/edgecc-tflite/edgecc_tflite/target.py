@@ -25,6 +25,10 @@ class TFLiteTarget(Target):
     io_layouts: tuple[str, ...] = Field(
         default=(), description="layouts of single inputs and outputs, each NAME:keep or NAME:nhwc"
     )
+    kernels: Literal["xnnpack", "any"] = Field(
+        default="xnnpack",
+        description="rewrite operators that XNNPACK, the default on CPUs, is slow at, or keep them for other delegates",
+    )
     weights: Literal["keep", "float16", "int8", "int4"] = Field(
         default="keep",
         description="store large float32 weights in float16, or in int8 or int4 with inputs quantized at run time",

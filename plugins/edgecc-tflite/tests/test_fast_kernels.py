@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+import edgecc
 from edgecc.model import Model
 from edgecc_tflite.fast_kernels import use_fast_kernels
 from edgecc_tflite.fast_kernels.depthwise import _symmetric_groups
@@ -76,6 +79,40 @@ def test_groups_of_taps(lines: int, most: int) -> None:
         return
     assert sorted(line for group in groups for line in group) == list(range(lines))
     assert all(len(group) <= most and group[0] + group[-1] == lines - 1 for group in groups)
+
+
+@pytest.mark.parametrize(
+    ("dilation", "size", "is_split"),
+    [((12, 12), (16, 16), True), ((12, 1), (14, 20), True), ((5, 7), (9, 8), True), ((1, 1), (4, 4), False)],
+)
+@pytest.mark.parametrize("batch", [2, "n"])
+def test_taps_that_meet_padding(
+    dilation: tuple[int, int], size: tuple[int, int], is_split: bool, batch: int | str
+) -> None:
+    net = Net(x=f"f:{batch},48,{size[0]},{size[1]}")
+    weights, bias = net.random(64, 48, 3, 3), net.random(64)
+    pads = [*dilation, *dilation]
+    y = net.op("Relu", net.op("Conv", "x", weights, bias, dilations=list(dilation), pads=pads))
+    found = counts(rewritten(net.model(y), 3))
+    assert found["CONV_2D"] == (9 if is_split else 1)
+    assert found["ADD"] == (8 if is_split else 0)
+    assert found["RELU"] == 0
+
+
+def test_taps_that_mostly_meet_the_input() -> None:
+    net = Net(x="f:1,48,60,60")
+    y = net.op("Conv", "x", net.random(64, 48, 3, 3), net.random(64), dilations=[2, 2], pads=[2] * 4)
+    assert counts(rewritten(net.model(y)))["CONV_2D"] == 1
+
+
+def test_operators_for_other_delegates_stay(tmp_path: Path) -> None:
+    net = Net(x="f:1,8,16,16")
+    net.model(net.op("Conv", "x", net.random(8, 1, 7, 7), net.random(8), group=8, pads=[3] * 4)).save(
+        tmp_path / "m.onnx"
+    )
+    for kernels, count in (("xnnpack", 3), ("any", 1)):
+        result = edgecc.compile(tmp_path / "m.onnx", target=f"tflite:kernels={kernels}", output=tmp_path / "m.tflite")
+        assert result.artifact.report["details"]["operators"]["DEPTHWISE_CONV_2D"] == count
 
 
 @pytest.mark.parametrize("axis", [1, 2, 3])

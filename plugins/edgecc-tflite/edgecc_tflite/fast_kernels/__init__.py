@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from edgecc_tflite.fast_kernels.affine import scale_and_shift
 from edgecc_tflite.fast_kernels.depthwise import split_taps
+from edgecc_tflite.fast_kernels.dilated import split_by_tap
 from edgecc_tflite.fast_kernels.strides import slice_of_blocks
 from edgecc_tflite.fast_kernels.upsampling import convolve_by_phase
 from edgecc_tflite.ir import Graph, Operator
@@ -19,6 +20,7 @@ from edgecc_tflite.layout.cleanup import drop_unused, merge_reshapes
 __all__ = ["use_fast_kernels"]
 
 _REWRITES: dict[str, Callable[[Operator], list[Operator]]] = {
+    "CONV_2D": split_by_tap,
     "DEPTHWISE_CONV_2D": split_taps,
     "STRIDED_SLICE": slice_of_blocks,
     "TRANSPOSE_CONV": convolve_by_phase,
