@@ -1,4 +1,4 @@
-"""Constant folding: everything that depends on constants alone is computed once, by ONNX Runtime."""
+"""Constant folding: everything that depends on constants alone is computed once, by numpy or ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from edgecc.constant_moves import moved
 from edgecc.reference_session import reference_session
 from edgecc.serialization import graph_to_proto, graphs_of, subgraphs_of
 from edgecc.shape_arithmetic import fold_shape_arithmetic
@@ -50,6 +51,7 @@ def fold_constants(model: Model, notes: list[str]) -> bool:
     """
     changed = _fold_constant_nodes(model)
     changed |= fold_shape_arithmetic(model)
+    changed |= _fold_moves(model)
     return _fold_through_runtime(model, notes) or changed
 
 
@@ -84,6 +86,21 @@ def _constant_value(node: gs.Node) -> np.ndarray | None:
     if name in ("value_int", "value_ints"):
         return np.array(value, np.int64)
     return None
+
+
+def _fold_moves(model: Model) -> bool:
+    changed = False
+    # What is left out here is left out, and noted, by the runtime's turn too.
+    for node in _foldable_nodes(model, []):
+        if not all(isinstance(t, gs.Constant) or t.is_empty() for t in node.inputs):
+            continue
+        values = moved(node)
+        if values is None:
+            continue
+        model.grown += _growth(node) or 0
+        _become_constant(node.outputs[0], values)
+        changed = True
+    return changed
 
 
 def _fold_through_runtime(model: Model, notes: list[str]) -> bool:
