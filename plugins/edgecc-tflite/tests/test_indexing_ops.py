@@ -9,6 +9,8 @@ from edgecc_tflite.lower import find_unsupported
 from edgecc_tflite.lowerings import builtin_rules
 from edgecc_tflite.testing import Case, assert_close, check, ints, lowered, run_onnx, run_tflite
 
+#: Few values, so that slices are equal.
+_SLICES = np.random.default_rng(3).integers(-1, 1, (7, 2, 4))
 _TIES = np.array([[3, 1, 3, 0, 1], [2, 2, 2, 2, 2]])
 _PLACES = np.array([[0, -1, 2], [3, 1, 1]])
 _COLUMNS = np.array([[[0], [2]], [[-1], [1]]])
@@ -92,6 +94,19 @@ CASES = [
         for kind, values in (("float", _TIES.astype(np.float32)), ("int64", "i64:5,6"))
         for order in (0, 1)
     ],
+    *[
+        Case(
+            "Unique",
+            (values,),
+            {"sorted": order, "axis": axis},
+            outputs=4,
+            label=f"{kind}-{axis}-{order}",
+            span=(-1, 1),
+        )
+        for kind, values in (("float", _SLICES.astype(np.float32)), ("int64", "i64:5,3,2"), ("int8", "i8:6,2"))
+        for axis in (0, 1, -1)
+        for order in (0, 1)
+    ],
 ]
 
 
@@ -118,7 +133,10 @@ def test_nothing_is_found() -> None:
     [
         (Case("ScatterND", ("f:4", np.array([[1], [1]]), "f:2")), "several updates of one place"),
         (Case("ScatterND", ("i64:4", "i64:2,1", "i64:2"), {"reduction": "max"}), "TFLite reduces float32 and int32"),
-        (Case("Unique", ("f:2,3",), {"axis": 0}), "axis is set"),
+        (
+            Case("Unique", ("f:2000,3000",), {"axis": 0}),
+            "2000 slices of 3000 elements, which are too many to compare each with all",
+        ),
         (Case("GatherElements", ("f:n,3", "i64:n,3"), {"axis": 0}), "an open dimension that is not the batch"),
         (Case("GatherND", ("f:n,3,2", "i64:n,1"), {"batch_dims": 1}), "batch_dims with an open dimension"),
         (Case("Hardmax", ("f:2,n",)), "an open dimension along the axis"),

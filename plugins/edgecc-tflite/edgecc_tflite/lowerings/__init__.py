@@ -31,6 +31,7 @@ from edgecc_tflite.lowerings import (
     slicing,
     spectral,
     trigonometry,
+    unique,
 )
 from edgecc_tflite.lowerings.base import LoweringRule, RuleTable
 from edgecc_tflite.lowerings.detours import HALF, detoured
@@ -42,6 +43,7 @@ _FAMILIES = (
     einsum,
     matrices,
     ranking,
+    unique,
     scatter,
     trigonometry,
     elementwise,

@@ -1,4 +1,4 @@
-"""Order and position: the largest values, where they are, and which values are there at all."""
+"""Order and position: the largest values, and where they are."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _INT32, _INT64 = np.dtype(np.int32), np.dtype(np.int64)
 #: Types that are compared as they are.
-_RANKED = frozenset({"float32", "int8", "int16", "int32", "int64", "uint8"})
+RANKED = frozenset({"float32", "int8", "int16", "int32", "int64", "uint8"})
 
 
 def swapped_with_last(rank: int, axis: int) -> tuple[int, ...]:
@@ -158,55 +158,9 @@ def _cumsum(c: Lowering) -> None:
     c.emit("CUMSUM", [c.x(), axis], c.out(), exclusive=exclusive, reverse=reverse)
 
 
-def _unique(c: Lowering) -> None:
-    """UNIQUE keeps the order of appearance; sorting is TOPK_V2 of all of them."""
-    x = c.x()
-    count = int(np.prod(x.shape))
-    flat = c.reshape(x, (count,))
-    values, inverse = c.temporary((-1,), x.dtype, "unique"), c.temporary((count,), _INT32, "inverse")
-    c.emit_many("UNIQUE", [flat], [values, inverse], idxOutType=2)
-    number = c.emit("SHAPE", [values], shape=(1,), dtype=_INT32, outType=2)
-    if c.node.integer("sorted", 1):
-        values, inverse = _ascending(c, values, inverse, number)
-    c.reshape(values, (-1,), c.out(0))
-    if c.node.has_output(1):
-        # The first place of each value: the least place among its own.
-        places = c.constant(np.arange(count, dtype=np.int32), "places")
-        size = c.reshape(number, ())
-        first = c.emit("UNSORTED_SEGMENT_MIN", [places, inverse, size], shape=(-1,), dtype=_INT32)
-        c.cast(first, np.int64, c.out(1))
-    if c.node.has_output(2):
-        c.cast(inverse, np.int64, c.out(2))
-    if c.node.has_output(3):
-        ones = c.constant(np.ones(count, np.int32), "ones")
-        total = c.emit("UNSORTED_SEGMENT_SUM", [ones, inverse, c.reshape(number, ())], shape=(-1,), dtype=_INT32)
-        c.cast(total, np.int64, c.out(3))
-
-
-def _ascending(c: Lowering, values: Tensor, inverse: Tensor, number: Tensor) -> tuple[Tensor, Tensor]:
-    """The values in order, and where each input's value is now."""
-    count = c.reshape(number, ())
-    ordered, order = c.temporary((-1,), values.dtype, "sorted"), c.temporary((-1,), _INT32, "order")
-    c.emit_many("TOPK_V2", [backwards(c, values), count], [ordered, order])
-    ranks = c.emit("RANGE", [c.ints(0), count, c.ints(1)], shape=(-1,), dtype=_INT32)
-    # The place of old number `order[i]` is i.
-    new = c.emit("SCATTER_ND", [c.reshape(order, (-1, 1)), ranks, number], shape=(-1,), dtype=_INT32)
-    moved = c.emit("GATHER", [new, inverse], shape=inverse.shape, dtype=_INT32, axis=0)
-    return backwards(c, ordered), moved
-
-
-def _flat_unique(node: NodeView) -> str | None:
-    shape = node.shape()
-    if shape is not None and -1 in shape:
-        return f"an {OPEN_DIMENSION} of input {node.input(0).name!r}"
-    if node.attribute("axis") is None or (shape is not None and len(shape) == 1):
-        return None
-    return "axis is set; TFLite finds unique values, not unique slices"
-
-
 #: What CAST turns into int32.
 _COUNTABLE = ANY_TYPE - {"bool"}
-_ANY_NUMBER = {**SMALL_INTS, **HALF, "uint64": BY_ORDER}
+ANY_NUMBER = {**SMALL_INTS, **HALF, "uint64": BY_ORDER}
 
 RULES = (
     detoured(
@@ -214,10 +168,10 @@ RULES = (
             "TopK",
             _top_k,
             ("TOPK_V2", "TRANSPOSE", "NEG", "SUB", "CAST"),
-            (typed(_RANKED), known_rank()),
+            (typed(RANKED), known_rank()),
             since=11,
         ),
-        _ANY_NUMBER,
+        ANY_NUMBER,
     ),
     _arg("ArgMax", "ARG_MAX"),
     _arg("ArgMin", "ARG_MIN"),
@@ -269,15 +223,5 @@ RULES = (
             note="float64 is summed in float32.",
         ),
         DOUBLE,
-    ),
-    detoured(
-        LoweringRule(
-            "Unique",
-            _unique,
-            ("UNIQUE", "TOPK_V2", "SHAPE", "RANGE", "SCATTER_ND", "GATHER", "UNSORTED_SEGMENT_MIN", "CAST"),
-            (typed(_RANKED), known_rank(), _flat_unique),
-            since=11,
-        ),
-        _ANY_NUMBER,
     ),
 )
