@@ -4,17 +4,33 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from edgecc.data.calibration import CalibrationData
     from edgecc.model import Model, Node
+    from edgecc.statistics.requests import Request
+    from edgecc.statistics.table import StatisticTable
     from edgecc.target import Target
+
+#: Called with what is being done, how much of it is done, and how much there is (0 if that is not known).
+WorkProgress: TypeAlias = "Callable[[str, int, int], None]"
+
+
+def _no_progress(text: str, done: int, total: int) -> None:
+    """Nobody watches."""
+
+
+def _empty_table() -> StatisticTable:
+    from edgecc.statistics.table import StatisticTable
+
+    return StatisticTable()
 
 
 class Loss(enum.Enum):
@@ -67,12 +83,18 @@ class PassContext:
         rng: seeded generator; the only source of randomness that a pass may use.
         skips: nodes left alone, with reasons; filled through `skip`.
         changes: nodes changed, for `edgecc inspect --explain`; filled through `done`.
+        statistics: answers to what the pass asked for with `Pass.statistics`, by the tensors' names.
+        calibration: the samples themselves, to be streamed; None if the user gave none, or saved statistics.
+        progress: to be called during work that takes longer than a second.
     """
 
     target: Target | None
     rng: np.random.Generator
     skips: list[Skip] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
+    statistics: StatisticTable = field(default_factory=_empty_table)
+    calibration: CalibrationData | None = None
+    progress: WorkProgress = _no_progress
     _pass_name: str = ""
     _reported: set[Skip] = field(default_factory=set)
 
@@ -129,6 +151,8 @@ class Pass(BaseModel, ABC):
         before: names of passes that must not be listed earlier than this one.
         keeps_types: every tensor has its right type and shape when it is done, new ones included, so that the driver
             need not infer them again; `edgecc.testing` holds a pass to it.
+        keeps_statistics: what was measured before it holds after it too, by the tensors' names, so that the next pass's
+            requests are answered in the same sweep over the data.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False)
@@ -140,6 +164,15 @@ class Pass(BaseModel, ABC):
     after: ClassVar[tuple[str, ...]] = ()
     before: ClassVar[tuple[str, ...]] = ()
     keeps_types: ClassVar[bool] = False
+    keeps_statistics: ClassVar[bool] = False
+
+    def statistics(self, model: Model) -> Iterable[Request]:
+        """What the pass needs to know about the data in this model; answered in `ctx.statistics` when it runs.
+
+        Called right before `run`, with the model that `run` gets. A pass that asks for something cannot run without
+        calibration data: the user is told so.
+        """
+        return ()
 
     @abstractmethod
     def run(self, model: Model, ctx: PassContext) -> bool:

@@ -1,0 +1,1 @@
+"""Choosing what integers stand for."""
