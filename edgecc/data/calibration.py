@@ -23,8 +23,9 @@ class CalibrationData(Protocol):
     @property
     def notes(self) -> tuple[str, ...]: ...
 
-    def __len__(self) -> int:
-        """How many samples there are; a function's are counted when they are first read."""
+    @property
+    def total(self) -> int:
+        """How many calls `samples` gives; 0 if that is not known before they are read."""
         ...
 
     def samples(self) -> Iterator[Feeds]:

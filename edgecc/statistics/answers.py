@@ -108,8 +108,8 @@ class LogBins:
     """Counts in bins of log2 |x|, 32 to each power of two, for either sign.
 
     Attributes:
-        first: index of the first bin; bin i holds magnitudes from `(1 + (i % 32) / 32) * 2^(i // 32 - 127)` on, those of
-            float32's smallest exponent (i < 32) from `i / 32 * 2^-126` on.
+        first: index of the first bin; bin i holds magnitudes from `(1 + (i % 32) / 32) * 2^(i // 32 - 127)` on, for i
+            below 32 from `i / 32 * 2^-126` on: it is the upper bits of a float32.
         positive: int64 counts from `first` on.
         negative: the same for negative values.
     """

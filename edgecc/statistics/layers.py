@@ -21,7 +21,7 @@ def gram_of(node: Node, rows: int = 256) -> Gram | None:
         None if it is none of these, its first input is a constant, or its kernel's shape is not known.
     """
     first = node.inputs[0] if node.inputs else None
-    if first is None or not first.inputs and getattr(first, "values", None) is not None:
+    if first is None or (not first.inputs and getattr(first, "values", None) is not None):
         return None
     if node.op == "MatMul":
         return Gram(first.name, Rows(), rows)
