@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import onnx
 
     from edgecc.backend import Backend
+    from edgecc.data.calibration import Calibration
     from edgecc.model import Model
     from edgecc.passes.base import Pass
     from edgecc.running.runner import Runner
@@ -29,6 +30,8 @@ def compile(
     optimize: str = DEFAULT,
     passes: str | Pass | Iterable[str | Pass] = (),
     quantize: Quantize | None = None,
+    calibration: Calibration | None = None,
+    samples: int | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     verify: bool = False,
     seed: int = 0,
@@ -43,6 +46,9 @@ def compile(
         optimize: preset of passes that run first, `"0"` for none.
         passes: run in this order before the backend's own; names with options or Pass objects.
         quantize: precision preset.
+        calibration: samples for passes that need them: an `.npz` file, arrays by input name, a function that returns an
+            iterable of feeds or `"package.module:function"`, `"random"`, or saved statistics.
+        samples: how many of them are used; all if None.
         shapes: static shapes for named inputs.
         verify: execute the model before and after every pass that must keep its values.
         seed: of the generator that passes may use.
@@ -61,12 +67,15 @@ def compile(
             "optimize": optimize,
             "passes": tuple(step if isinstance(step, str) else step.spec() for step in _several(passes)),
             "quantize": quantize,
+            "calibration": str(calibration) if isinstance(calibration, str | Path) else "",
+            "samples": samples,
             "shapes": {key: tuple(shape) for key, shape in (shapes or {}).items()},
             "verify": verify,
             "seed": seed,
         }
     )
-    return run_recipe(recipe, model=model, progress=progress)
+    in_memory = None if isinstance(calibration, str | Path) else calibration
+    return run_recipe(recipe, model=model, calibration=in_memory, progress=progress)
 
 
 def load(source: str | Path | onnx.ModelProto | Model, shapes: Mapping[str, Sequence[int]] | None = None) -> Model:

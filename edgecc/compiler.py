@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from edgecc.artifact import Artifact, check_writable, report_bytes, report_path,
 from edgecc.errors import OptionError, OutputError, PluginError, UnsupportedError
 from edgecc.loading import load_model
 from edgecc.options import build, parse_spec
-from edgecc.passes.base import Pass, PassContext
+from edgecc.passes.base import Pass, PassContext, no_progress
 from edgecc.passes.pipeline import PassPipeline, PipelineResult, Rounds
 from edgecc.presets import DEFAULT
 from edgecc.provenance import provenance
@@ -21,7 +21,10 @@ from edgecc.rewriting.rewrite import RewritePass
 
 if TYPE_CHECKING:
     from edgecc.backend import Backend, Compiled
+    from edgecc.data.calibration import Calibration, CalibrationData
     from edgecc.model import Model
+    from edgecc.passes.base import WorkProgress
+    from edgecc.statistics.table import StatisticTable
     from edgecc.target import Target
 
 #: Called with a sentence about the step that begins.
@@ -38,6 +41,7 @@ class CompileResult:
         model: the graph as the backend got it.
         pipeline: what each pass did and left alone.
         notes: sentences that the user should read.
+        statistics: what passes asked about the calibration data; empty if none did.
     """
 
     artifact: Artifact
@@ -45,6 +49,7 @@ class CompileResult:
     model: Model
     pipeline: PipelineResult
     notes: tuple[str, ...]
+    statistics: StatisticTable
 
     @property
     def path(self) -> Path:
@@ -56,7 +61,9 @@ def run_recipe(
     *,
     registry: Registry | None = None,
     model: Model | None = None,
+    calibration: Calibration | None = None,
     progress: Progress = lambda text: None,
+    work_progress: WorkProgress = no_progress,
 ) -> CompileResult:
     """Import, run the passes, check support, compile, write.
 
@@ -64,7 +71,9 @@ def run_recipe(
         recipe: what to do.
         registry: where names are looked up; everything installed if None.
         model: a model in memory, used instead of reading `recipe.source`; it is not changed.
+        calibration: samples or statistics in memory, used instead of opening `recipe.calibration`.
         progress: called at each step.
+        work_progress: called during long steps with how much is done.
 
     Raises:
         RequestError, UnsupportedError, VerificationError: see `edgecc.errors`.
@@ -86,7 +95,8 @@ def run_recipe(
     origin = provenance(recipe, backend, registry, model, in_memory=in_memory)
     signature = model.signature
     progress("running passes")
-    result = pipeline.run(model, _context(target, recipe.seed))
+    context = _context(target, recipe.seed, _opened(calibration, recipe, model), work_progress)
+    result = pipeline.run(model, context)
     progress(f"compiling for {backend.name}")
     unsupported = backend.find_unsupported(model, target)
     if unsupported:
@@ -96,15 +106,16 @@ def run_recipe(
     report = {
         **origin,
         "signature": {"inputs": list(map(asdict, signature.inputs)), "outputs": list(map(asdict, signature.outputs))},
+        "calibration": _calibration_facts(context),
         "passes": [{"pass": r.spec, "changed": r.changed, "nodes": r.nodes_after} for r in result.records],
         "skipped": [asdict(skip) for skip in result.skips],
-        "notes": [*result.notes, *compiled.notes],
+        "notes": [*_calibration_notes(context), *result.notes, *compiled.notes],
         "correspondence": [asdict(match) for match in compiled.correspondence],
         "details": compiled.details,
     }
     progress(f"writing {output}")
     artifact = _write(output, compiled, report)
-    return CompileResult(artifact, recipe, model, result, tuple(report["notes"]))
+    return CompileResult(artifact, recipe, model, result, tuple(report["notes"]), context.statistics)
 
 
 def resolve_target(spec: str, registry: Registry) -> tuple[Backend, Target]:
@@ -192,10 +203,42 @@ def _latest_position(step: Pass, steps: Sequence[Pass | Rounds]) -> int:
     return next((i for i, group in enumerate(members) if any(map(blocks, group))), len(steps))
 
 
-def _context(target: Target | None, seed: int) -> PassContext:
+def _context(
+    target: Target | None, seed: int, calibration: CalibrationData | StatisticTable | None, progress: WorkProgress
+) -> PassContext:
     import numpy as np
 
-    return PassContext(target, np.random.default_rng(seed))
+    context = PassContext(target, np.random.default_rng(seed), progress=progress)
+    if calibration is None:
+        return context
+    from edgecc.statistics.table import StatisticTable
+
+    if isinstance(calibration, StatisticTable):
+        return replace(context, statistics=calibration)
+    return replace(context, calibration=calibration)
+
+
+def _opened(calibration: Calibration | None, recipe: Recipe, model: Model) -> CalibrationData | StatisticTable | None:
+    """The calibration data in memory, or that of the recipe; None if there is none."""
+    if calibration is None and not recipe.calibration:
+        return None
+    from edgecc.data.calibration import open_calibration
+
+    given = recipe.calibration if calibration is None else calibration
+    return open_calibration(given, model.signature, limit=recipe.samples, seed=recipe.seed)
+
+
+def _calibration_facts(context: PassContext) -> dict[str, Any]:
+    """What passes were told about the data, for the report; empty if nothing."""
+    return asdict(context.statistics.data) if context.statistics.answers else {}
+
+
+def _calibration_notes(context: PassContext) -> tuple[str, ...]:
+    if context.calibration is None:
+        return ()
+    if not context.statistics.answers:
+        return ("the calibration data was not used: no pass asked for it",)
+    return context.calibration.notes
 
 
 def _write(output: Path, compiled: Compiled, report: Mapping[str, Any]) -> Artifact:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from edgecc.data.names import is_named
 from edgecc.errors import RecipeError, UnknownNameError
 from edgecc.presets import DEFAULT
 
@@ -29,6 +30,9 @@ class Recipe(BaseModel):
         optimize: name of the preset whose passes run first: "1" is for everything that keeps values, "0" for none.
         passes: `NAME` or `NAME:key=value,...`, in the order in which they run, before the backend's own.
         quantize: precision of weights and activations; stands for passes appended to `passes`.
+        calibration: samples for passes that need them: an `.npz` file, `package.module:function`, `random`, or
+            statistics saved as `.json`.
+        samples: how many of them are used; all if None.
         shapes: static shapes for named inputs.
         verify: execute the model before and after every pass that must keep its values.
         seed: of the only random generator that passes may use.
@@ -42,6 +46,8 @@ class Recipe(BaseModel):
     optimize: str = DEFAULT
     passes: tuple[str, ...] = ()
     quantize: Quantize | None = None
+    calibration: str = ""
+    samples: int | None = Field(default=None, gt=0)
     shapes: dict[str, tuple[int, ...]] = {}
     verify: bool = False
     seed: int = Field(default=0, ge=0)
@@ -100,6 +106,9 @@ def read_recipe(path: Path) -> dict[str, Any]:
     for key in ("source", "output"):
         if isinstance(values.get(key), str):
             values[key] = str(path.parent / values[key])
+    calibration = values.get("calibration")
+    if isinstance(calibration, str) and calibration and not is_named(calibration):
+        values["calibration"] = str(path.parent / calibration)
     return values
 
 

@@ -31,6 +31,11 @@ _SKIPS_SHOWN = 5
     "--pass", "passes", multiple=True, metavar="NAME[:key=value,...]", help="Run a pass; repeatable, in order."
 )
 @click.option("--quantize", type=click.Choice(sorted(QUANTIZE_PASSES)), help="Precision preset.")
+@click.option(
+    "--calibration", metavar="DATA", help="Samples: .npz, package.module:function, random, or statistics in .json."
+)
+@click.option("--samples", type=click.IntRange(min=1), help="How many of the samples are used (default: all).")
+@click.option("--save-statistics", metavar="T.json", help="Write what was measured, for --calibration T.json.")
 @shape_option
 @click.option("--verify", is_flag=True, help="Execute the model before and after every pass that must keep its values.")
 @click.option("--seed", type=int, help="Of the random generator that passes may use.")
@@ -44,6 +49,9 @@ def command(
     optimize: str | None,
     passes: tuple[str, ...],
     quantize: str | None,
+    calibration: str | None,
+    samples: int | None,
+    save_statistics: str | None,
     shapes: tuple[str, ...],
     verify: bool,
     seed: int | None,
@@ -59,6 +67,8 @@ def command(
         "optimize": optimize,
         "passes": passes,
         "quantize": quantize,
+        "calibration": calibration,
+        "samples": samples,
         "verify": verify,
     }
     values |= {key: value for key, value in flags.items() if value}
@@ -78,7 +88,9 @@ def command(
     from edgecc.compiler import run_recipe
 
     with status() as progress:
-        result = run_recipe(recipe, progress=progress)
+        result = run_recipe(recipe, progress=progress, work_progress=progress.work)
+    if save_statistics:
+        result.statistics.save(Path(save_statistics))
     print_result(result, as_json=as_json)
 
 

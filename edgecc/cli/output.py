@@ -6,7 +6,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,12 @@ import click
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
+    from rich.status import Status
 
 #: Progress bars appear on work that lasts longer than this.
 _PATIENCE_SECONDS = 1.0
+#: A bar is drawn again after this.
+_REFRESH_SECONDS = 0.1
 
 
 def print_json(value: Any) -> None:
@@ -125,11 +128,39 @@ def progress_bar(description: str) -> Iterator[ProgressBar]:
         bar.close()
 
 
+class StatusLine:
+    """Shows what is being done; nothing where there is no terminal.
+
+    Args:
+        line: on a terminal.
+    """
+
+    def __init__(self, line: Status | None = None) -> None:
+        self._line = line
+        self._shown = 0.0
+
+    def __call__(self, text: str) -> None:
+        if self._line is not None:
+            self._line.update(text)
+
+    def work(self, text: str, done: int, total: int) -> None:
+        """The same with a bar; the total is 0 if nobody knows it."""
+        if self._line is None or (time.monotonic() - self._shown < _REFRESH_SECONDS and done != total):
+            return
+        from rich.progress_bar import ProgressBar as Bar
+        from rich.table import Table
+
+        self._shown = time.monotonic()
+        row = Table.grid(padding=(0, 1))
+        row.add_row(text, Bar(total or None, done, width=40), f"{done} of {total}" if total else f"{done}")
+        self._line.update(row)
+
+
 @contextmanager
-def status() -> Iterator[Callable[[str], None]]:
-    """A function that shows what is being done: a line on stderr, on a terminal, once the work has lasted a second."""
+def status() -> Iterator[StatusLine]:
+    """A line on stderr that says what is being done, on a terminal, once the work has lasted a second."""
     if not sys.stderr.isatty():
-        yield lambda text: None
+        yield StatusLine()
         return
     from rich.console import Console
     from rich.status import Status
@@ -139,7 +170,7 @@ def status() -> Iterator[Callable[[str], None]]:
     timer.daemon = True
     timer.start()
     try:
-        yield lambda text: line.update(text)
+        yield StatusLine(line)
     finally:
         timer.cancel()
         line.stop()

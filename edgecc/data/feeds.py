@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgecc.data.feed_check import convert, fits
-from edgecc.data.npz import read_npz
+from edgecc.data.names import is_function
+from edgecc.data.npz import read_npz, read_rows
 from edgecc.errors import DataError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -123,8 +124,8 @@ class Dataset:
         return len(next(iter(self.arrays.values())))
 
     @property
-    def batch_size(self) -> int:
-        """Samples that fit into one call: the model's own batch dimension, OPEN_BATCH where that is open."""
+    def batch_size(self) -> int | None:
+        """Samples that one call takes: the model's own batch dimension; None if that is open."""
         sizes = [_batch_of(spec, self.arrays[spec.name]) for spec in self.signature.inputs]
         fixed = {size for size in sizes if size is not None}
         if len(fixed) > 1:
@@ -134,16 +135,17 @@ class Dataset:
                 why=", ".join(str(spec) for spec in self.signature.inputs),
                 hint="give every input one sample per row, without the batch axis",
             )
-        return fixed.pop() if fixed else OPEN_BATCH
+        return fixed.pop() if fixed else None
 
-    def batches(self, limit: int | None = None) -> Iterator[Batch]:
+    def batches(self, limit: int | None = None, *, open_batch: int = OPEN_BATCH) -> Iterator[Batch]:
         """The samples in order, as many at a time as the model takes.
 
         Args:
             limit: number of samples after which to stop.
+            open_batch: how many at a time if the model leaves it open.
         """
         total = len(self) if limit is None else min(limit, len(self))
-        size = self.batch_size
+        size = self.batch_size or open_batch
         for start in range(0, total, size):
             count = min(size, total - start)
             feeds = {spec.name: self._part(spec, start, count, size) for spec in self.signature.inputs}
@@ -151,7 +153,7 @@ class Dataset:
             yield Batch(feeds, count, labels)
 
     def _part(self, spec: TensorSpec, start: int, count: int, size: int) -> np.ndarray:
-        rows = np.asarray(self.arrays[spec.name][start : start + count], dtype=_dtype(spec))
+        rows = read_rows(self.arrays[spec.name], start, start + count).astype(_dtype(spec), copy=False)
         if rows.ndim == len(spec.shape) + 1:
             return np.array(rows[0], order="C")
         if count < size and isinstance(spec.shape[0], int):
@@ -183,14 +185,27 @@ def load_feeds(source: str | Path, signature: Signature) -> Dataset:
         raise _missing(path, text)
     if path.suffix != ".npz":
         raise DataError(f"{text} is not an .npz file", hint=_HOW_TO_SAVE)
-    arrays = _read(path)
-    named, labels = _assign_names(arrays, signature, text)
-    dataset = Dataset(named, labels, signature, text)
+    return dataset_of(_read(path), signature, text)
+
+
+def dataset_of(arrays: Mapping[str, np.ndarray], signature: Signature, source: str) -> Dataset:
+    """Samples from arrays, named as in an `.npz` file.
+
+    Args:
+        arrays: by name, with labels or without.
+        signature: of the model.
+        source: where they come from, for messages.
+
+    Raises:
+        DataError: they do not fit the model.
+    """
+    named, labels = _assign_names(arrays, signature, source)
+    dataset = Dataset(named, labels, signature, source)
     for spec in signature.inputs:
-        _check_array(spec, named[spec.name], text)
+        _check_array(spec, named[spec.name], source)
     _check_counts(dataset)
     for spec in signature.inputs:
-        _check_values(spec, named[spec.name], text)
+        _check_values(spec, named[spec.name], source)
     return dataset
 
 
@@ -206,10 +221,10 @@ def _read(path: Path) -> dict[str, np.ndarray]:
 
 
 def _missing(path: Path, text: str) -> DataError:
-    module, colon, function = text.partition(":")
-    if colon and function.isidentifier() and all(part.isidentifier() for part in module.split(".")):
+    if is_function(text):
         return DataError(
-            f"{text}: data from a Python function is not supported yet", hint=f"save what it yields; {_HOW_TO_SAVE}"
+            f"{text}: data from a Python function can calibrate, not evaluate",
+            hint=f"save what it yields; {_HOW_TO_SAVE}",
         )
     near = sorted(p.name for p in path.parent.glob("*.npz"))[:5] if path.parent.is_dir() else []
     hint = f"in {path.parent} there is: {', '.join(near)}" if near else "check the path"
@@ -220,7 +235,7 @@ def _missing(path: Path, text: str) -> DataError:
 
 
 def _assign_names(
-    arrays: dict[str, np.ndarray], signature: Signature, where: str
+    arrays: Mapping[str, np.ndarray], signature: Signature, where: str
 ) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
     inputs = [spec.name for spec in signature.inputs]
     label_keys = [key for key in LABEL_KEYS if key in arrays and key not in inputs]
@@ -290,7 +305,7 @@ def _check_values(spec: TensorSpec, array: np.ndarray, where: str) -> None:
     """Raise DataError for values that are not finite, or that the input's type does not hold; part by part."""
     rows = max(1, _CHUNK_BYTES // max(1, array[:1].nbytes))
     for start in range(0, len(array), rows):
-        part = np.asarray(array[start : start + rows])
+        part = read_rows(array, start, start + rows)
         _check_finite(spec.name, part, start, where)
         convert(part, spec, where)
 

@@ -22,6 +22,23 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         return {info.filename.removesuffix(".npy"): _read_member(path, archive, info) for info in members}
 
 
+def read_rows(array: np.ndarray, start: int, stop: int) -> np.ndarray:
+    """A part of an array along its first axis, in memory.
+
+    What is mapped is read from the file instead: pages that a mapping has touched count as the process's memory for
+    as long as it lives.
+    """
+    if not isinstance(array, np.memmap) or not array.flags.c_contiguous or array.filename is None:
+        return np.asarray(array[start:stop])
+    stop = min(stop, len(array))
+    row = array.nbytes // len(array)
+    with Path(array.filename).open("rb") as stream:
+        stream.seek(array.offset + start * row)
+        content = bytearray((stop - start) * row)
+        stream.readinto(content)
+    return np.frombuffer(content, array.dtype).reshape(stop - start, *array.shape[1:])
+
+
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write arrays under any names: `np.savez` takes names as keywords, and `file` and `allow_pickle` are its own.
 

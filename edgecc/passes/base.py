@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 WorkProgress: TypeAlias = "Callable[[str, int, int], None]"
 
 
-def _no_progress(text: str, done: int, total: int) -> None:
+def no_progress(text: str, done: int, total: int) -> None:
     """Nobody watches."""
 
 
@@ -94,7 +94,7 @@ class PassContext:
     changes: list[Change] = field(default_factory=list)
     statistics: StatisticTable = field(default_factory=_empty_table)
     calibration: CalibrationData | None = None
-    progress: WorkProgress = _no_progress
+    progress: WorkProgress = no_progress
     _pass_name: str = ""
     _reported: set[Skip] = field(default_factory=set)
 

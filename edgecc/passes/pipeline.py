@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from edgecc.errors import EdgeccError, PassContractError, PassOrderError, VerificationError
 from edgecc.passes.base import Loss, Pass, PassContext, Skip
+from edgecc.passes.observing import answer_requests
 
 if TYPE_CHECKING:
     from edgecc.model import Model
@@ -102,10 +103,11 @@ class PassPipeline:
             VerificationError: the verifier found a pass that changed values it must not change.
         """
         result = PipelineResult(skips=ctx.skips)
-        for item in self.steps:
+        for index, item in enumerate(self.steps):
             if isinstance(item, Rounds):
                 result.records += self._run_rounds(item.passes, model, ctx, result)
             else:
+                ctx.statistics = answer_requests(item, _directly_behind(self.steps, index), model, ctx)
                 result.records.append(self._run_one(item, model, ctx, result))
         result.notes = list(dict.fromkeys(result.notes))
         return result
@@ -116,7 +118,10 @@ class PassPipeline:
         """One record per pass, of all its rounds."""
         totals: list[PassRecord] = []
         for _ in range(_MOST_ROUNDS):
-            records = [self._run_one(step, model, ctx, result, trusted=True) for step in passes]
+            records = []
+            for step in passes:
+                ctx.statistics = answer_requests(step, (), model, ctx)
+                records.append(self._run_one(step, model, ctx, result, trusted=True))
             totals = [a.followed_by(b) for a, b in zip(totals, records, strict=True)] if totals else records
             changed = [record.spec for record in records if record.changed]
             if not changed:
@@ -161,6 +166,16 @@ class PassPipeline:
 
     def spec(self) -> list[str]:
         return [step.spec() for step in self.passes]
+
+
+def _directly_behind(steps: Sequence[Pass | Rounds], index: int) -> list[Pass]:
+    """The passes after a place, up to the next that run in rounds."""
+    found: list[Pass] = []
+    for item in steps[index + 1 :]:
+        if isinstance(item, Rounds):
+            break
+        found.append(item)
+    return found
 
 
 def _call(step: Pass, model: Model, ctx: PassContext) -> bool:

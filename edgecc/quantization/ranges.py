@@ -5,9 +5,14 @@ Every range holds 0, which quantized operators need exactly (padding, Relu). A s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, TypeAlias
 
-from edgecc.statistics.answers import HistogramStatistic, RangeStatistic
+import numpy as np
+
+from edgecc.quantization.rounding_error import Grid, mean_squared_error
+from edgecc.statistics.answers import Array, Density, HistogramStatistic, RangeStatistic
+from edgecc.statistics.density import folded
 from edgecc.statistics.requests import Histogram, MovingRange, Range
 
 RangeMethod: TypeAlias = Literal["mse", "min-max", "percentile", "entropy", "moving-average"]
@@ -38,30 +43,210 @@ def choose_range(
         symmetric: around 0.
         percent: of the values that are kept, for "percentile".
     """
-    raise NotImplementedError
+    if method == "min-max" or method == "moving-average":
+        return min_max_range(statistic, symmetric=symmetric)
+    if not isinstance(statistic, HistogramStatistic):
+        raise TypeError(f"method {method!r} chooses from a histogram: ask for request_for({method!r}, tensor)")
+    if method == "percentile":
+        return percentile_range(statistic, percent, symmetric=symmetric)
+    if method == "entropy":
+        return entropy_range(statistic, symmetric=symmetric)
+    return mse_range(statistic, levels=levels, symmetric=symmetric)
+
+
+# --------------------------------------------------------------------------------------------------------- all values
 
 
 def min_max_range(statistic: HistogramStatistic | RangeStatistic, *, symmetric: bool = False) -> Interval:
     """All values; also of a moving average, which depends on the order of the samples."""
-    raise NotImplementedError
+    return _with_zero(float(np.min(statistic.low)), float(np.max(statistic.high)), symmetric)
+
+
+def _with_zero(low: float, high: float, symmetric: bool) -> Interval:
+    low, high = min(low, 0.0), max(high, 0.0)
+    return (-max(-low, high) + 0.0, max(-low, high)) if symmetric else (low, high)
+
+
+# --------------------------------------------------------------------------------------------------------- percentile
 
 
 def percentile_range(statistic: HistogramStatistic, percent: float = 99.99, *, symmetric: bool = False) -> Interval:
     """Without the outermost values: half of the rest on each side, or the largest magnitudes if symmetric.
 
     Zeros do not count. Linear interpolation within a bin.
+
+    Args:
+        statistic: of the tensor.
+        percent: of the values that stay, above 0 and at most 100.
+        symmetric: around 0.
     """
-    raise NotImplementedError
+    if not 0 < percent <= 100:
+        raise ValueError(f"percent must be above 0 and at most 100, got {percent}")
+    density = statistic.density
+    if not density.counts.size:
+        return 0.0, 0.0
+    if symmetric:
+        magnitude = quantile(_magnitudes(density), percent / 100)
+        return -magnitude, magnitude
+    rest = (1 - percent / 100) / 2
+    return _with_zero(quantile(density, rest), quantile(density, 1 - rest), symmetric=False)
+
+
+def quantile(density: Density, share: float) -> float:
+    """The value that this share of the values, zeros left out, is not above."""
+    wanted = share * int(density.counts.sum())
+    upto = np.cumsum(density.counts)
+    index = min(int(np.searchsorted(upto, wanted)), len(upto) - 1)
+    inside = (wanted - (upto[index] - density.counts[index])) / density.counts[index]
+    low, high = float(density.low[index]), float(density.high[index])
+    return low + (high - low) * min(1.0, max(0.0, float(inside)))
+
+
+def _magnitudes(density: Density) -> Density:
+    """The density of |x|; bins of both signs may lie at the same place, which is as good as one bin."""
+    low = np.where(density.low < 0, -density.high, density.low)
+    high = np.where(density.low < 0, -density.low, density.high)
+    order = np.argsort(high, kind="stable")
+    return Density(low[order], high[order], density.counts[order], density.zeros)
+
+
+# --------------------------------------------------------------------------------------------------- mean squared error
+
+#: From one factor tried to the next: a quarter of a power of two.
+_RATIO = 2.0**0.25
+#: Shrinking the range by these is tried first: from all of it to a millionth.
+_COARSE = _RATIO ** -np.arange(0.0, 80.0)
+#: Then this many between the neighbours of the best, twice.
+_FINE = 12
+#: Rounds in which either end moves on its own, by at most _RATIO^_REACH.
+_ROUNDS = 3
+_REACH = 6
 
 
 def mse_range(statistic: HistogramStatistic, *, levels: int = 256, symmetric: bool = False) -> Interval:
-    """The range with the least mean squared error of rounding and clipping, searched coarse to fine."""
-    raise NotImplementedError
+    """The range with the least mean squared error of rounding and clipping, searched coarse to fine.
+
+    The ends are points of the grid: low = scale * (0 - zero point), high = scale * (levels - 1 - zero point).
+
+    Args:
+        statistic: of the tensor.
+        levels: integers that there are, at least 3. A symmetric range uses an odd number of them: 255 of 256.
+        symmetric: around 0.
+    """
+    if levels < 3:
+        raise ValueError(f"levels must be at least 3, got {levels}")
+    density = statistic.density
+    if not density.counts.size:
+        return 0.0, 0.0
+    low, high = _with_zero(statistic.low, statistic.high, symmetric)
+    grid_of = _symmetric_grid if symmetric else _asymmetric_grid
+
+    def error(factors: Interval) -> float:
+        return mean_squared_error(density, grid_of(low * factors[0], high * factors[1], levels))
+
+    factor = _search(lambda tried: error((tried, tried)), _COARSE)
+    factors = (factor, factor)
+    for _ in range(_ROUNDS if low < 0 < high and not symmetric else 0):
+        former, factors = factors, _move_ends(error, factors)
+        if factors == former:
+            break
+    grid = grid_of(low * factors[0], high * factors[1], levels)
+    return grid.scale * grid.lowest + 0.0, grid.scale * grid.highest
 
 
-def entropy_range(statistic: HistogramStatistic, *, levels: int = 128) -> Interval:
+def _move_ends(error: Callable[[Interval], float], factors: Interval) -> Interval:
+    """First the upper end on its own, then the lower one; neither goes far in one round."""
+    low, high = factors
+    high = _search(lambda tried: error((low, tried)), np.append(_nearby(high), high))
+    best = high
+    return _search(lambda tried: error((tried, best)), np.append(_nearby(low), low)), high
+
+
+def _nearby(factor: float) -> Array:
+    nearby: Array = np.minimum(1.0, factor * _COARSE[: 2 * _REACH + 1] / _COARSE[_REACH])
+    return nearby
+
+
+def _symmetric_grid(low: float, high: float, levels: int) -> Grid:
+    most = (levels - 1) // 2
+    return Grid(max(-low, high) / most, -most, most)
+
+
+def _asymmetric_grid(low: float, high: float, levels: int) -> Grid:
+    scale = (high - low) / (levels - 1)
+    zero_point = min(max(round(-low / scale), 0), levels - 1)
+    return Grid(scale, -zero_point, levels - 1 - zero_point)
+
+
+def _search(error: Callable[[float], float], tried: Array) -> float:
+    """The factor up to 1 with the least error, near those tried first; the larger one of two that are equal."""
+    errors = {float(factor): error(float(factor)) for factor in tried}
+    best = _best(errors)
+    below, above = best / _RATIO, min(1.0, best * _RATIO)
+    for _ in range(2):
+        for factor in np.linspace(below, above, _FINE):
+            errors.setdefault(float(factor), error(float(factor)))
+        best = _best(errors)
+        step = (above - below) / (_FINE - 1)
+        below, above = best - step, min(1.0, best + step)
+    return best
+
+
+def _best(errors: dict[float, float]) -> float:
+    return min(errors, key=lambda factor: (errors[factor], -factor))
+
+
+# ------------------------------------------------------------------------------------------------------------- entropy
+
+#: Bins of |x| that are compared; more are merged.
+_ENTROPY_BINS = 2048
+#: Probability that every bin has at least, so that no divergence is infinite.
+_SMOOTHING = 1e-9
+#: Share of the values that every threshold keeps: where values lie far from 0, clipping nearly all of them leaves two
+#: distributions of one bin, which do not differ.
+_ENTROPY_KEPT = 0.99
+
+
+def entropy_range(statistic: HistogramStatistic, *, levels: int = 128, symmetric: bool = False) -> Interval:
     """The threshold on |x| with the least Kullback-Leibler divergence between values and quantized values.
 
-    NVIDIA, "8-bit Inference with TensorRT" (2017): up to 2048 bins, merged into `levels`, smoothed.
+    NVIDIA, "8-bit Inference with TensorRT" (2017): up to 2048 bins, merged into `levels`, smoothed. Values beyond the
+    threshold count into the last bin of the distribution, not of its approximation: clipping costs.
+
+    Args:
+        statistic: of the tensor; its linear bins are used.
+        levels: magnitudes that there are: 128 of int8.
+        symmetric: around 0; otherwise an end that values do not reach stays where they end.
     """
-    raise NotImplementedError
+    if statistic.linear is None:
+        return 0.0, 0.0
+    upper, filled = folded(statistic.linear)
+    shift = max(0, (int(upper[-1]) - 1).bit_length() - _ENTROPY_BINS.bit_length() + 1)
+    counts = np.bincount((upper - 1) >> shift, weights=filled)
+    least = int(np.searchsorted(np.cumsum(counts), _ENTROPY_KEPT * counts.sum())) + 1
+    stops = range(min(max(levels, least), len(counts)), len(counts) + 1)
+    divergences = {stop: _divergence(counts, stop, levels) for stop in stops}
+    stop = min(divergences, key=lambda bins: (divergences[bins], bins))
+    threshold = float(np.ldexp(float(stop), shift + statistic.linear.exponent))
+    low, high = max(statistic.low, -threshold), min(statistic.high, threshold)
+    return _with_zero(low, high, symmetric)
+
+
+def _divergence(counts: Array, stop: int, levels: int) -> float:
+    """Between the first `stop` bins, with all that is beyond in the last, and their approximation by `levels`."""
+    inside = counts[:stop]
+    reference = inside.copy()
+    reference[-1] += counts[stop:].sum()
+    level = np.arange(stop) * levels // stop
+    used = reference > 0
+    held = np.bincount(level, weights=inside, minlength=levels)
+    bins = np.bincount(level, weights=used, minlength=levels)
+    approximation = np.where(used, held[level] / np.maximum(1, bins[level]), 0)
+    p, q = _smoothed(reference), _smoothed(approximation)
+    return float(np.sum(p * np.log(p / q)))
+
+
+def _smoothed(counts: Array) -> Array:
+    total = counts.sum()
+    shares = counts / total if total else counts
+    return (shares + _SMOOTHING) / (1 + _SMOOTHING * len(shares))

@@ -168,7 +168,7 @@ class _Work:
             digest.update(f"{name} {values.dtype} {values.shape} ".encode())
             digest.update(values.tobytes() if values.dtype == object else values.data.cast("B"))
         self._digest = (self._digest + int.from_bytes(digest.digest())) % (1 << 256)
-        self._samples += 1
+        self._samples += self.data.per_call
 
     def identity(self) -> DataIdentity:
         return DataIdentity(self.data.source, f"{self._digest:064x}", self._samples)

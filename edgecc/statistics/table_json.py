@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from edgecc.errors import DataError, OutputError
+from edgecc.artifact import write_files
+from edgecc.errors import DataError
 from edgecc.statistics.answers import (
     Answer,
     Excluded,
@@ -51,10 +52,7 @@ def to_text(table: StatisticTable) -> str:
 
 def save(table: StatisticTable, path: Path) -> None:
     """Write the table; Grams are left out."""
-    try:
-        path.write_text(to_text(table), encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written", why=error.strerror or str(error)) from error
+    write_files({path: to_text(table).encode()})
 
 
 def load(path: Path) -> StatisticTable:

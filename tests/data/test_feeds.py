@@ -293,7 +293,7 @@ def test_missing_file_lists_what_is_there(tmp_path: Path) -> None:
 
 
 def test_other_kinds_of_data_are_refused_clearly(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="data from a Python function is not supported yet"):
+    with pytest.raises(DataError, match="data from a Python function can calibrate, not evaluate"):
         load_feeds("package.module:function", ONE)
     with pytest.raises(DataError, match="folders of images are not read yet"):
         load_feeds(tmp_path, ONE)
