@@ -25,6 +25,7 @@ def cones_of(model: Model) -> dict[str, str]:
         known[id(tensor)] = _digest("input", tensor.name, str(np.dtype(tensor.dtype)), str(tensor.shape))
     found = {tensor.name: known[id(tensor)] for tensor in model.inputs}
     for node in model.nodes():
+        assert all(t.is_empty() or not t.inputs or id(t) in known for t in node.inputs), "the graph is sorted"
         own = _digest(_text_of(node), *(_cone(tensor, known) for tensor in _read_by(node)))
         for index, tensor in enumerate(node.outputs):
             known[id(tensor)] = _digest(own, str(index))

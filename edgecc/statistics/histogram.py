@@ -41,9 +41,9 @@ class LinearHistogram:
             values: flat, float32, finite.
             low: the smallest of them.
             high: the largest of them.
-            zeros: how many are 0; those are not counted.
+            zeros: how many are 0; those are not counted, but bins cover them.
         """
-        if zeros == values.size:
+        if not values.size:
             return
         self._cover(low, high)
         size = len(self.counts)
@@ -76,13 +76,13 @@ class LinearHistogram:
 
     def bins(self) -> LinearBins | None:
         """None if there is nothing but zeros."""
-        return LinearBins(self.exponent, self.first, self.counts.copy()) if len(self.counts) else None
+        return LinearBins(self.exponent, self.first, self.counts.copy()) if self.counts.any() else None
 
 
 def exponent_for(low: float, high: float) -> int:
     """The smallest k for which bins of width 2^k cover a range with at most BINS bins."""
     magnitude = max(abs(low), abs(high))
-    least = max(_LEAST_EXPONENT, math.frexp(magnitude)[1] - _INDEX_BITS)
+    least = max(_LEAST_EXPONENT, math.frexp(magnitude)[1] - _INDEX_BITS) if magnitude else _LEAST_EXPONENT
     exponent = max(least, math.frexp((high - low) / BINS)[1] - 1) if high > low else least
     while _index(high, exponent) - _index(low, exponent) >= BINS:
         exponent += 1
