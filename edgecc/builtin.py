@@ -29,6 +29,7 @@ def edgecc_passes() -> list[type[Pass]]:
     from edgecc.passes.eliminate_neutral_arithmetic import EliminateNeutralArithmetic
     from edgecc.passes.eliminate_quantization_pairs import EliminateQuantizationPairs
     from edgecc.passes.eliminate_slice_concat import EliminateSliceConcat
+    from edgecc.passes.eliminate_zero_states import EliminateZeroStates
     from edgecc.passes.expand_functions import ExpandFunctions
     from edgecc.passes.expand_qoperators import ExpandQOperators
     from edgecc.passes.fold_batchnorm import FoldBatchNorm
@@ -68,6 +69,7 @@ def edgecc_passes() -> list[type[Pass]]:
         EliminateNeutralArithmetic,
         EliminateQuantizationPairs,
         EliminateSliceConcat,
+        EliminateZeroStates,
         ExpandFunctions,
         ExpandQOperators,
         FoldBatchNorm,
