@@ -35,7 +35,7 @@ class MergeReshapes(NodePass):
     After:  c = Relu(x)   y = Reshape(c, shape2)
 
     Reshape, Flatten, Squeeze and Unsqueeze merge with those in front of them, also through elementwise operators and
-    what else works on each row of the last axis alone. A Transpose that only moves axes of size 1 is a Reshape. Of two
+    what else works on each row of the last axis alone; a Transpose that only moves axes of size 1 merges, too. Of two
     Reshapes around a Transpose, the one that only adds or drops axes of size 1 goes into the other.
 
     Attributes:
@@ -58,8 +58,8 @@ class MergeReshapes(NodePass):
         return model.nodes(*RESHAPES, "Transpose", ignore=self.ignore)
 
     def visit(self, node: Node, model: Model, ctx: PassContext) -> bool:
-        if node.op == "Transpose":
-            return _say_as_reshape(node, model, ctx)
+        if not _is_reshape(node):
+            return False
         return (
             self._merge_two(node, model, ctx)
             or self._merge_around_transpose(node, model, ctx)
@@ -70,7 +70,7 @@ class MergeReshapes(NodePass):
         from edgecc.model import is_standard, matches_any
 
         node = model.producer(tensor)
-        if node is None or node.op not in RESHAPES or not is_standard(node) or matches_any(node, self.ignore):
+        if node is None or not is_standard(node) or not _is_reshape(node) or matches_any(node, self.ignore):
             return None
         return node
 
@@ -78,7 +78,7 @@ class MergeReshapes(NodePass):
         from edgecc.model import merged_origins
 
         first = self._reshape_before(node.inputs[0], model)
-        if first is None:
+        if first is None or first.op == node.op == "Transpose":
             return False
         target = reshape_target(first.inputs[0], node.outputs[0])
         if target is None:
@@ -101,7 +101,7 @@ class MergeReshapes(NodePass):
         tensor = node.inputs[0]
         while is_free(tensor, model) and len(chain) < _LONGEST_CHAIN:
             inner = model.producer(tensor)
-            if inner is None or inner.op in RESHAPES or not is_standard(inner) or matches_any(inner, self.ignore):
+            if inner is None or _is_reshape(inner) or not is_standard(inner) or matches_any(inner, self.ignore):
                 break
             index = _data_index(inner)
             if index is None:
@@ -109,7 +109,7 @@ class MergeReshapes(NodePass):
             chain.insert(0, inner)
             tensor = inner.inputs[index]
         first = self._reshape_before(tensor, model)
-        if first is None or not chain or not is_free(tensor, model):
+        if first is None or not chain or not is_free(tensor, model) or first.op == node.op == "Transpose":
             return False
         source = first.inputs[0]
         plans = [_operands(inner, source, first.outputs[0], model) for inner in chain]
@@ -320,21 +320,15 @@ def _move(node: Node, source: Tensor, replacements: dict[int, Tensor], model: Mo
 # ------------------------------------------------------------------------------------------------------------ parts
 
 
-def _say_as_reshape(node: Node, model: Model, ctx: PassContext) -> bool:
-    """A Transpose that moves only axes of size 1."""
-    perm, source = permutation(node), node.inputs[0]
-    if perm is None or perm == sorted(perm) or source.shape is None:
+def _is_reshape(node: Node) -> bool:
+    """Whether it gives the same elements in the same order, as a Transpose does that only moves axes of size 1."""
+    if node.op != "Transpose":
+        return node.op in RESHAPES
+    perm, shape = permutation(node), node.inputs[0].shape
+    if perm is None or shape is None:
         return False
-    moved = [axis for axis in perm if source.shape[axis] != 1]
-    if moved != sorted(moved):
-        return False
-    target = reshape_target(source, node.outputs[0])
-    if target is None:
-        ctx.skip(node, f"it moves only axes of size 1, and {list(node.outputs[0].shape)} cannot be said as a Reshape")
-        return False
-    ctx.done(node, "it moves only axes of size 1 and became Reshape")
-    _become_reshape(node, source, target, model, ())
-    return True
+    moved = [axis for axis in perm if shape[axis] != 1]
+    return moved == sorted(moved)
 
 
 def _become_reshape(node: Node, source: Tensor, target: list[int], model: Model, origins: tuple[str, ...]) -> None:

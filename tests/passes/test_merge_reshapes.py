@@ -98,15 +98,25 @@ def test_through_a_matrix_product() -> None:
     )
 
 
-@pytest.mark.parametrize("shape", ["[1,1,5]", "[N,1,5]"])
-def test_transpose_of_axes_of_size_one(shape: str) -> None:
-    result = shape.replace("N,1", "1,N")
-    source = f"(float{shape} x) => (float{result} y)"
-    text = f"g {source} {{ y = Transpose<perm = [1, 0, 2]>(x) }}"
-    if "N" in shape:
-        assert_skipped(MERGE, text, reason="cannot be said as a Reshape")
-        return
-    check_pass(MERGE, text.replace("[1, 0, 2]", "[1, 2, 0]").replace("float[1,1,5] y", "float[1,5,1] y"))
+@pytest.mark.parametrize(
+    "body",
+    [
+        "t = Transpose<perm = [1, 0, 2]>(x) y = Flatten(t)",
+        "r = Unsqueeze(x, zero) y = Transpose<perm = [2, 1, 0, 3]>(r)",
+        "t = Transpose<perm = [1, 0, 2]>(x) a = Relu(t) y = Flatten(a)",
+    ],
+    ids=["before", "behind", "through"],
+)
+def test_transpose_of_axes_of_size_one_merges(body: str) -> None:
+    signature = f"(float[1,3,4] x) => ({'float[3,1,1,4] y' if 'r =' in body else 'float[3,4] y'})"
+    model = check_pass(MERGE, graph(body, signature))
+    assert [node.op for node in model.nodes() if node.op != "Relu"] == ["Reshape"]
+
+
+def test_transpose_of_axes_of_size_one_alone_stays() -> None:
+    """It says more about the layout than a Reshape does."""
+    signature = "(float[1,3,4] x) => (float[3,1,4] y)"
+    assert_skipped(MERGE, graph("t = Transpose<perm = [1, 0, 2]>(x) y = Relu(t)", signature), reason="")
 
 
 def test_vit() -> None:
