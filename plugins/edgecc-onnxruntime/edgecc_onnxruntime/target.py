@@ -28,7 +28,7 @@ class OnnxRuntimeTarget(Target):
     # is missing has no kernel of its own (GroupNormalization), a slow one (Softplus, Softmax along another axis than
     # the last) or one that gains nothing (Attention).
     fused: ClassVar[frozenset[str]] = frozenset(
-        {"Gelu", "HardSwish", "LogSoftmax", "Mish"}
+        {"Gelu", "GlobalAveragePool", "HardSwish", "LogSoftmax", "Mish"}
         | {"InstanceNormalization", "LayerNormalization", "RMSNormalization"}
     )
 

@@ -25,7 +25,7 @@ class TensorRTTarget(Target):
     suffixes: ClassVar[tuple[str, ...]] = (".engine",)
     # What the parser has layers or fused kernels for; not Attention, which TensorRT-RTX crashes on.
     fused: ClassVar[frozenset[str]] = frozenset(
-        {"Gelu", "HardSwish", "LogSoftmax", "Mish", "Softmax", "Softplus"}
+        {"Gelu", "GlobalAveragePool", "HardSwish", "LogSoftmax", "Mish", "Softmax", "Softplus"}
         | {"GroupNormalization", "InstanceNormalization", "LayerNormalization", "RMSNormalization"}
     )
 
