@@ -99,9 +99,10 @@ class Model:
             ops: only these operators of the default ONNX domain; all if none is given.
             ignore: patterns (`fnmatch`) of node names to leave out.
         """
-        found = [node for node in self.graph.nodes if node.outputs]
         if ops:
-            found = [node for node in found if node.op in ops and is_standard(node)]
+            found = [node for node in self.graph.nodes if node.op in ops and node.outputs and is_standard(node)]
+        else:
+            found = [node for node in self.graph.nodes if node.outputs]
         if ignore:
             found = [node for node in found if not matches_any(node, ignore)]
         return found

@@ -214,11 +214,11 @@ class NodePass(Pass):
         """Visit a node; what `visit` changes without saying what it did is recorded in a word."""
         from edgecc.model import display_name
 
-        name, op, told = display_name(node), node.op, len(ctx.changes)
+        op, told = node.op, len(ctx.changes)
         if not self.visit(node, model, ctx):
             return False
         if len(ctx.changes) == told:
-            ctx.changes.append(Change(self.name, name, op, "changed" if node.outputs else "removed"))
+            ctx.changes.append(Change(self.name, display_name(node), op, "changed" if node.outputs else "removed"))
         return True
 
     @abstractmethod
@@ -239,6 +239,8 @@ def check_ignore(step: Pass, patterns: tuple[str, ...], model: Model) -> None:
 
     from edgecc.errors import OptionError
 
+    if not patterns:
+        return
     names = [name for node in model.nodes() for name in (node.name, *getattr(node, "origins", ()))]
     for pattern in patterns:
         if not any(fnmatch.fnmatchcase(name, pattern) for name in names):

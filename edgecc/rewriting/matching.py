@@ -8,8 +8,9 @@ graph's, so that a sweep over all nodes is linear.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -104,14 +105,23 @@ def match(pattern: Pattern, node: Node, model: Model) -> Match | Mismatch:
     Every other node of the match is read by nodes of the match alone and is no output of the model, so that it can go.
     """
     search = _Search(model)
+    return _first(search, pattern, node) or Mismatch(search.reason, search.nodes)
+
+
+def find(pattern: Pattern, node: Node, model: Model) -> Match | None:
+    """The same without a reason, which takes longer to write than to find out."""
+    return _first(_Search(model, explains=False), pattern, node)
+
+
+def _first(search: _Search, pattern: Pattern, node: Node) -> Match | None:
     for state in search.solutions(pattern, node.outputs[0], _State()):
         if id(node) not in state.nodes:
             continue  # a product of one factor that is no product: it would stand for the node's whole output
-        reason = _read_elsewhere(state, node, model)
+        reason = _read_elsewhere(state, node, search.model)
         if reason is None:
             return Match(node, (node, *(n for n in state.nodes.values() if n is not node)), state.tensors, state.rests)
         search.fail(state, reason, complete=True)
-    return Mismatch(search.reason, search.nodes)
+    return None
 
 
 @dataclass(frozen=True)
@@ -128,18 +138,21 @@ class _State:
 
 
 class _Search:
-    """One search; keeps the reason of the attempt that matched most nodes."""
+    """One search; keeps the reason of the attempt that matched most nodes, if it is to explain."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, *, explains: bool = True) -> None:
         self.model = model
+        self.explains = explains
         self.reason = ""
         self.nodes: tuple[Node, ...] = ()
         self.complete = False
 
-    def fail(self, state: _State, reason: str, *, complete: bool = False) -> None:
+    def fail(self, state: _State, reason: Callable[[], str], *, complete: bool = False) -> None:
         """Note why an attempt failed, one that matched the whole pattern before any that did not."""
+        if not self.explains:
+            return
         if not self.reason or (complete, len(state.nodes)) > (self.complete, len(self.nodes)):
-            self.reason, self.nodes, self.complete = reason, tuple(state.nodes.values()), complete
+            self.reason, self.nodes, self.complete = reason(), tuple(state.nodes.values()), complete
 
     def solutions(self, pattern: Pattern, tensor: Tensor, state: _State) -> Iterator[_State]:
         """Every way in which the tensor can stand for the pattern."""
@@ -148,7 +161,7 @@ class _Search:
             if bound is tensor:
                 yield state
             else:
-                self.fail(state, f"{bound.name!r} and {tensor.name!r} should be the same tensor")
+                self.fail(state, lambda: f"{bound.name!r} and {tensor.name!r} should be the same tensor")
             return
         match pattern:
             case Value():
@@ -171,22 +184,24 @@ class _Search:
 
         values = value_of(tensor)
         if values is None:
-            self.fail(state, f"{tensor.name!r} is computed by {describe(self.model.producer(tensor))}, not constant")
+            self.fail(
+                state, lambda: f"{tensor.name!r} is computed by {describe(self.model.producer(tensor))}, not constant"
+            )
         elif isinstance(pattern, Weight) or (isinstance(pattern, Scalar) and values.size == 1):
             yield state.bind(pattern, tensor)
         elif isinstance(pattern, Scalar):
-            self.fail(state, f"the constant {tensor.name!r} has {values.size} elements, not one")
+            self.fail(state, lambda: f"the constant {tensor.name!r} has {values.size} elements, not one")
         elif _is_close(scalar(tensor), pattern.value, values.dtype):
             yield state.bind(pattern, tensor)
         else:
-            self.fail(state, f"the constant {tensor.name!r} is not {pattern.value:.6g}")
+            self.fail(state, lambda: f"the constant {tensor.name!r} is not {pattern.value:.6g}")
 
     def _op(self, pattern: Op, tensor: Tensor, state: _State) -> Iterator[_State]:
         from edgecc.model import is_standard
 
         node = self.model.producer(tensor)
         if node is None or node.op != pattern.op or not is_standard(node) or node.outputs[0] is not tensor:
-            self.fail(state, f"{tensor.name!r} comes from {describe(node)}, not from {pattern.op}")
+            self.fail(state, lambda: f"{tensor.name!r} comes from {describe(node)}, not from {pattern.op}")
             return
         operands = _operands(node)
         patterns = pattern.inputs
@@ -198,7 +213,7 @@ class _Search:
                 yield from self._in_order(patterns[:-1], operands[:fixed], replace(start, rests=rests))
             return
         if len(operands) != len(patterns):
-            self.fail(start, f"{describe(node)} has {len(operands)} inputs, not {len(patterns)}")
+            self.fail(start, lambda: f"{describe(node)} has {len(operands)} inputs, not {len(patterns)}")
             return
         yield from self._all(patterns, operands, start)
         if node.op in COMMUTATIVE and len(operands) == 2:
@@ -221,10 +236,12 @@ class _Search:
     ) -> Iterator[_State]:
         start = state.bind(pattern, chain.tensor, *chain.nodes)
         if len(chain.parts) != len(parts):
-            self.fail(start, f"{chain.tensor.name!r} has {len(chain.parts)} {chain.word}, not {len(parts)}")
+            self.fail(start, lambda: f"{chain.tensor.name!r} has {len(chain.parts)} {chain.word}, not {len(parts)}")
             return
         if not _is_close(chain.number, number, chain.dtype):
-            self.fail(start, f"the constants of {chain.tensor.name!r} make {chain.number:.6g}, not {number:.6g}")
+            self.fail(
+                start, lambda: f"the constants of {chain.tensor.name!r} make {chain.number:.6g}, not {number:.6g}"
+            )
             return
         for order in itertools.permutations(chain.parts):
             yield from self._in_order(parts, order, start)
@@ -233,16 +250,16 @@ class _Search:
 _CONSTANTS = (Weight, Scalar, Number)
 
 
-def _read_elsewhere(state: _State, root: Node, model: Model) -> str | None:
+def _read_elsewhere(state: _State, root: Node, model: Model) -> Callable[[], str] | None:
     for node in state.nodes.values():
         if node is root:
             continue
         for tensor in node.outputs:
             if model.is_output(tensor):
-                return f"{tensor.name!r} is an output of the model"
+                return partial("{!r} is an output of the model".format, tensor.name)
             other = next((reader for reader in tensor.outputs if id(reader) not in state.nodes), None)
             if other is not None:
-                return f"{tensor.name!r} is read by {describe(other)} too"
+                return partial("{!r} is read by {} too".format, tensor.name, describe(other))
     return None
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import PrivateAttr
 
 from edgecc.passes.base import NodePass, PassContext
-from edgecc.rewriting.matching import Match, match
+from edgecc.rewriting.matching import Match, find, match
 from edgecc.rewriting.patterns import Pattern, distance, root_ops
 from edgecc.rewriting.reading import describe
 
@@ -119,8 +119,8 @@ class RewritePass(NodePass):
         for rewrite in self.all_rewrites():
             if node.op not in root_ops(rewrite.pattern):
                 continue
-            found = match(rewrite.pattern, node, model)
-            if not isinstance(found, Match) or self._is_ignored(found.nodes, model):
+            found = find(rewrite.pattern, node, model)
+            if found is None or self._is_ignored(found.nodes, model):
                 continue
             replacement = rewrite.replacement(found, model, ctx)
             if isinstance(replacement, str):
