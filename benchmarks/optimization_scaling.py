@@ -5,6 +5,7 @@ Run it with `python -m benchmarks.optimization_scaling [nodes] [memory]`; both w
 
 from __future__ import annotations
 
+import gc
 import math
 import resource
 import sys
@@ -94,6 +95,7 @@ def peak() -> int:
 
 
 def main(words: Sequence[str]) -> None:
+    gc.disable()  # as the command line does
     if not words or "nodes" in words:
         measure_nodes()
     if not words or "memory" in words:

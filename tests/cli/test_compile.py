@@ -199,7 +199,7 @@ WRONG_REQUESTS = {
         "tflite does not write .engine",
         "-o m.tflite",
     ),
-    "pass": (("m.onnx", "-t", "tflite", "--pass", "fold-batch"), "unknown pass 'fold-batch'", "'fold-batchnorm'?"),
+    "pass": (("m.onnx", "-t", "tflite", "--pass", "fold-batch"), "unknown pass 'fold-batch'", "'fold-batchnorm' or"),
     "pass option": (
         ("m.onnx", "-t", "tflite", "--pass", "fuse-pad:ignor=[a]"),
         "unknown option 'ignor'\n  where: pass fuse-pad",
