@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from edgecc.quantization.rounding_error import Grid, mean_squared_error
+from edgecc.quantization.rounding_error import Grids, RoundingError
 from edgecc.statistics.answers import Array, Density, HistogramStatistic, RangeStatistic
 from edgecc.statistics.density import folded
 from edgecc.statistics.requests import Histogram, MovingRange, Range
@@ -118,9 +118,9 @@ _RATIO = 2.0**0.25
 _COARSE = _RATIO ** -np.arange(0.0, 80.0)
 #: Then this many between the neighbours of the best, twice.
 _FINE = 12
-#: Rounds in which either end moves on its own, by at most _RATIO^_REACH.
+#: Rounds in which either end moves on its own, by at most these.
 _ROUNDS = 3
-_REACH = 6
+_NEARBY = _RATIO ** np.arange(-6.0, 7.0)
 
 
 def mse_range(statistic: HistogramStatistic, *, levels: int = 256, symmetric: bool = False) -> Interval:
@@ -139,61 +139,58 @@ def mse_range(statistic: HistogramStatistic, *, levels: int = 256, symmetric: bo
     if not density.counts.size:
         return 0.0, 0.0
     low, high = _with_zero(statistic.low, statistic.high, symmetric)
-    grid_of = _symmetric_grid if symmetric else _asymmetric_grid
+    rounding = RoundingError(density)
 
-    def error(factors: Interval) -> float:
-        return mean_squared_error(density, grid_of(low * factors[0], high * factors[1], levels))
+    def errors(low_factors: Array, high_factors: Array) -> Array:
+        return rounding.of(_grids(low * low_factors, high * high_factors, levels, symmetric))
 
-    factor = _search(lambda tried: error((tried, tried)), _COARSE)
+    factor = _search(lambda tried: errors(tried, tried), _COARSE)
     factors = (factor, factor)
     for _ in range(_ROUNDS if low < 0 < high and not symmetric else 0):
-        former, factors = factors, _move_ends(error, factors)
+        former, factors = factors, _move_ends(errors, factors)
         if factors == former:
             break
-    grid = grid_of(low * factors[0], high * factors[1], levels)
-    return grid.scale * grid.lowest + 0.0, grid.scale * grid.highest
+    grid = _grids(np.array([low * factors[0]]), np.array([high * factors[1]]), levels, symmetric)
+    return float(grid.scale[0] * grid.lowest[0]) + 0.0, float(grid.scale[0] * grid.highest[0])
 
 
-def _move_ends(error: Callable[[Interval], float], factors: Interval) -> Interval:
+def _move_ends(errors: Callable[[Array, Array], Array], factors: Interval) -> Interval:
     """First the upper end on its own, then the lower one; neither goes far in one round."""
     low, high = factors
-    high = _search(lambda tried: error((low, tried)), np.append(_nearby(high), high))
+    high = _search(lambda tried: errors(np.full(len(tried), low), tried), _nearby(high))
     best = high
-    return _search(lambda tried: error((tried, best)), np.append(_nearby(low), low)), high
+    return _search(lambda tried: errors(tried, np.full(len(tried), best)), _nearby(low)), high
 
 
 def _nearby(factor: float) -> Array:
-    nearby: Array = np.minimum(1.0, factor * _COARSE[: 2 * _REACH + 1] / _COARSE[_REACH])
+    nearby: Array = np.minimum(1.0, factor * _NEARBY)
     return nearby
 
 
-def _symmetric_grid(low: float, high: float, levels: int) -> Grid:
-    most = (levels - 1) // 2
-    return Grid(max(-low, high) / most, -most, most)
-
-
-def _asymmetric_grid(low: float, high: float, levels: int) -> Grid:
+def _grids(low: Array, high: Array, levels: int, symmetric: bool) -> Grids:
+    """The grids with these ends; the zero point is rounded, which may move both."""
+    if symmetric:
+        most = np.full(len(low), (levels - 1) // 2)
+        return Grids(np.maximum(-low, high) / most, -most, most)
     scale = (high - low) / (levels - 1)
-    zero_point = min(max(round(-low / scale), 0), levels - 1)
-    return Grid(scale, -zero_point, levels - 1 - zero_point)
+    zero_point = np.clip(np.rint(-low / scale), 0, levels - 1).astype(np.int64)
+    return Grids(scale, -zero_point, levels - 1 - zero_point)
 
 
-def _search(error: Callable[[float], float], tried: Array) -> float:
+def _search(errors: Callable[[Array], Array], tried: Array) -> float:
     """The factor up to 1 with the least error, near those tried first; the larger one of two that are equal."""
-    errors = {float(factor): error(float(factor)) for factor in tried}
-    best = _best(errors)
-    below, above = best / _RATIO, min(1.0, best * _RATIO)
+    found = errors(tried)
+    reach = _RATIO - 1
     for _ in range(2):
-        for factor in np.linspace(below, above, _FINE):
-            errors.setdefault(float(factor), error(float(factor)))
-        best = _best(errors)
-        step = (above - below) / (_FINE - 1)
-        below, above = best - step, min(1.0, best + step)
-    return best
+        best = _best(tried, found)
+        more = np.minimum(1.0, best * (1 + np.linspace(-reach, reach, _FINE)))
+        tried, found = np.append(more, best), np.append(errors(more), found[tried == best][0])
+        reach *= 2 / (_FINE - 1)
+    return _best(tried, found)
 
 
-def _best(errors: dict[float, float]) -> float:
-    return min(errors, key=lambda factor: (errors[factor], -factor))
+def _best(tried: Array, errors: Array) -> float:
+    return float(tried[errors == errors.min()].max())
 
 
 # ------------------------------------------------------------------------------------------------------------- entropy

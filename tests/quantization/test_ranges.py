@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from edgecc.quantization.ranges import (
     percentile_range,
     request_for,
 )
-from edgecc.quantization.rounding_error import Grid, mean_squared_error
+from edgecc.quantization.rounding_error import Grids, RoundingError
 from edgecc.statistics import Histogram, MovingRange, Range
 from edgecc.statistics.accumulators import HistogramAccumulator
 from edgecc.statistics.answers import HistogramStatistic, RangeStatistic
@@ -34,6 +35,12 @@ DATA = {
     "two clusters": np.concatenate([RNG.normal(-3, 0.1, SIZE), RNG.normal(8, 0.5, SIZE // 10)]),
     "tiny": RNG.standard_normal(SIZE) * 1e-20,
 }
+
+
+class Grid(NamedTuple):
+    scale: float
+    lowest: int
+    highest: int
 
 
 def statistic(values: np.ndarray) -> HistogramStatistic:
@@ -112,7 +119,7 @@ def test_zeros_do_not_decide() -> None:
 def test_error_from_bins_is_that_of_the_values(levels: int, share: float, seed: int) -> None:
     values = np.random.default_rng(seed).standard_normal(50_000).astype(np.float32)
     grid = grid_of(float(values.min()) * share, float(values.max()) * share, levels, symmetric=False)
-    found = mean_squared_error(statistic(values).density, grid)
+    found = RoundingError(statistic(values).density).of(Grids(*(np.array([number]) for number in grid)))[0]
     # 50,000 values are as even within a step as their number allows.
     assert found == pytest.approx(error(values, grid), rel=0.05)
 
