@@ -39,6 +39,9 @@ _ROI_ALIGN = [
     )
 ]
 
+#: Sample, left, top, right, bottom: inside, partly and wholly outside, upside down.
+_ROIS = f32(0, 1, 1, 6, 7, 1, -3, 2, 4, 20, 1, 30, 30, 40, 44, 0, 5, 5, 2, 3, 1, 0, 0, 0, 0).reshape(5, 5)
+
 CASES = [
     *[
         Case("Trilu", ("f:2,4,5", None if k is None else np.array(k)), {"upper": upper}, label=f"{upper}{k}")
@@ -76,6 +79,14 @@ CASES = [
         for corners in (0, 1)
     ],
     Case("GridSample", ("f:1,2,3,4,5", "f:1,2,3,4,3"), label="3d", tolerance=2e-5),
+    Case("MaxRoiPool", ("f:2,3,9,8", _ROIS), {"pooled_shape": [3, 2]}, label="whole pixels", tolerance=0),
+    Case(
+        "MaxRoiPool",
+        ("f:2,3,9,8", _ROIS),
+        {"pooled_shape": [4, 7], "spatial_scale": 0.5},
+        label="scaled",
+        tolerance=0,
+    ),
     Case("DeformConv", ("f:1,4,6,7", "f:3,4,3,3", "f:1,18,4,5"), label="plain", span=(-1.5, 1.5)),
     Case(
         "DeformConv",
@@ -112,9 +123,22 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.op != "RoiAlign"], ids=str)
+@pytest.mark.parametrize("case", [case for case in CASES if case.op not in ("RoiAlign", "MaxRoiPool")], ids=str)
 def test_equals_onnxruntime(case: Case) -> None:
     check(case)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.op == "MaxRoiPool"], ids=str)
+def test_max_roi_pool(case: Case) -> None:
+    """ONNX Runtime knows it only by its first definition, which means the same."""
+    model, feeds = case.model(), case.feeds()
+    proto = model.to_proto()
+    proto.opset_import[0].version = 21
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    expected = dict(zip([o.name for o in session.get_outputs()], session.run(None, feeds), strict=True))
+    assert any((values == 0).any() for values in expected.values())
+    for xnnpack in (True, False):
+        assert_close(run_tflite(lowered(model), feeds, xnnpack=xnnpack), expected, 0)
 
 
 @pytest.mark.parametrize("case", _ROI_ALIGN, ids=str)
