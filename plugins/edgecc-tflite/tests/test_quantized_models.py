@@ -277,7 +277,7 @@ def random_feeds(model: Model) -> Feeds:
             "a = DequantizeLinear(x, s, z) b = Add(a, a) y = QuantizeLinear(b, t, z)",
             "QUANTIZE ADD",
         ),
-        ("int8[2,8] x", "int8[2,8] y", "a = DequantizeLinear(x, s, k) y = QuantizeLinear(a, t, k)", "QUANTIZE"),
+        ("int8[2,8] x", "int8[2,8] y", "a = DequantizeLinear(x, s, k) y = QuantizeLinear(a, t, k)", "MUL"),
         # -O1 sees that nothing happens; what is left is a copy from the input to the output.
         ("int8[2,8] x", "int8[2,8] y", "a = DequantizeLinear(x, s, k) y = QuantizeLinear(a, s, k)", "RESHAPE"),
         (
