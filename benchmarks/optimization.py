@@ -22,7 +22,7 @@ import numpy as np
 import onnx
 from rich.table import Table
 
-from benchmarks.exports.check import _feeds
+from benchmarks.exports.running import random_feeds
 from benchmarks.measuring import edgecc_command, machine, python, show
 
 OURS = "edgecc"
@@ -92,7 +92,7 @@ def session(path: Path):  # type: ignore[no-untyped-def]
 def error(source: Path, output: Path) -> float:
     """The largest difference, relative to the largest value of that output."""
     first, second = session(source), session(output)
-    feeds = _feeds(first, 2 if ".open" in source.name else 1, 0)
+    feeds = random_feeds(first, 2 if ".open" in source.name else 1, 0)
     pairs = zip(first.run(None, feeds), second.run(None, feeds), strict=True)
     return max(float(np.abs(a - b).max() / max(np.abs(a).max(), 1e-30)) for a, b in pairs)
 
@@ -100,7 +100,7 @@ def error(source: Path, output: Path) -> float:
 def latency_ratio(source: Path, output: Path, rounds: int = 21) -> float:
     """ONNX Runtime's time for ours over its time for the source, one thread each, in turns: median of the pairs."""
     first, second = session(source), session(output)
-    feeds = _feeds(first, 1, 0)
+    feeds = random_feeds(first, 1, 0)
     ratios = []
     for number in range(rounds + 3):
         times = []
