@@ -51,10 +51,30 @@ def _squeeze(node: gs.Node, operands: list[np.ndarray | None]) -> np.ndarray | N
     return None if data is None else np.squeeze(data, None if axes is None else tuple(axes.tolist()))
 
 
+def _slice(node: gs.Node, operands: list[np.ndarray | None]) -> np.ndarray | None:
+    data, starts, ends, axes, steps = [*operands, None, None][:5]
+    if data is None or starts is None or ends is None:
+        return None
+    count = starts.size
+    named = range(count) if axes is None else axes.tolist()
+    strides = [1] * count if steps is None else steps.tolist()
+    chosen = [slice(None)] * data.ndim
+    for axis, *bounds in zip(named, starts.tolist(), ends.tolist(), strides, strict=True):
+        chosen[axis] = slice(*bounds)
+    return data[tuple(chosen)]
+
+
+def _concat(node: gs.Node, operands: list[np.ndarray | None]) -> np.ndarray | None:
+    parts = [part for part in operands if part is not None]
+    return np.concatenate(parts, axis=int(node.attrs["axis"])) if len(parts) == len(operands) else None
+
+
 _MOVES: dict[str, Callable[[gs.Node, list[np.ndarray | None]], np.ndarray | None]] = {
+    "Concat": _concat,
     "Expand": _expand,
     "Gather": _gather,
     "Identity": _identity,
+    "Slice": _slice,
     "Squeeze": _squeeze,
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,

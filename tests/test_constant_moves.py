@@ -19,8 +19,11 @@ HEADER = f'<ir_version: 10, opset_import: ["" : {INTERNAL_OPSET}]>\n'
 
 
 def parsed(expression: str, operand: object) -> Model:
-    constants = {"d": DATA, "i": np.asarray(operand)}
-    used = {name: values for name, values in constants.items() if name in expression.split("(")[1]}
+    # Slices end far behind the first value of axis 3, and go backwards where they have a step.
+    ends = np.array([-(2**40) if "i4" in expression else 2**40])
+    constants = {"d": DATA, "i": np.asarray(operand), "i2": ends, "i3": np.array([3]), "i4": np.array([-2])}
+    read = expression.split("(")[1].rstrip(")").split(", ")
+    used = {name: values for name, values in constants.items() if name in read}
     return Model.from_text(f"{HEADER}g () => (float y) {{ y = {expression} }}", used)
 
 
@@ -39,6 +42,10 @@ def parsed(expression: str, operand: object) -> Model:
         ("Unsqueeze(d, i)", [0, -1, 2]),
         ("Squeeze(d, i)", [1]),
         ("Squeeze(d)", 0),
+        ("Concat<axis=1>(d, d, d)", 0),
+        ("Concat<axis=-1>(d, d)", 0),
+        ("Slice(d, i, i2)", [1]),
+        ("Slice(d, i, i2, i3, i4)", [3]),
     ],
 )
 def test_equals_onnxruntime(expression: str, operand: object) -> None:
@@ -63,6 +70,7 @@ def test_equals_onnxruntime(expression: str, operand: object) -> None:
         ("Expand(d, i)", [5, 5]),
         ("Transpose<perm=[0,1]>(d)", 0),
         ("Neg(d)", 0),
+        ("Concat<axis=5>(d, d)", 0),
     ],
 )
 def test_left_to_the_runtime(expression: str, operand: object) -> None:
