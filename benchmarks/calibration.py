@@ -1,7 +1,8 @@
 """Time and memory of calibration, against ONNX Runtime's own calibrators; each in a process of its own.
 
 Run it with `python -m benchmarks.calibration [time|memory|order ...] [--model M.onnx --data D.npz]`; without a model,
-MobileNetV2 at 96 x 96 on random images.
+MobileNetV2 at 64 x 64 on random images. ONNX Runtime's percentile calibrator keeps every activation of every sample:
+some 7 GB for 1,024 of those images.
 """
 
 from __future__ import annotations
@@ -182,8 +183,8 @@ def main() -> None:
         model, data = given.model, given.data
         if not model:
             model, data = str(Path(folder) / "model.onnx"), str(Path(folder) / "data.npz")
-            onnx.save(mobilenet_v2(width=1.0, size=96, classes=1000), model)
-            images = np.random.default_rng(0).standard_normal((MANY, 3, 96, 96)).astype(np.float32)
+            onnx.save(mobilenet_v2(width=1.0, size=64, classes=1000), model)
+            images = np.random.default_rng(0).standard_normal((MANY, 3, 64, 64)).astype(np.float32)
             np.savez(data, input=images)
         for part in given.parts or PARTS:
             PARTS[part](model, data)

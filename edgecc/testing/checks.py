@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from edgecc.target import Target
 
 _SEEDS = (0, 1)
+#: Random calibration samples for passes that ask about data.
+_SAMPLES = 8
 
 
 def check_pass(
@@ -52,7 +54,7 @@ def check_pass(
         tolerance: largest difference, relative to the largest value of the tensor. Written where it is used: a
             ROUNDING pass needs one, an EXACT one must have none.
         skips: a part of each expected reason, in any order; none may be missing or left over. None: any.
-        feeds: given to the model instead of random values.
+        feeds: given to the model instead of random values; also the only calibration sample then.
         target: what the pass is told to compile for.
 
     Returns:
@@ -104,7 +106,7 @@ def assert_skipped(
         The unchanged model.
     """
     original = _as_model(before)
-    model, reasons = _run(step, original, target)
+    model, reasons = _run(step, original, target, None)
     if model.digest() != original.digest():
         raise AssertionError(f"{step.name} changed the model:\n{_diff(original, model)}")
     if reason and not any(reason in skip.reason for skip in reasons):
@@ -136,21 +138,23 @@ def _hold(
 ) -> tuple[Model, list[Skip]]:
     """Run the pass and hold it to its contract; the model after it, and what it skipped."""
     _check_tolerance(step, tolerance)
-    model, reasons = _run(step, original, target)
+    model, reasons = _run(step, original, target, feeds)
     if model.digest() != original.digest():
         _check_values(step, original, model, tolerance, feeds)
     _check_signature(step, original, model)
     _check_types(step, model)
-    _check_idempotent(step, model, target)
+    _check_idempotent(step, model, target, feeds)
     _check_options(step)
     return model, reasons
 
 
-def _run(step: Pass, original: Model, target: Target | None) -> tuple[Model, list[Skip]]:
+def _run(
+    step: Pass, original: Model, target: Target | None, feeds: Mapping[str, np.ndarray] | None
+) -> tuple[Model, list[Skip]]:
     model = original.clone()
     digest = original.digest()
     try:
-        result = PassPipeline([step]).run(model, PassContext(target, np.random.default_rng(0)))
+        result = PassPipeline([step]).run(model, _context(original, target, feeds))
     except PassContractError as error:
         raise AssertionError(str(error)) from error
     if original.digest() != digest:
@@ -160,6 +164,17 @@ def _run(step: Pass, original: Model, target: Target | None) -> tuple[Model, lis
         said = "changed the model and returned False" if not changed else "returned True and changed nothing"
         raise AssertionError(f"{step.name} {said}")
     return model, result.skips
+
+
+def _context(model: Model, target: Target | None, feeds: Mapping[str, np.ndarray] | None) -> PassContext:
+    """What the pass is told; one that asks about data sees the feeds, or random values."""
+    from edgecc.data.sources import FunctionSource, RandomSource
+
+    signature = model.signature
+    data = (
+        RandomSource(signature, _SAMPLES, 0) if feeds is None else FunctionSource(lambda: [feeds], signature, "feeds")
+    )
+    return PassContext(target, np.random.default_rng(0), calibration=data)
 
 
 def _check_values(
@@ -195,9 +210,9 @@ def _check_signature(step: Pass, before: Model, after: Model) -> None:
     raise AssertionError(f"{step.name} changed the signature:\n  {before.signature}\n  {after.signature}")
 
 
-def _check_idempotent(step: Pass, model: Model, target: Target | None) -> None:
+def _check_idempotent(step: Pass, model: Model, target: Target | None, feeds: Mapping[str, np.ndarray] | None) -> None:
     again = model.clone()
-    result = PassPipeline([step]).run(again, PassContext(target, np.random.default_rng(0)))
+    result = PassPipeline([step]).run(again, _context(model, target, feeds))
     if result.records[0].changed or again.digest() != model.digest():
         raise AssertionError(f"a second run of {step.name} changes the model again:\n{_diff(model, again)}")
 

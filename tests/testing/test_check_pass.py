@@ -11,6 +11,7 @@ from pydantic import field_serializer
 from edgecc.model import Model, value_of
 from edgecc.passes.base import Loss, Pass, PassContext, Property
 from edgecc.passes.eliminate_identity import EliminateIdentity
+from edgecc.statistics import Range, Request
 from edgecc.testing import assert_skipped, check_pass
 
 BEFORE = "g (float[2,3] x) => (float[2,3] y) <float[3] c = {1, 2, 3}> { a = Identity(x) b = Mul(a, c) y = Relu(b) }"
@@ -339,3 +340,34 @@ def test_assert_skipped() -> None:
         assert_skipped(EliminateIdentity(), text, "")
     with pytest.raises(AssertionError, match="eliminate-identity changed the model"):
         assert_skipped(EliminateIdentity(), BEFORE, "")
+
+
+class ClipToRange(Pass):
+    """Clip what is computed to the range that it has."""
+
+    name = "clip-to-range"
+    loss: ClassVar[Loss] = Loss.LOSSY
+
+    def statistics(self, model: Model) -> list[Request]:
+        return [Range(node.outputs[0].name) for node in model.nodes("Neg")]
+
+    def run(self, model: Model, ctx: PassContext) -> bool:
+        nodes = [node for node in model.nodes("Neg") if not model.consumers(node.outputs[0])]
+        for node in nodes:
+            output = node.outputs[0]
+            found = ctx.statistics.range(output.name)
+            inner = model.variable("inner", np.dtype(np.float32), output.shape)
+            model.set_output(node, 0, inner)
+            ends = [model.constant("end", np.asarray(end, np.float32)) for end in (found.low, found.high)]
+            model.add("Clip", [inner, *ends], [output])
+        return bool(nodes)
+
+
+@pytest.mark.parametrize("feeds", [None, {"x": np.array([1, 2], np.float32)}], ids=["random", "feeds"])
+def test_passes_that_ask_about_data_are_calibrated(feeds: dict[str, np.ndarray] | None) -> None:
+    # What it is compared on is among the samples: nothing is clipped.
+    before = "g (float[2] x) => (float[2] y) { y = Neg(x) }"
+    model = check_pass(ClipToRange(), before, tolerance=0.0, feeds=feeds)
+    low = value_of(model.nodes("Clip")[0].inputs[1])
+    assert low is not None
+    assert low == -2 if feeds is not None else low < 0
