@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
@@ -18,6 +17,7 @@ from edgecc.statistics.accumulators import (
     accumulator_for,
 )
 from edgecc.statistics.checks import check_requests
+from edgecc.statistics.grouping import MEMORY, grouped, sizes_of
 from edgecc.statistics.observation import Observation, Reduced, Reduction
 from edgecc.statistics.requests import ChannelAbsMax, MovingRange, Range, Request
 from edgecc.statistics.samples import MASK, look_at
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from edgecc.model import Model, Tensor
     from edgecc.passes.base import WorkProgress
 
-#: Bytes of tensors that are fetched from one run; what is beyond is fetched by a further sweep.
-MEMORY = 64_000_000
 #: Types that ONNX Runtime reduces.
 _REDUCIBLE = ("float32", "float64")
 _Watched: TypeAlias = "dict[str, dict[Request, Accumulator]]"
@@ -119,11 +117,11 @@ class _Work:
             watched.setdefault(request.tensor, {})[request] = accumulator_for(request, logarithmic=again)
         tensors = {tensor.name: tensor for tensor in self.model.tensors()}
         inputs = {tensor.name for tensor in self.model.inputs}
-        sizes = self._sizes([tensor for name, tensor in tensors.items() if name in watched])
+        sizes = sizes_of([tensor for name, tensor in tensors.items() if name in watched], self.model, self.data)
         fits = sum(sizes.values()) <= self.memory
         reductions = [] if again or fits else _reductions(watched, tensors, inputs)
         reduced = {item.tensor for item in reductions}
-        groups = _grouped({name: size for name, size in sizes.items() if name not in reduced}, self.memory)
+        groups = grouped({name: size for name, size in sizes.items() if name not in reduced}, self.memory)
         for index, group in enumerate(groups):
             observation = Observation(self.model, group, () if index else reductions)
             self._sweep_group(observation, watched, () if index else reductions, index, len(groups), again)
@@ -175,42 +173,6 @@ class _Work:
 
     def identity(self) -> DataIdentity:
         return DataIdentity(self.data.source, f"{self._digest:064x}", self._samples)
-
-    def _sizes(self, tensors: Sequence[Tensor]) -> dict[str, int]:
-        """Bytes of each tensor of a sample; of open dimensions, those that the first sample gives."""
-        sizes = {tensor.name: _nbytes(tensor, {}) for tensor in tensors}
-        if all(size is not None for size in sizes.values()):
-            return {name: size or 0 for name, size in sizes.items()}
-        feeds = next(iter(self.data.samples()), {})
-        dims: dict[str, int] = {}
-        for tensor in self.model.inputs:
-            for dim, size in zip(tensor.shape or (), np.shape(feeds.get(tensor.name, ())), strict=False):
-                dims[str(dim)] = size
-        # What is still not known (a size computed from values) counts as much as the largest that is.
-        found = {tensor.name: _nbytes(tensor, dims) for tensor in tensors}
-        largest = max((size for size in found.values() if size is not None), default=self.memory)
-        return {name: largest if size is None else size for name, size in found.items()}
-
-
-def _nbytes(tensor: Tensor, dims: Mapping[str, int]) -> int | None:
-    if tensor.shape is None:
-        return None
-    sizes = [dim if isinstance(dim, int) else dims.get(str(dim)) for dim in tensor.shape]
-    known = [size for size in sizes if size is not None]
-    return math.prod(known) * np.dtype(tensor.dtype).itemsize if len(known) == len(sizes) else None
-
-
-def _grouped(sizes: Mapping[str, int], memory: int) -> list[list[str]]:
-    """Names in order, as many to a group as fit; at least one group."""
-    groups: list[list[str]] = [[]]
-    filled = 0
-    for name, size in sizes.items():
-        if groups[-1] and filled + size > memory:
-            groups.append([])
-            filled = 0
-        groups[-1].append(name)
-        filled += size
-    return groups
 
 
 def _reductions(watched: _Watched, tensors: Mapping[str, Tensor], inputs: set[str]) -> list[Reduction]:
