@@ -31,12 +31,12 @@ import json, sys, time
 tool, model, data, samples, seed = sys.argv[1:]
 from benchmarks.calibration import calibrators
 action = calibrators()[tool]
-start = time.perf_counter()
+start, cpu = time.perf_counter(), time.process_time()
 digest = action(model, data, int(samples), int(seed))
-seconds = time.perf_counter() - start
+seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
 lines = open("/proc/self/status").read().splitlines()
 peak = int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
-print(json.dumps({"seconds": seconds, "peak": peak * 1024, "digest": digest}))
+print(json.dumps({"seconds": seconds, "cpu": cpu, "peak": peak * 1024, "digest": digest}))
 """
 
 
@@ -129,19 +129,23 @@ def calibrate(tool: str, model: str, data: str, samples: int, seed: int = 0) -> 
 
 
 def time(model: str, data: str) -> None:
-    """Processes in turns, on as many samples as make the sweep outlast the start."""
-    tools = ["onnxruntime min-max", "edgecc min-max", "edgecc mse", "onnxruntime percentile"]
-    taken: dict[str, list[float]] = {tool: [] for tool in tools}
+    """Processes in turns, imports included, on as many samples as make the sweep outlast the start."""
+    tools = {"onnxruntime min-max": 256, "edgecc min-max": 256, "edgecc mse": 256, "onnxruntime percentile": FEW}
+    taken: dict[str, list[dict[str, float]]] = {tool: [] for tool in tools}
     for _ in range(5):
-        for tool in tools:
-            taken[tool].append(calibrate(tool, model, data, 256 if "percentile" not in tool else FEW)["seconds"])
-    table = Table("256 samples", "median", "fastest", "median ratio", "fastest ratio", title=f"Seconds ({machine()})")
-    peer = taken[tools[0]]
-    for tool, seconds in taken.items():
-        few = " (of 64 samples)" if "percentile" in tool else ""
-        ratios = (statistics.median(seconds) / statistics.median(peer), min(seconds) / min(peer))
-        shown = ["", ""] if few else [f"{ratio:.2f}" for ratio in ratios]
-        table.add_row(tool + few, f"{statistics.median(seconds):.2f}", f"{min(seconds):.2f}", *shown)
+        for tool, samples in tools.items():
+            taken[tool].append(calibrate(tool, model, data, samples))
+    peer = taken["onnxruntime min-max"]
+    columns = [f"{how} {what}" for what in ("seconds", "cpu") for how in ("median", "fastest", "median ratio", "ratio")]
+    table = Table("", "samples", *columns, title=f"Time ({machine()})")
+    for tool, samples in tools.items():
+        row = []
+        for what in ("seconds", "cpu"):
+            mine, others = ([run[what] for run in runs] for runs in (taken[tool], peer))
+            row += [f"{statistics.median(mine):.2f}", f"{min(mine):.2f}"]
+            ratios = [statistics.median(mine) / statistics.median(others), min(mine) / min(others)]
+            row += [f"{ratio:.2f}" for ratio in ratios] if samples == 256 else ["", ""]
+        table.add_row(tool, str(samples), *row)
     show(table)
 
 

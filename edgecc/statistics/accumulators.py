@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -20,7 +19,7 @@ from edgecc.statistics.density import is_coarse
 from edgecc.statistics.histogram import LinearHistogram, LogHistogram
 from edgecc.statistics.patches import rows_of
 from edgecc.statistics.requests import ChannelAbsMax, Gram, Histogram, Moments, MovingRange, Range, Request
-from edgecc.statistics.samples import TensorSample
+from edgecc.statistics.samples import NOTHING_EXCLUDED, TensorSample
 from edgecc.statistics.summation import ReproducibleSum
 
 
@@ -192,7 +191,9 @@ def accumulator_for(request: Request, *, logarithmic: bool) -> Accumulator:
 
 
 def _sum(first: Excluded, second: Excluded) -> Excluded:
-    return replace(first, below=first.below + second.below, above=first.above + second.above)
+    if second is NOTHING_EXCLUDED:
+        return first
+    return Excluded(first.below + second.below, first.above + second.above)
 
 
 def _range(low: Array | None, high: Array | None, excluded: Excluded) -> RangeStatistic:

@@ -12,6 +12,7 @@ from edgecc.statistics.answers import Array, Excluded
 
 #: Magnitudes from here on are no activations but stand for infinity, as attention masks do with -3.4e38.
 MASK = 2.0**100
+NOTHING_EXCLUDED = Excluded()
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +34,7 @@ class TensorSample:
     @cached_property
     def kept(self) -> Array | None:
         """Where values count; None if all do."""
-        if self.excluded == Excluded():
+        if self.excluded is NOTHING_EXCLUDED:
             return None
         return np.abs(self.values) < MASK
 
@@ -62,9 +63,10 @@ def look_at(values: Array, tensor: str, sample: str) -> TensorSample:
     if values.dtype != np.float32:
         with np.errstate(over="ignore"):
             values = values.astype(np.float32)
-    values = np.ascontiguousarray(values).reshape(values.shape)
+    if not values.flags.c_contiguous:
+        values = np.ascontiguousarray(values)
     if not values.size:
-        return TensorSample(values, np.inf, -np.inf, Excluded())
+        return TensorSample(values, np.inf, -np.inf, NOTHING_EXCLUDED)
     low, high = float(values.min()), float(values.max())
     if np.isnan(low):
         raise DataError(
@@ -74,7 +76,7 @@ def look_at(values: Array, tensor: str, sample: str) -> TensorSample:
             hint="leave the sample out, or mend the model: edgecc compile --verify finds passes that break one",
         )
     if low > -MASK and high < MASK:
-        return TensorSample(values, low, high, Excluded())
+        return TensorSample(values, low, high, NOTHING_EXCLUDED)
     excluded = Excluded(int((values <= -MASK).sum()), int((values >= MASK).sum()))
     kept = values[np.abs(values) < MASK]
     low, high = (float(kept.min()), float(kept.max())) if kept.size else (np.inf, -np.inf)
