@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from edgecc.passes.base import Loss, NodePass, PassContext
+from edgecc.passes.base import Loss, NodePass, PassContext, check_ignore
 from edgecc.rewriting.layout_region import regions
 from edgecc.rewriting.shapes import permutation
 
@@ -32,6 +32,9 @@ class MergeTransposes(NodePass):
 
     def run(self, model: Model, ctx: PassContext) -> bool:
         changed = False
+        if not self.candidates(model):
+            check_ignore(self, self.ignore, model)
+            return changed
         # Each time around there are fewer Transposes, or chains of them are shorter.
         while super().run(model, ctx) or self._move(model, ctx):
             changed = True
