@@ -10,6 +10,8 @@ from edgecc.statistics.answers import Array
 
 #: Bits of one level. A level holds integers below 2^WIDTH, so that int64 takes 2^(63 - WIDTH) of them: 8 million.
 _WIDTH = 40
+#: So that the units of all levels are float64: what is below 2^-800 counts as nothing.
+_LOWEST_TOP = -20
 #: Room for this many arrays.
 _CAPACITY = 1 << (63 - _WIDTH - 1)
 
@@ -41,14 +43,16 @@ class ReproducibleSum:
         if largest == 0.0:
             return
         # Level i has the unit 2^(WIDTH i); in the top one the largest number has at most WIDTH bits.
-        self._raise_top((math.frexp(largest)[1] - 1) // _WIDTH)
+        self._raise_top(max(_LOWEST_TOP, (math.frexp(largest)[1] - 1) // _WIDTH))
         assert self._top is not None, "it was just raised"
         rest = np.array(values, np.float64)
         for index in range(len(self._digits)):
-            exponent = _WIDTH * (self._top - index)
-            digits = np.rint(np.ldexp(rest, -exponent))
+            unit = 2.0 ** (_WIDTH * (self._top - index))
+            digits = rest / unit  # exact, as all that follows
+            np.rint(digits, out=digits)
             self._digits[index] += digits.astype(np.int64)
-            rest -= np.ldexp(digits, exponent)
+            digits *= unit
+            rest -= digits
 
     def _raise_top(self, top: int) -> None:
         if self._top is None:
@@ -72,5 +76,5 @@ class ReproducibleSum:
             digits[index - 1] += carried
         total = np.zeros(digits.shape[1:])
         for index in range(len(digits) - 1, -1, -1):  # the smallest first
-            total = total + np.ldexp(digits[index].astype(np.float64), _WIDTH * (self._top - index))
+            total = total + digits[index] * 2.0 ** (_WIDTH * (self._top - index))
         return total
