@@ -53,7 +53,7 @@ class FuseClip(NodePass):
         if found.refused:
             ctx.skip(node, found.refused)
         if found.low == -math.inf and found.high == math.inf:
-            return _drop(node, model, ctx)
+            return _drop(node, found, model, ctx)
         op = "Relu" if found.low == 0 and found.high == math.inf else "Clip"
         if len(found.nodes) == 1 and node.op == op:
             return False
@@ -65,14 +65,17 @@ class FuseClip(NodePass):
         return True
 
 
-def _drop(node: Node, model: Model, ctx: PassContext) -> bool:
-    """Remove a Clip without bounds."""
-    ctx.done(node, "a Clip without bounds went")
-    if model.bypass(node):
-        return True
-    ctx.changes.pop()
-    ctx.skip(node, f"it has no bounds, but {node.inputs[0].name!r} and {node.outputs[0].name!r} must keep their names")
-    return False
+def _drop(node: Node, found: Limits, model: Model, ctx: PassContext) -> bool:
+    """Remove nodes that limit nothing."""
+    result = node.outputs[0]
+    ctx.done(node, f"{' + '.join(sorted(part.op for part in found.nodes))} without bounds went", found.nodes)
+    if not model.redirect(result, found.source):
+        ctx.changes.pop()
+        ctx.skip(node, f"it has no bounds, but {found.source.name!r} and {result.name!r} must keep their names")
+        return False
+    for part in found.nodes:
+        model.remove(part)
+    return True
 
 
 def _bounds(found: Limits, model: Model) -> list[Tensor]:

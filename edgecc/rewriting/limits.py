@@ -52,10 +52,17 @@ def own_limits(node: Node) -> Limits | str | None:
         case "Relu":
             return Limits(node.inputs[0], 0.0, math.inf, (node,))
         case "Clip":
-            return _of_clip(node)
+            return _with_a_range(_of_clip(node))
         case "Where":
-            return _of_where(node)
-    return _of_extremum(node)
+            return _with_a_range(_of_where(node))
+    return _with_a_range(_of_extremum(node))
+
+
+def _with_a_range(found: Limits | str | None) -> Limits | str | None:
+    """Refuse what leaves infinity alone: a Clip could not say it, since there such a bound is one that is left out."""
+    if isinstance(found, Limits) and (found.low == math.inf or found.high == -math.inf):
+        return f"it makes every value {found.low if found.low == math.inf else found.high:g}"
+    return found
 
 
 def limits(node: Node, model: Model, most: int | None = None) -> Limits | str | None:

@@ -18,6 +18,8 @@ SIGNATURE = "(float[2,8] x) => (float[2,8] y)"
 CONSTANTS = """<float zero = {0}, float one = {1}, float five = {0.5}, float six = {6}, float[1] six1 = {6},
     float[1,1,1] six3 = {6}, float greatest = {3.4028235e38}, float[8] eight = {1, 2, 3, 4, 5, 6, 7, 8}>"""
 
+INFINITE = {"low": np.array(-np.inf, np.float32), "high": np.array(np.inf, np.float32)}
+
 
 def graph(body: str, signature: str = SIGNATURE) -> str:
     return f"g {signature} {CONSTANTS} {{ {body} }}"
@@ -62,6 +64,31 @@ def graph(body: str, signature: str = SIGNATURE) -> str:
 )
 def test_forms(body: str, after: str) -> None:
     check_pass(FuseClip(), before=graph(body), after=graph(after), tolerance=EQUAL)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "a = Max(low, x)",
+        "a = Max(x, low)",
+        "a = Min(high, x)",
+        "c = LessOrEqual(x, low) a = Where(c, low, x)",
+        "b = Max(low, x) a = Min(high, b)",
+    ],
+    ids=["constant first", "constant last", "minimum", "threshold", "two"],
+)
+def test_infinite_bounds_limit_nothing(body: str) -> None:
+    before = Model.from_text(f"g {SIGNATURE} {{ {body} y = Neg(a) }}", INFINITE)
+    check_pass(FuseClip(), before=before, after=f"g {SIGNATURE} {{ y = Neg(x) }}", tolerance=EQUAL)
+
+
+@pytest.mark.parametrize(
+    ("body", "value"),
+    [("a = Max(x, high)", "inf"), ("a = Min(x, low)", "-inf"), ("a = Clip(x, high)", "inf")],
+)
+def test_infinity_everywhere_is_no_limit(body: str, value: str) -> None:
+    before = Model.from_text(f"g {SIGNATURE} {{ {body} y = Neg(a) }}", INFINITE)
+    assert_skipped(FuseClip(), before=before, reason=f"it makes every value {value}")
 
 
 def test_disjoint_limits_leave_one_value() -> None:
