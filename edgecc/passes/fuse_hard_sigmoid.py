@@ -43,7 +43,7 @@ class FuseHardSigmoid(NodePass):
         from edgecc.model import matches_any, merged_origins
 
         found = limits(node, model, most=2)
-        if not isinstance(found, Limits) or found.low != 0 or math.isinf(found.high):
+        if not isinstance(found, Limits) or found.low != 0 or not 0 < found.high < math.inf:
             return False
         line = _Line(found.source, list(found.nodes))
         line.follow(found.nodes[-1], model, one=found.high == 1)

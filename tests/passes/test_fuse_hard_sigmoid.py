@@ -87,6 +87,7 @@ def test_open_shape_two_places_and_origins() -> None:
         ("y = Clip(x, zero, one)", SIGNATURE, ""),
         ("a = Mul(x, fifth) y = Clip(a, zero, one)", SIGNATURE, ""),
         ("a = Add(x, three) y = Relu(a)", SIGNATURE, ""),
+        ("a = Add(x, three) b = Clip(a, zero, zero) y = Div(b, six)", SIGNATURE, ""),
         ("a = Sub(three, x) b = Clip(a, zero, six) y = Div(b, six)", SIGNATURE, ""),
     ],
 )
