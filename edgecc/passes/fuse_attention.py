@@ -64,7 +64,7 @@ class _Attention(Rewrite):
 
     def replacement(self, found: Match, model: Model, ctx: PassContext) -> Replacement | str:
         q, v = found.tensor(_Q), found.tensor(_V)
-        if rank(q) != 4 or rank(v) != 4:
+        if rank(q) != 4 or rank(v) != 4 or rank(found.output) != 4:
             return f"{q.name!r} does not have the axes batch, heads, rows and features"
         if q.dtype is None or np.dtype(q.dtype) not in (np.float16, np.float32):
             return f"runtimes have no Attention of {q.dtype}"
@@ -202,8 +202,11 @@ def _mask(found: Match, k: Tensor | Preparation, model: Model) -> list[Tensor] |
         return f"{found.tensor(_LOW).name!r} does not forbid what the mask excludes"
     if allowed.ndim == 0 or allowed.ndim > 4 or not allowed.any(axis=-1).all():
         return _WHOLE_ROW
+    name = found.tensor(_ALLOWED if found.has(_ALLOWED) else _FORBIDDEN).name
     if not all(isinstance(dim, int) for dim in rows):
         return "the sizes of the mask are not known"
+    scores = [*q.shape[:2], *rows]
+    if any(dim not in (1, full) for dim, full in zip(allowed.shape[::-1], scores[::-1], strict=False)):
+        return f"the mask {name!r} broadcasts the scores to another shape"
     shape = (*allowed.shape[:-2], *(int(dim) for dim in rows))
-    name = found.tensor(_ALLOWED if found.has(_ALLOWED) else _FORBIDDEN).name
     return [model.constant(name, np.ascontiguousarray(np.broadcast_to(allowed, shape)))]

@@ -171,6 +171,22 @@ def test_inner_tensors_are_needed(output: str, body: str, reason: str) -> None:
     assert_skipped(FuseAttention(), graph(body, signature=signature), reason=reason)
 
 
+@pytest.mark.parametrize("shape", [(2, 1, 4, 6), (1, 3, 4, 6), (5, 6)], ids=["batch", "heads", "rows"])
+def test_choice_that_broadcasts_the_scores(shape: tuple[int, ...]) -> None:
+    rows = 1 if shape == (5, 6) else 4
+    signature = f"(float[1,1,{rows},8] q, float[1,1,6,8] k, float[1,1,6,5] v) => (float[A,B,C,5] y)"
+    body = PLAIN.replace("a = Div(p, divisor)", "a = Where(kept, p, minus_infinity)")
+    before = graph(body, signature=signature, kept=np.ones(shape, bool))
+    assert_skipped(FuseAttention(), before, reason="the mask 'kept' broadcasts the scores to another shape")
+
+
+def test_scale_of_more_axes() -> None:
+    signature = SIGNATURE.replace("float[2,3,4,5] y", "float[1,2,3,4,5] y")
+    body = PLAIN.replace("divisor", "five_axes")
+    before = graph(body, signature=signature, five_axes=np.full((1,) * 5, 2, np.float32))
+    assert_skipped(FuseAttention(), before, reason="does not have the axes batch, heads, rows and features")
+
+
 def test_three_axes() -> None:
     signature = "(float[3,4,8] q, float[3,6,8] k, float[3,6,5] v) => (float[3,4,5] y)"
     before = graph(PLAIN.replace("[0, 1, 3, 2]", "[0, 2, 1]"), signature=signature)
