@@ -88,7 +88,8 @@ def _shrunk(node: Node, model: Model) -> list[tuple[Tensor, Shape]] | str:
                 return f"{result.name!r} is an output of the model, and would be smaller"
             if len(found) >= _MOST_NODES:
                 return f"more than {_MOST_NODES} nodes behind it would have to be smaller"
-            if list(shapes.get(id(result), ())) != list(shape):
+            known = shapes.get(id(result))
+            if known is None or list(known) != list(shape):
                 shapes[id(result)] = shape
                 found.append(result)
                 pending.append(result)

@@ -98,6 +98,12 @@ def test_subgraph_and_ignored() -> None:
     assert_skipped(EliminateExpand(ignore=("mine",)), text, reason="")
 
 
+def test_tensor_without_axes() -> None:
+    before = graph("a = Expand(v, s) b = Neg(a) y = Add(x, b)", "(float[2,3,4] x, float v) => (float[2,3,4] y)")
+    after = graph("b = Neg(v) y = Add(x, b)", "(float[2,3,4] x, float v) => (float[2,3,4] y)")
+    check_pass(ELIMINATE, before=before, after=after)
+
+
 PAIR = "(float[2,1] n, float[2,8] x) => (float[2,8] y)"
 TWO = "(float[2,1] n, float[2,8] x) => (float[2,8] y, float[2,8] z)"
 OPEN = "(float[N,8] x) => (float[N,8] y)"
