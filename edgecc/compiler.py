@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +41,7 @@ class CompileResult:
         model: the graph as the backend got it.
         pipeline: what each pass did and left alone.
         notes: sentences that the user should read.
-        statistics: what passes asked about the calibration data; empty if none did.
+        context: what passes were given and what they recorded.
     """
 
     artifact: Artifact
@@ -49,11 +49,16 @@ class CompileResult:
     model: Model
     pipeline: PipelineResult
     notes: tuple[str, ...]
-    statistics: StatisticTable
+    context: PassContext
 
     @property
     def path(self) -> Path:
         return self.artifact.path
+
+    @property
+    def statistics(self) -> StatisticTable:
+        """What passes asked about the calibration data; empty if none did."""
+        return self.context.statistics
 
 
 def run_recipe(
@@ -115,7 +120,7 @@ def run_recipe(
     }
     progress(f"writing {output}")
     artifact = _write(output, compiled, report)
-    return CompileResult(artifact, recipe, model, result, tuple(report["notes"]), context.statistics)
+    return CompileResult(artifact, recipe, model, result, tuple(report["notes"]), context)
 
 
 def resolve_target(spec: str, registry: Registry) -> tuple[Backend, Target]:
@@ -214,8 +219,10 @@ def _context(
     from edgecc.statistics.table import StatisticTable
 
     if isinstance(calibration, StatisticTable):
-        return replace(context, statistics=calibration)
-    return replace(context, calibration=calibration)
+        context.statistics = calibration
+    else:
+        context.calibration = calibration
+    return context
 
 
 def _opened(calibration: Calibration | None, recipe: Recipe, model: Model) -> CalibrationData | StatisticTable | None:
@@ -230,13 +237,13 @@ def _opened(calibration: Calibration | None, recipe: Recipe, model: Model) -> Ca
 
 def _calibration_facts(context: PassContext) -> dict[str, Any]:
     """What passes were told about the data, for the report; empty if nothing."""
-    return asdict(context.statistics.data) if context.statistics.answers else {}
+    return asdict(context.statistics.data) if context.has_statistics else {}
 
 
 def _calibration_notes(context: PassContext) -> tuple[str, ...]:
     if context.calibration is None:
         return ()
-    if not context.statistics.answers:
+    if not context.has_statistics:
         return ("the calibration data was not used: no pass asked for it",)
     return context.calibration.notes
 

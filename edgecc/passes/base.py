@@ -27,12 +27,6 @@ def no_progress(text: str, done: int, total: int) -> None:
     """Nobody watches."""
 
 
-def _empty_table() -> StatisticTable:
-    from edgecc.statistics.table import StatisticTable
-
-    return StatisticTable()
-
-
 class Loss(enum.Enum):
     """What a pass may do to the model's values."""
 
@@ -83,7 +77,6 @@ class PassContext:
         rng: seeded generator; the only source of randomness that a pass may use.
         skips: nodes left alone, with reasons; filled through `skip`.
         changes: nodes changed, for `edgecc inspect --explain`; filled through `done`.
-        statistics: answers to what the pass asked for with `Pass.statistics`, by the tensors' names.
         calibration: the samples themselves, to be streamed; None if the user gave none, or saved statistics.
         progress: to be called during work that takes longer than a second.
     """
@@ -92,11 +85,30 @@ class PassContext:
     rng: np.random.Generator
     skips: list[Skip] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
-    statistics: StatisticTable = field(default_factory=_empty_table)
     calibration: CalibrationData | None = None
     progress: WorkProgress = no_progress
     _pass_name: str = ""
     _reported: set[Skip] = field(default_factory=set)
+    _statistics: StatisticTable | None = None
+
+    @property
+    def statistics(self) -> StatisticTable:
+        """Answers to what the pass asked for with `Pass.statistics`, by the tensors' names."""
+        if self._statistics is None:
+            # Imported at first need: most compilations ask for nothing.
+            from edgecc.statistics.table import StatisticTable
+
+            self._statistics = StatisticTable()
+        return self._statistics
+
+    @statistics.setter
+    def statistics(self, table: StatisticTable) -> None:
+        self._statistics = table
+
+    @property
+    def has_statistics(self) -> bool:
+        """Whether there are answers: a pass asked, or the user gave those of an earlier compilation."""
+        return self._statistics is not None and bool(self._statistics.answers)
 
     def gains_from(self, op: str) -> bool:
         """Whether the target is at least as fast with this operator as with the elementary ones that make it up."""

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from edgecc.statistics.table import StatisticTable
 
 
-def answer_requests(step: Pass, behind: Sequence[Pass], model: Model, ctx: PassContext) -> StatisticTable:
-    """The table that the pass reads in `ctx.statistics`.
+def answer_requests(step: Pass, behind: Sequence[Pass], model: Model, ctx: PassContext) -> None:
+    """Put the answers to what the pass asks for into `ctx.statistics`; nothing is done for one that asks for nothing.
 
     Args:
         step: about to run.
@@ -30,11 +30,12 @@ def answer_requests(step: Pass, behind: Sequence[Pass], model: Model, ctx: PassC
     """
     requests = _requests_of(step, model)
     if not requests:
-        return ctx.statistics
+        return
     table = ctx.statistics.seen_from(model)
     open_requests = table.unanswered(requests)
     if not open_requests:
-        return table
+        ctx.statistics = table
+        return
     if ctx.calibration is None:
         raise _no_data(step, open_requests, table)
     for first, second in zip((step, *behind), behind, strict=False):
@@ -44,7 +45,7 @@ def answer_requests(step: Pass, behind: Sequence[Pass], model: Model, ctx: PassC
     from edgecc.statistics.sweep import sweep
 
     try:
-        return sweep(model, requests, ctx.calibration, known=ctx.statistics, progress=ctx.progress)
+        ctx.statistics = sweep(model, requests, ctx.calibration, known=ctx.statistics, progress=ctx.progress)
     except PassContractError as error:
         raise PassContractError(
             f"pass {step.name!r}: {error.what}", where=error.where, why=error.why, hint=error.hint

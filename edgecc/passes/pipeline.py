@@ -107,7 +107,7 @@ class PassPipeline:
             if isinstance(item, Rounds):
                 result.records += self._run_rounds(item.passes, model, ctx, result)
             else:
-                ctx.statistics = answer_requests(item, _directly_behind(self.steps, index), model, ctx)
+                answer_requests(item, _directly_behind(self.steps, index), model, ctx)
                 result.records.append(self._run_one(item, model, ctx, result))
         result.notes = list(dict.fromkeys(result.notes))
         return result
@@ -120,7 +120,7 @@ class PassPipeline:
         for _ in range(_MOST_ROUNDS):
             records = []
             for step in passes:
-                ctx.statistics = answer_requests(step, (), model, ctx)
+                answer_requests(step, (), model, ctx)
                 records.append(self._run_one(step, model, ctx, result, trusted=True))
             totals = [a.followed_by(b) for a, b in zip(totals, records, strict=True)] if totals else records
             changed = [record.spec for record in records if record.changed]

@@ -70,7 +70,8 @@ def nothing_seen() -> None:
 
 
 def run(*passes: Pass | Rounds, data: Samples | None = None, table: StatisticTable | None = None) -> PassContext:
-    ctx = PassContext(None, np.random.default_rng(0), calibration=data, statistics=table or StatisticTable())
+    ctx = PassContext(None, np.random.default_rng(0), calibration=data)
+    ctx.statistics = table or StatisticTable()
     PassPipeline(passes).run(Model.from_text(TEXT), ctx)
     return ctx
 
