@@ -127,7 +127,6 @@ class PassPipeline:
             if not changed:
                 _verify(model, "one of the passes " + ", ".join(step.name for step in passes))
                 return totals
-            result.notes += model.cleanup()
         raise PassContractError(
             f"passes go on changing the model after {_MOST_ROUNDS} rounds: {', '.join(changed)}",
             why="each of them undoes what another one does",
