@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from edgecc.passes.base import Loss, NodePass, PassContext
 from edgecc.rewriting.elementwise import is_elementwise
-from edgecc.rewriting.reading import constant
+from edgecc.rewriting.reading import constant, is_op
 from edgecc.rewriting.shapes import broadcast
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _shrunk(node: Node, model: Model) -> list[tuple[Tensor, Shape]] | str:
 def _shape_with(reader: Node, shapes: dict[int, Shape]) -> Shape | None:
     """Of its result, if some operands get these shapes; None if it does not work on each element."""
     operands = [shapes.get(id(tensor), tensor.shape) for tensor in reader.inputs if not tensor.is_empty()]
-    if reader.op == "MatMul":
+    if is_op(reader, "MatMul"):
         return _product_shape(operands)
     if not is_elementwise(reader) or reader.op == "PRelu":
         return None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecc.passes.base import Loss, NodePass, PassContext
-from edgecc.rewriting.reading import describe, rank
+from edgecc.rewriting.reading import describe, is_op, rank
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node, Tensor
@@ -62,17 +62,15 @@ class EliminateNanGuard(NodePass):
 
 
 def _softmax(node: Node, model: Model) -> Node | None:
-    from edgecc.model import is_standard
-
     producer = model.producer(node.inputs[0])
-    return producer if producer is not None and producer.op == "Softmax" and is_standard(producer) else None
+    return producer if is_op(producer, "Softmax") else None
 
 
 def _replaces_nan(where: Node, node: Node) -> bool:
     """Whether it is Where(IsNaN(x), constant, x) of the same shape as x."""
-    from edgecc.model import is_standard, value_of
+    from edgecc.model import value_of
 
-    if where.op != "Where" or not is_standard(where) or len(where.inputs) != 3:
+    if not is_op(where, "Where") or len(where.inputs) != 3:
         return False
     flag, value, data = where.inputs
     constant = value_of(value)
@@ -94,7 +92,7 @@ def _why_nan(softmax: Node, model: Model) -> str | None:
         node = model.producer(tensor)
         if node is None:
             return f"rows of minus infinity may come from {tensor.name!r}, an input or constant"
-        if node.op in _FINITE:
+        if is_op(node, *_FINITE):
             return None
         step = _step(node)
         if isinstance(step, str):
@@ -123,8 +121,10 @@ class _Step:
 
 def _step(node: Node) -> _Step | str:
     """What the node does; or why its result may have rows of minus infinity."""
-    from edgecc.model import value_of
+    from edgecc.model import is_standard, value_of
 
+    if not is_standard(node):
+        return f"rows of minus infinity may come from {describe(node)}"
     values = [value_of(tensor) for tensor in node.inputs]
     places = [index for index, value in enumerate(values) if value is None]
     if node.op == "Where":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecc.passes.base import Loss, NodePass, PassContext
-from edgecc.rewriting.reading import constant, is_floating, rank, same_shape
+from edgecc.rewriting.reading import constant, is_floating, is_op, rank, same_shape
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node, Tensor
@@ -60,7 +60,7 @@ class EliminateNeutralArithmetic(NodePass):
 def _source_of_neg(node: Node, model: Model) -> Tensor | None:
     """What the Neg in front of this one negates."""
     before = model.producer(node.inputs[0])
-    return before.inputs[0] if before is not None and before.op == "Neg" else None
+    return before.inputs[0] if before is not None and is_op(before, "Neg") else None
 
 
 def _source(node: Node) -> Tensor | None:

@@ -10,7 +10,7 @@ import numpy as np
 from edgecc.passes.base import Loss, NodePass, PassContext, Property
 from edgecc.rewriting.affine import AFFINE, ARITHMETIC, Affine, affine_of, data_index, is_affine
 from edgecc.rewriting.linear import LINEAR, Linear, linear_of
-from edgecc.rewriting.reading import describe
+from edgecc.rewriting.reading import describe, is_op
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node, Tensor
@@ -69,13 +69,11 @@ class _Fold:
 
 
 def _plan(node: Node, model: Model) -> _Fold | str:
-    from edgecc.model import is_standard
-
     first = model.producer(node.inputs[data_index(node)])
     below = _below(node, model)
     source = model.producer(below[-1])
     linear_node = _linear_node(source, model)
-    if linear_node is None or linear_node.op not in LINEAR or not is_standard(linear_node):
+    if linear_node is None or not is_op(linear_node, *LINEAR):
         return f"its input comes from {describe(first)}, not from a {', '.join(LINEAR[:-1])} or {LINEAR[-1]}"
     for tensor in below:
         if model.is_output(tensor):
@@ -96,17 +94,17 @@ def _plan(node: Node, model: Model) -> _Fold | str:
 def _below(node: Node, model: Model) -> list[Tensor]:
     """The normalization's input, and the inputs of the Transposes that it comes through."""
     tensors = [node.inputs[data_index(node)]]
-    while (producer := model.producer(tensors[-1])) is not None and producer.op == "Transpose":
+    while (producer := model.producer(tensors[-1])) is not None and is_op(producer, "Transpose"):
         tensors.append(producer.inputs[0])
     return tensors
 
 
 def _linear_node(source: Node | None, model: Model) -> Node | None:
     """The node itself, or the MatMul whose bias it adds."""
-    if source is None or source.op != "Add" or not is_affine(source):
+    if source is None or not is_op(source, "Add") or not is_affine(source):
         return source
     product = model.producer(source.inputs[data_index(source)])
-    return product if product is not None and product.op == "MatMul" else source
+    return product if is_op(product, "MatMul") else source
 
 
 def _affine(node: Node, linear: Linear, below: list[Tensor], model: Model) -> Affine | str:
@@ -161,4 +159,4 @@ def _scales_channels(node: Node, model: Model) -> bool:
     if not is_affine(node):
         return False
     linear = _linear_node(model.producer(_below(node, model)[-1]), model)
-    return linear is not None and linear.op in LINEAR
+    return is_op(linear, *LINEAR)

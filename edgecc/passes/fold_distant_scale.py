@@ -10,7 +10,7 @@ import numpy as np
 from edgecc.passes.base import Loss, NodePass, PassContext
 from edgecc.rewriting.affine import data_index, is_affine
 from edgecc.rewriting.linear import LINEAR, Linear, linear_of
-from edgecc.rewriting.reading import describe, is_floating, scalar
+from edgecc.rewriting.reading import describe, is_floating, is_op, scalar
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node, Tensor
@@ -51,7 +51,7 @@ class FoldDistantScale(NodePass):
         found = (_across(node, model) or way) if isinstance(way, str) else way
         if isinstance(found, str):
             above = model.producer(node.inputs[data_index(node)])
-            if above is not None and (above.op in _MOVES or above.op == "MatMul"):
+            if is_op(above, *_MOVES, "MatMul"):
                 ctx.skip(node, found)
             return False
         reason = _fold(found, node, model, ctx)
@@ -77,7 +77,7 @@ class _Way:
 
 def _factor(node: Node) -> float | None:
     """What a Mul or Div by one number multiplies by; None for any other node."""
-    if node.op not in ("Mul", "Div") or not is_affine(node) or not is_floating(node.outputs[0].dtype):
+    if not is_op(node, "Mul", "Div") or not is_affine(node) or not is_floating(node.outputs[0].dtype):
         return None
     source = node.inputs[data_index(node)]
     value = scalar(node.inputs[1 - data_index(node)])
@@ -126,7 +126,7 @@ def _linear(producer: Node, model: Model) -> Linear | None:
     node = producer
     if producer.op == "Add" and is_affine(producer):
         above = model.producer(producer.inputs[data_index(producer)])
-        node = above if above is not None and above.op == "MatMul" else producer
+        node = above if is_op(above, "MatMul") else producer
     if node.op not in LINEAR:
         return None
     linear = linear_of(node, model)
@@ -143,9 +143,9 @@ def _across(node: Node, model: Model) -> _Way | None:
         reader = tensor.outputs[0]
         if model.is_inner(reader):
             return None
-        if reader.op == "MatMul":
+        if is_op(reader, "MatMul"):
             return _other_factor(reader.inputs[1 if reader.inputs[0] is tensor else 0], between, model)
-        if reader.op not in _MOVES or reader.inputs[0] is not tensor:
+        if not is_op(reader, *_MOVES) or reader.inputs[0] is not tensor:
             return None
         tensor = reader.outputs[0]
         between = (*between, tensor)
@@ -160,7 +160,7 @@ def _other_factor(tensor: Tensor, between: tuple[Tensor, ...], model: Model) -> 
         between = (*between, tensor)
         if _factor(producer) is not None:
             return _Way(producer, between, is_across=True)
-        if producer.op not in _MOVES:
+        if not is_op(producer, *_MOVES):
             return None
         tensor = producer.inputs[0]
     return None

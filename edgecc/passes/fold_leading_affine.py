@@ -10,7 +10,7 @@ import numpy as np
 from edgecc.passes.base import Loss, NodePass, PassContext
 from edgecc.rewriting.affine import AFFINE, Affine, affine_of, data_index, is_affine
 from edgecc.rewriting.linear import LINEAR, Linear, linear_of
-from edgecc.rewriting.reading import describe, rank, text
+from edgecc.rewriting.reading import describe, is_op, rank, text
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node
@@ -42,7 +42,7 @@ class FoldLeadingAffine(NodePass):
 
     def visit(self, node: Node, model: Model, ctx: PassContext) -> bool:
         readers = model.consumers(node.outputs[0])
-        if not any(reader.op in LINEAR and reader.inputs[0] is node.outputs[0] for reader in readers):
+        if not any(is_op(reader, *LINEAR) and reader.inputs[0] is node.outputs[0] for reader in readers):
             return False
         plans = _plans(node, readers, model)
         if isinstance(plans, str):

@@ -11,7 +11,7 @@ import numpy as np
 from edgecc.passes.base import Loss, NodePass, PassContext
 from edgecc.rewriting.affine import data_index, is_affine
 from edgecc.rewriting.linear import Linear, linear_of
-from edgecc.rewriting.reading import describe, text
+from edgecc.rewriting.reading import describe, is_op, text
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node
@@ -79,13 +79,11 @@ class _Plan:
 
 def _linear_before(node: Node, model: Model) -> Node | None:
     """The linear node whose result, bias included, this one reads."""
-    from edgecc.model import is_standard
-
     producer = model.producer(node.inputs[0])
-    if producer is not None and producer.op == "Add" and is_affine(producer):
+    if producer is not None and is_op(producer, "Add") and is_affine(producer):
         product = model.producer(producer.inputs[data_index(producer)])
-        producer = product if product is not None and product.op == "MatMul" else None
-    if producer is None or producer.op not in _OPS or not is_standard(producer):
+        producer = product if is_op(product, "MatMul") else None
+    if producer is None or not is_op(producer, *_OPS):
         return None
     return producer if (producer.op == "Conv") == (node.op == "Conv") else None
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgecc.passes.base import Loss, NodePass, PassContext
 from edgecc.rewriting.limits import Limits, limits
-from edgecc.rewriting.reading import describe, same_shape, scalar
+from edgecc.rewriting.reading import describe, is_op, same_shape, scalar
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node, Tensor
@@ -79,7 +79,7 @@ class _Line:
         wanted = {"Add", "Sub", "Mul", "Div"} if one else {"Add", "Sub"}
         while wanted:
             node = model.producer(self.source)
-            if node is None or node.op not in wanted or model.single_consumer(self.source) is not reader:
+            if node is None or not is_op(node, *wanted) or model.single_consumer(self.source) is not reader:
                 return
             if not self._take(node):
                 return
@@ -115,9 +115,9 @@ def _last(node: Node, high: float, line: _Line, model: Model) -> tuple[Node, str
         return node, f"its result {result.name!r} is not only divided by its upper limit {high:g}"
     values = [scalar(tensor) for tensor in reader.inputs]
     wanted = 1 / high
-    if reader.op == "Mul" and any(_is_close(value, wanted, result) for value in values):
+    if is_op(reader, "Mul") and any(_is_close(value, wanted, result) for value in values):
         return reader, None
-    if reader.op == "Div" and _is_close(values[1], high, result):
+    if is_op(reader, "Div") and _is_close(values[1], high, result):
         return reader, None
     return node, f"its reader {describe(reader)} does not divide by its upper limit {high:g}"
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from edgecc.passes.base import Loss, NodePass, PassContext
 from edgecc.rewriting.linear import scaled
-from edgecc.rewriting.reading import constant, describe, has_operand, is_floating, rank
+from edgecc.rewriting.reading import constant, describe, has_operand, is_floating, is_op, rank
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node, Tensor
@@ -56,7 +56,7 @@ class FuseMatMulAdd(NodePass):
 
 def _addition(node: Node, model: Model) -> Node | None:
     """The Add that reads the product, if one does."""
-    return next((r for r in model.consumers(node.outputs[0]) if r.op == "Add" and not model.is_inner(r)), None)
+    return next((r for r in model.consumers(node.outputs[0]) if is_op(r, "Add") and not model.is_inner(r)), None)
 
 
 def _add(node: Node, model: Model, ctx: PassContext) -> bool:
@@ -101,13 +101,13 @@ def _addend_refused(product: Tensor, addend: Tensor, model: Model) -> str | None
 
 
 def _read_past_transposes(node: Node, model: Model, ctx: PassContext) -> bool:
-    from edgecc.model import is_standard, merged_origins
+    from edgecc.model import merged_origins
 
     changed = False
     for index, key in ((0, "transA"), (1, "transB")):
         tensor = node.inputs[index]
         producer = model.producer(tensor)
-        if producer is None or producer.op != "Transpose" or not is_standard(producer):
+        if producer is None or not is_op(producer, "Transpose"):
             continue
         if list(producer.attrs.get("perm", (1, 0))) != [1, 0]:
             continue

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecc.passes.base import Loss, NodePass, PassContext
-from edgecc.rewriting.reading import constant, describe, has_operand, integers, scalar, text
+from edgecc.rewriting.reading import constant, describe, has_operand, integers, is_op, scalar, text
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node
@@ -78,9 +78,7 @@ def fusable(node: Node, model: Model) -> str | None:
 
 def _refuses(reader: Node, node: Node, value: float, pads: list[int], model: Model) -> str | None:
     """Why this reader cannot take the padding over; None if it can."""
-    from edgecc.model import is_standard
-
-    if reader.op not in ("Conv", "AveragePool", "MaxPool") or not is_standard(reader):
+    if not is_op(reader, "Conv", "AveragePool", "MaxPool"):
         return "does not pad"
     if any(tensor is node.outputs[0] for tensor in reader.inputs[1:]):
         return "reads it as weights"
@@ -121,8 +119,8 @@ def _max_refuses(reader: Node, node: Node, value: float, model: Model) -> str | 
 
 
 def _never_negative(producer: Node) -> bool:
-    if producer.op != "Clip":
-        return producer.op in _NEVER_NEGATIVE
+    if not is_op(producer, "Clip"):
+        return is_op(producer, *_NEVER_NEGATIVE)
     low = constant(producer, 1)
     return low is not None and bool(low >= 0)
 

@@ -12,6 +12,7 @@ from edgecc.rewriting.matching import Match
 from edgecc.rewriting.moments import EPSILON, X, first_axis, layer_parts, mean_of, normalized, square_of
 from edgecc.rewriting.patterns import Op
 from edgecc.rewriting.precision import DropCasts
+from edgecc.rewriting.reading import is_op
 from edgecc.rewriting.rewrite import Replacement, Rewrite, RewritePass
 
 if TYPE_CHECKING:
@@ -48,10 +49,10 @@ class _Written(Rewrite):
 def _is_centred(x: Tensor, model: Model) -> bool:
     """Whether x is a tensor minus its own mean."""
     centring = model.producer(x)
-    if centring is None or centring.op != "Sub":
+    if centring is None or not is_op(centring, "Sub"):
         return False
     mean = model.producer(centring.inputs[1])
-    return mean is not None and mean.op == "ReduceMean" and mean.inputs[0] is centring.inputs[0]
+    return mean is not None and is_op(mean, "ReduceMean") and mean.inputs[0] is centring.inputs[0]
 
 
 class FuseRMSNormalization(RewritePass):

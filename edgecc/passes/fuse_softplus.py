@@ -10,7 +10,7 @@ import numpy as np
 from edgecc.passes.base import Loss, PassContext
 from edgecc.rewriting.matching import Match
 from edgecc.rewriting.patterns import AnyOf, Op, Pattern, Total, Value, Weight
-from edgecc.rewriting.reading import same_shape, scalar
+from edgecc.rewriting.reading import is_op, same_shape, scalar
 from edgecc.rewriting.rewrite import Preparation, Replacement, Rewrite, RewritePass
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class _NanGuard(Rewrite):
             return Replacement("Softplus", [x]) if same_shape(x, found.output) else f"{x.name!r} is broadcast"
         parts = [found.tensor(_FIRST), found.tensor(_SECOND)]
         producers = [model.producer(part) for part in parts]
-        if not any(p is not None and p.op in ("Relu", "Max") and any(t is x for t in p.inputs) for p in producers):
+        if not any(p is not None and is_op(p, "Relu", "Max") and any(t is x for t in p.inputs) for p in producers):
             return f"neither {parts[0].name!r} nor {parts[1].name!r} is the maximum of {x.name!r} and zero"
         if not same_shape(x, found.output) or not all(same_shape(part, x) for part in parts):
             return f"{x.name!r} is broadcast"
@@ -124,7 +124,7 @@ class _ScaledThreshold(_Threshold):
     def without_guard(self, found: Match, model: Model) -> Replacement | str:
         x, scaled, beta = found.tensor(_X), found.tensor(_SCALED), found.tensor(_BETA)
         node = model.producer(scaled)
-        factors = [] if node is None or node.op != "Mul" else [t for t in node.inputs if t is not x]
+        factors = [] if node is None or not is_op(node, "Mul") else [t for t in node.inputs if t is not x]
         if len(factors) != 1 or scalar(factors[0]) is None or scalar(factors[0]) != scalar(beta):
             return f"{scaled.name!r} is not {x.name!r} times {beta.name!r}, by which the Softplus is divided"
         return Replacement("Div", [Preparation("Softplus", [scaled], scaled.dtype, scaled.shape), beta])

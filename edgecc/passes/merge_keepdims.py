@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgecc.passes.base import Loss, NodePass, PassContext
-from edgecc.rewriting.reading import describe
+from edgecc.rewriting.reading import describe, is_op
 from edgecc.rewriting.shapes import RESHAPES, as_integers, is_free, reduced_axes
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class MergeKeepdims(NodePass):
     ) -> bool:
         reader = model.single_consumer(node.outputs[0])
         same = list(reduced) == list(node.outputs[0].shape)
-        if not same and (reader is None or reader.op != "Reshape" or reader.inputs[0] is not node.outputs[0]):
+        if not same and (reader is None or not is_op(reader, "Reshape") or reader.inputs[0] is not node.outputs[0]):
             ctx.skip(node, f"{first.name} ({first.op}) adds axes that it reduces, and others read them behind it")
             return False
         if not same and not _says_its_shape(reader):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgecc.passes.base import Loss, NodePass, PassContext
+from edgecc.rewriting.reading import is_op
 from edgecc.rewriting.shapes import RESHAPES, as_integers, axes_of, reshape_target
 from edgecc.rewriting.slices import TO_THE_END, Cut, become_slice, cuts_of, picked, slice_piece
 
@@ -204,7 +205,7 @@ def _unpick(pieces: list[tuple[int, int, Node]], axis: int, model: Model, ctx: P
         shape = [*old.shape[:axis], 1, *old.shape[axis:]] if old.shape is not None else None
         piece = model.variable(f"{old.name}_piece", old.dtype, shape)
         readers = model.consumers(old)
-        targets = [reshape_target(piece, r.outputs[0]) if r.op in RESHAPES and r.outputs else None for r in readers]
+        targets = [reshape_target(piece, r.outputs[0]) if is_op(r, *RESHAPES) and r.outputs else None for r in readers]
         if model.is_output(old) or not readers or shape is None or any(target is None for target in targets):
             ctx.skip(node, f"Split could take all of {node.inputs[0].name!r}, but {old.name!r} is not just reshaped")
             return False

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgecc.rewriting.reading import constant
+from edgecc.rewriting.reading import constant, is_op
 
 if TYPE_CHECKING:
     from edgecc.model import Node
@@ -30,10 +30,12 @@ class Affine:
 
 def is_affine(node: Node) -> bool:
     """Whether it is a BatchNormalization, or arithmetic with one constant operand that is no dividend."""
+    if not is_op(node, *AFFINE):
+        return False
     if node.op == "BatchNormalization":
         return True
     constants = [constant(node, index) is not None for index in (0, 1)]
-    return node.op in ARITHMETIC and constants.count(True) == 1 and not (node.op == "Div" and constants[0])
+    return constants.count(True) == 1 and not (node.op == "Div" and constants[0])
 
 
 def data_index(node: Node) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgecc.rewriting.reading import describe, has_operand, is_floating, same_shape, scalar
+from edgecc.rewriting.reading import describe, has_operand, is_floating, is_op, same_shape, scalar
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node, Tensor
@@ -44,9 +44,7 @@ def own_limits(node: Node) -> Limits | str | None:
     `Where(LessOrEqual(x, c), c, x)`, which is how a threshold is exported. Floating point alone: what limits integers
     computes shapes.
     """
-    from edgecc.model import is_standard
-
-    if node.op not in LIMITING or not is_standard(node) or not node.outputs or not is_floating(node.outputs[0].dtype):
+    if not is_op(node, *LIMITING) or not node.outputs or not is_floating(node.outputs[0].dtype):
         return None
     match node.op:
         case "Relu":
@@ -125,7 +123,7 @@ def _of_where(node: Node) -> Limits | None:
     condition, bound, source = node.inputs
     test = condition.inputs[0] if condition.inputs else None
     value = scalar(bound)
-    if test is None or test.op not in ("LessOrEqual", "Less") or value is None or math.isnan(value):
+    if test is None or not is_op(test, "LessOrEqual", "Less") or value is None or math.isnan(value):
         return None
     if test.inputs[0] is not source or scalar(test.inputs[1]) != value or not same_shape(source, node.outputs[0]):
         return None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgecc.rewriting.reading import constant, describe, has_operand, is_floating, rank
+from edgecc.rewriting.reading import constant, describe, has_operand, is_floating, is_op, rank
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node
@@ -167,9 +167,7 @@ class Linear:
 
 def linear_of(node: Node | None, model: Model) -> Linear | str:
     """A linear node with constant floating point weights, or the reason why it is none."""
-    from edgecc.model import is_standard
-
-    if node is None or node.op not in LINEAR or not is_standard(node) or not node.outputs:
+    if node is None or not is_op(node, *LINEAR) or not node.outputs:
         return f"{describe(node)} is no {', '.join(LINEAR[:-1])} or {LINEAR[-1]}"
     weights = constant(node, 1)
     if weights is None or (constant(node, 2) is None and has_operand(node, 2)):
@@ -196,7 +194,7 @@ def _adder(node: Node, weights: np.ndarray, model: Model) -> Node | None:
     if node.op != "MatMul" or rank(node.outputs[0]) in (None, 2):
         return None
     reader = model.single_consumer(node.outputs[0])
-    if reader is None or reader.op != "Add" or model.is_inner(reader):
+    if reader is None or not is_op(reader, "Add") or model.is_inner(reader):
         return None
     values = constant(reader, _constant_index(reader))
     if values is None or values.ndim > (rank(node.outputs[0]) or 0):

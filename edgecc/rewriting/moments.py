@@ -16,7 +16,7 @@ import numpy as np
 from edgecc.rewriting.absorption import last_dims, over_channels, over_last_axes
 from edgecc.rewriting.matching import Match
 from edgecc.rewriting.patterns import AnyOf, Op, Pattern, Value, Weight
-from edgecc.rewriting.reading import integers, rank, same_shape, scalar
+from edgecc.rewriting.reading import integers, is_op, rank, same_shape, scalar
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node, Tensor
@@ -238,7 +238,7 @@ def prefers_channels(found: Match, axis: int, model: Model) -> bool:
 
 def _is_between_reshapes(found: Match, model: Model) -> bool:
     before, behind = model.producer(found.tensor(X)), model.single_consumer(found.output)
-    return before is not None and behind is not None and before.op == behind.op == "Reshape"
+    return is_op(before, "Reshape") and is_op(behind, "Reshape")
 
 
 def _constant_behind(found: Match, model: Model) -> list[np.ndarray]:
@@ -246,6 +246,6 @@ def _constant_behind(found: Match, model: Model) -> list[np.ndarray]:
     from edgecc.model import value_of
 
     reader = model.single_consumer(found.output)
-    if reader is None or reader.op not in ("Mul", "Add"):
+    if reader is None or not is_op(reader, "Mul", "Add"):
         return []
     return [values for values in map(value_of, reader.inputs) if values is not None]

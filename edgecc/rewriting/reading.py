@@ -12,6 +12,13 @@ if TYPE_CHECKING:
     from edgecc.model import Node, Tensor
 
 
+def is_op(node: Node | None, *ops: str) -> bool:
+    """Whether it is a node of one of these operators of the default domain: others may have operators of that name."""
+    from edgecc.model import is_standard
+
+    return node is not None and node.op in ops and is_standard(node)
+
+
 def has_operand(node: Node, index: int) -> bool:
     """Whether the node has that input; optional ones may be left out or empty."""
     return len(node.inputs) > index and not node.inputs[index].is_empty()
