@@ -128,7 +128,7 @@ def _fold(linear: Linear, affine: Affine) -> _Fold | str:
     if old is not None or affine.shift.any():
         with np.errstate(over="ignore", invalid="ignore"):
             bias = linear.rounded((0.0 if old is None else old) * affine.scale + affine.shift)
-    return linear.refuses(weights, bias) or _Fold(linear, weights, bias)
+    return linear.refuses(weights, bias, affine.scale) or _Fold(linear, weights, bias)
 
 
 def _apply(plan: _Fold, node: Node, model: Model) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from edgecc.passes.base import Loss, NodePass, PassContext
 from edgecc.rewriting.affine import data_index, is_affine
 from edgecc.rewriting.linear import LINEAR, Linear, linear_of
-from edgecc.rewriting.reading import describe, is_floating, is_op, scalar
+from edgecc.rewriting.reading import describe, is_floating, is_op, scalar, smallest_normal
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node, Tensor
@@ -203,7 +203,7 @@ def _scale_linear(linear: Linear, factor: float, model: Model) -> str | None:
     weights = linear.scale_outputs(np.full(linear.outputs, factor))
     old = linear.bias()
     bias = None if old is None else linear.rounded(old * factor)
-    reason = linear.refuses(weights, bias)
+    reason = linear.refuses(weights, bias, factor)
     if reason is None:
         linear.update(model, weights, bias)
     return reason
@@ -217,7 +217,7 @@ def _scale_other(other: Node, factor: float, model: Model) -> str | None:
     tensor = other.inputs[index]
     with np.errstate(over="ignore", under="ignore"):
         rounded = np.full(tensor.shape, product).astype(tensor.dtype)
-    if not np.isfinite(rounded).all() or (product != 0 and not rounded.all()):
-        return f"one number for it and {describe(other)} would be zero or not finite in {rounded.dtype}"
+    if not np.isfinite(rounded).all() or 0 < abs(product) < smallest_normal(rounded.dtype):
+        return f"one number for it and {describe(other)} would be too small or not finite in {rounded.dtype}"
     model.set_input(other, index, model.constant(tensor.name, rounded))
     return None

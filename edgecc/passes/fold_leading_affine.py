@@ -98,7 +98,7 @@ def _plan(node: Node, reader: Node, model: Model) -> _Plan | str:
     if shifts:
         old = linear.bias()
         bias = linear.rounded((0.0 if old is None else old) + linear.of_constant(affine.shift))
-    return linear.refuses(weights, bias) or _Plan(linear, weights, bias)
+    return linear.refuses(weights, bias, affine.scale) or _Plan(linear, weights, bias)
 
 
 def _affine(node: Node, linear: Linear) -> Affine | str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecc.passes.base import Loss, NodePass, PassContext
-from edgecc.rewriting.linear import scaled
+from edgecc.rewriting.linear import loses_digits, scaled
 from edgecc.rewriting.reading import constant, describe, has_operand, is_floating, is_op, rank
 
 if TYPE_CHECKING:
@@ -142,6 +142,9 @@ def _drop_factors(node: Node, model: Model, ctx: PassContext) -> bool:
         new = scaled(_values(node, index), np.asarray(factor))
         if not np.isfinite(new).all():
             ctx.skip(node, f"its {key} stays, as {node.inputs[index].name!r} times {factor:g} would not be finite")
+            continue
+        if factor and loses_digits(new, _values(node, index)):
+            ctx.skip(node, f"its {key} stays, as {node.inputs[index].name!r} times {factor:g} would be too small")
             continue
         ctx.done(node, f"{key} became part of {node.inputs[index].name!r}")
         model.set_input(node, index, model.constant(node.inputs[index].name, new))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecc.passes.base import Loss, NodePass, PassContext
-from edgecc.rewriting.reading import constant, describe, is_floating
+from edgecc.rewriting.reading import constant, describe, is_floating, smallest_normal
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node, Tensor
@@ -118,16 +118,20 @@ def _merge(read: _Reader, first: _Step, second: _Step, before: Node, node: Node,
     merged = _product(first, second, before, node) if read is _scale else _sum(first, second, before, node)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         rounded = merged.values.astype(dtype)
-    reason = _refused(merged.values, rounded) or (None if read is _scale else _cancels(first, second, dtype))
+    reason = _too_small(merged.values, dtype) if read is _scale else _cancels(first, second, dtype)
+    if not np.isfinite(rounded).all():
+        reason = f"would not be finite in {dtype}"
     if reason is not None:
         return f"one constant for it and {describe(before)} {reason}"
     return _Merged(merged.op, rounded, merged.constant_first)
 
 
 def _product(first: _Step, second: _Step, before: Node, node: Node) -> _Merged:
-    values = first.values * second.values
-    if {before.op, node.op} <= {"Div", "Neg"}:
-        return _Merged("Div", 1 / values)
+    # What is not finite is refused afterwards.
+    with np.errstate(all="ignore"):
+        values = first.values * second.values
+        if {before.op, node.op} <= {"Div", "Neg"}:
+            return _Merged("Div", 1 / values)
     return _Merged("Mul", values)
 
 
@@ -145,13 +149,10 @@ def _fit(first: _Step, second: _Step) -> bool:
     return all(a == b or 1 in (a, b) for a, b in pairs)
 
 
-def _refused(values: np.ndarray, rounded: np.ndarray) -> str | None:
-    """Why the constant cannot be written in its type."""
-    if not np.isfinite(rounded).all():
-        return f"would not be finite in {rounded.dtype}"
-    if ((values != 0) & (rounded == 0)).any():
-        return f"would be zero in {rounded.dtype}"
-    return None
+def _too_small(values: np.ndarray, dtype: np.dtype) -> str | None:
+    """Whether a factor would lose digits in its type, or all of them."""
+    sizes = np.abs(values)
+    return f"would be too small for {dtype}" if ((sizes > 0) & (sizes < smallest_normal(dtype))).any() else None
 
 
 def _cancels(first: _Step, second: _Step, dtype: np.dtype) -> str | None:

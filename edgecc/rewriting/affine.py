@@ -65,7 +65,8 @@ def affine_of(node: Node, rank: int, axis: int, channels: int) -> Affine | str:
     if node.op == "Mul":
         return Affine(found, zeros)
     if node.op == "Div":
-        return Affine(1 / found, zeros) if found.all() else "it divides by zero"
+        with np.errstate(over="ignore"):
+            return Affine(1 / found, zeros) if found.all() else "it divides by zero"
     if node.op == "Add":
         return Affine(ones, found)
     return Affine(ones, -found) if index == 0 else Affine(-ones, found)

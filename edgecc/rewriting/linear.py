@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgecc.rewriting.reading import constant, describe, has_operand, is_floating, is_op, rank
+from edgecc.rewriting.reading import constant, describe, has_operand, is_floating, is_op, rank, smallest_normal
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node
@@ -135,12 +135,22 @@ class Linear:
         with np.errstate(over="ignore", invalid="ignore"):
             return np.asarray(bias.astype(self.weights.dtype))
 
-    def refuses(self, weights: np.ndarray | None, bias: np.ndarray | None) -> str | None:
-        """Why these cannot be its weights and bias; None if they can."""
+    def refuses(
+        self, weights: np.ndarray | None, bias: np.ndarray | None, scale: np.ndarray | float = 1.0
+    ) -> str | None:
+        """Why these cannot be its weights and bias; None if they can.
+
+        Args:
+            weights: new ones; None if the old ones stay.
+            bias: likewise.
+            scale: what the old weights were multiplied by.
+        """
         new = [values for values in (weights, bias) if values is not None]
-        if all(np.isfinite(values).all() for values in new):
-            return None
-        return f"the new weights of {self.node.name} would not be finite in {self.weights.dtype}"
+        if not all(np.isfinite(values).all() for values in new):
+            return f"the new weights of {self.node.name} would not be finite in {self.weights.dtype}"
+        if weights is not None and np.any(scale) and loses_digits(weights, self.weights):
+            return f"the new weights of {self.node.name} would be too small for {self.weights.dtype}"
+        return None
 
     def update(self, model: Model, weights: np.ndarray | None, bias: np.ndarray | None) -> None:
         """Give the node other weights and another bias; None leaves them. A MatMul with a bias becomes a Gemm.
@@ -188,6 +198,17 @@ def scaled(weights: np.ndarray, factor: np.ndarray) -> np.ndarray:
         else:
             np.multiply(weights, factor, out=result, dtype=np.float64, casting="same_kind")
     return result
+
+
+def loses_digits(new: np.ndarray, old: np.ndarray) -> bool:
+    """Whether the largest weight has less than all digits of its type, and had them before it was scaled."""
+    least = smallest_normal(new.dtype)
+    return _largest(new) < least <= _largest(old)
+
+
+def _largest(values: np.ndarray) -> float:
+    """The largest absolute value, without a copy of the weights."""
+    return max(float(values.max()), -float(values.min())) if values.size else 0.0
 
 
 def _adder(node: Node, weights: np.ndarray, model: Model) -> Node | None:

@@ -47,6 +47,12 @@ def is_floating(dtype: DTypeLike | None) -> bool:
     return dtype is not None and (np.dtype(dtype).kind == "f" or np.dtype(dtype).name == "bfloat16")
 
 
+def smallest_normal(dtype: DTypeLike) -> float:
+    """The smallest number of a floating point type with all of its digits: 6e-5 for float16."""
+    # bfloat16, which numpy does not know, reaches as far as float32.
+    return float(np.finfo(dtype if np.dtype(dtype).kind == "f" else np.float32).smallest_normal)
+
+
 def text(node: Node, name: str, default: str) -> str:
     """An attribute that holds text."""
     value = node.attrs.get(name, default)

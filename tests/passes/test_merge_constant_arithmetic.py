@@ -81,12 +81,20 @@ def test_shared_constants_stay() -> None:
         ("a = Mul(x, c) b = Mul(a, d) y = Add(a, b)", "float[2,3] y", "'a' is read by 2 inputs of nodes"),
         ("a = Mul(x, c) y = Mul(a, k)", "float[2,3] y", "would be larger than the larger one of theirs"),
         ("a = Mul(x, big) y = Mul(a, s)", "float[2,3] y", "would not be finite in float32"),
-        ("a = Mul(x, tiny) y = Mul(tiny, a)", "float[2,3] y", "would be zero in float32"),
+        ("a = Mul(x, tiny) y = Mul(tiny, a)", "float[2,3] y", "would be too small for float32"),
         ("a = Add(x, magic) y = Sub(a, magic)", "float[2,3] y", "would undo a rounding: large numbers cancel"),
     ],
 )
 def test_reason(body: str, outputs: str, reason: str) -> None:
     assert_skipped(MergeConstantArithmetic(), graph(body, outputs=outputs), reason)
+
+
+def test_infinite_divisor() -> None:
+    model = Model.from_text(
+        "g (float[2,3] x) => (float[2,3] y) { a = Div(x, infinity) y = Div(a, two) }",
+        {"infinity": np.array(np.inf, np.float32), "two": np.array(2, np.float32)},
+    )
+    assert_skipped(MergeConstantArithmetic(), model, "would not be finite in float32")
 
 
 @pytest.mark.parametrize(
