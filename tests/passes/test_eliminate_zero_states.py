@@ -73,3 +73,28 @@ def test_left_alone(states: str, more: str) -> None:
 
 def test_ignored() -> None:
     assert_skipped(EliminateZeroStates(ignore=("GRU_0",)), model("GRU", "", ", , zeros"), reason="")
+
+
+def test_a_state_that_others_read_stays_for_them() -> None:
+    body = """s = Shape(x) n = Slice(s, one, two) k = Concat<axis = 0>(one, n, four) h = ConstantOfShape(k)"""
+    before = model("GRU", body, ", , h", "N")
+    (state,) = before.nodes("ConstantOfShape")
+    output = before.variable("z", np.float32, [1, "N", 4])
+    before.add("Relu", [state.outputs[0]], [output])
+    before.graph.outputs.append(output)
+    after = check_pass(ELIMINATE, before)
+    assert {"ConstantOfShape", "GRU", "Relu"} <= {node.op for node in after.nodes()}
+    assert len(after.nodes("GRU")[0].inputs) == 3
+
+
+def test_nodes_of_subgraphs_are_left_alone() -> None:
+    weights = {
+        "w": RNG.normal(size=(1, 4, 3)).astype(np.float32),
+        "r": RNG.normal(size=(1, 4, 4)).astype(np.float32),
+        "zeros": np.zeros((1, 2, 4), np.float32),
+    }
+    node = "RNN<hidden_size = 4>(x, w, r, , , zeros)"
+    text = f"""g (bool c, float[5,2,3] x) => (float[5,1,2,4] y) {{ y = If(c)<
+        then_branch = t () => (float[5,1,2,4] p) {{ p = {node} }},
+        else_branch = e () => (float[5,1,2,4] q) {{ a = {node} q = Neg(a) }}> }}"""
+    assert_skipped(ELIMINATE, Model.from_text(text, weights), reason="")

@@ -59,3 +59,21 @@ def test_target_without() -> None:
 def test_ignored() -> None:
     text = graph("2,3,4,5", "2,3,1,1", "2, 3").replace("y = Reduce", "[mine] y = Reduce")
     assert_skipped(FuseGlobalAveragePool(ignore=("mine",)), text, reason="")
+
+
+def test_other_readers_of_what_is_reduced() -> None:
+    """Nothing in front of the ReduceMean changes, so they may be any."""
+    text = """g (float[2,3,4,5] x) => (float[2,3,1,1] y, float[2,3,1,1] z, float[2,3,4,5] r) <int64[2] k = {2, 3}> {
+        r = Relu(x) y = ReduceMean(r, k) z = ReduceMax(r, k) }"""
+    model = check_pass(FUSE, text, tolerance=ROUNDING)
+    assert [node.op for node in model.nodes()] == ["Relu", "GlobalAveragePool", "ReduceMax"]
+
+
+def test_subgraphs() -> None:
+    branches = """If(c)<then_branch = t () => (float[2,3,1,1] p) { p = ReduceMean(x, k) },
+        else_branch = e () => (float[2,3,1,1] q) { q = Neg(a) }>"""
+    text = f"""g (bool c, float[2,3,4,5] x) => (float[2,3,1,1] y) <int64[2] k = {{2, 3}}> {{
+        a = ReduceMean(x, k) y = {branches} }}"""
+    model = check_pass(FUSE, text, tolerance=ROUNDING)
+    assert sorted(node.op for node in model.nodes()) == ["GlobalAveragePool", "If"]
+    assert "ReduceMean" in {node.op for node in model.all_nodes()}
