@@ -9,7 +9,7 @@ import numpy as np
 
 from edgecc.passes.base import Loss, NodePass, PassContext
 from edgecc.rewriting.reading import constant, has_operand, is_static, same_shape, text
-from edgecc.rewriting.shapes import reduced_axes
+from edgecc.rewriting.shapes import keeps_shape, reduced_axes
 from edgecc.rewriting.slices import TO_THE_END
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ class EliminateIdentity(NodePass):
     one side alone; Resize to the same size; MaxPool of single elements; ReduceMax and ReduceMin of axes of size 1; Abs,
     Ceil, Floor, Relu, Round and Sign done twice. Of Not, Neg and BitwiseNot done twice, both go. Concat leaves out what
     has no elements, and a Split whose other pieces have none is of one tensor. Nodes of subgraphs are left alone.
+
+    The same by ONNX's definitions. ONNX Runtime's Where makes 0 of -0, and its MaxPool the lowest number of NaN.
 
     A node stays, with a reason in the report, where two names of the model's signature hang on it: an input passed
     straight to an output, or one value that is two outputs.
@@ -217,7 +219,7 @@ def _has_neutral(node: Node, neutral: int, place: int = 1) -> bool:
     values, source = constant(node, place), node.inputs[1 - place]
     if values is None or not (values == neutral).all() or np.signbit(values.astype(np.float64)).any():
         return False
-    return all(source.shape or ()) and same_shape(source, node.outputs[0]) and source.dtype == node.outputs[0].dtype
+    return keeps_shape(source, node.inputs[place], node.outputs[0]) and source.dtype == node.outputs[0].dtype
 
 
 def _chosen(node: Node) -> Tensor | None:

@@ -25,8 +25,9 @@ class FuseClip(NodePass):
     number stays so. Rounding, since zeros may change their sign (ONNX Runtime: Max(-0, 0) is 0, Relu(-0) is -0) and
     infinity may stay what it is (it cuts off at the greatest number where a Clip has one bound).
 
-    Left alone are integers, bounds that are computed or have several elements, a lower bound above the upper one, and
-    limits whose inner result something else reads.
+    A bound that limits nothing, as in Max(x, {-inf}), goes. Left alone are integers, bounds that are computed or have
+    several elements, a lower bound above the upper one, what makes every value infinite, and limits whose inner result
+    something else reads.
 
     Attributes:
         ignore: patterns of node names to leave alone.

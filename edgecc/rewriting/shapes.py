@@ -57,6 +57,14 @@ def same_up_to_ones(first: Tensor, second: Tensor) -> bool:
     return without_ones(first.shape) == without_ones(second.shape)
 
 
+def keeps_shape(source: Tensor, constant: Tensor, result: Tensor) -> bool:
+    """Whether a constant does not broadcast the other operand to a larger shape."""
+    axes = rank(source)
+    if axes is not None and len(constant.shape) <= axes and math.prod(constant.shape) == 1:
+        return True
+    return bool(source.shape) and 0 not in source.shape and list(source.shape) == list(result.shape or ())
+
+
 def element_count(shape: Shape) -> int | None:
     """Product of the dimensions, if all are numbers."""
     return math.prod(dim for dim in shape if isinstance(dim, int)) if _all_numbers(shape) else None

@@ -49,6 +49,8 @@ def around(body: str, shape: str = "2,3", constants: str = "") -> str:
         ("a = Identity(x) b = Identity(a) n = Dropout(b)", ""),
         ("n = Mul(c, x)", "float c = {1}"),
         ("n = Pow(x, c)", "float c = {1}"),
+        ("n = Pow(x, c)", "int64 c = {1}"),
+        ("n = Mul(x, c)", "float[1,1] c = {1}"),
         ("n = Gather<axis=1>(x, i)", "int64[3] i = {0, 1, -1}"),
         ("n = Where(c, x, o)", "bool[3] c = {1, 1, 1}, float o = {7}"),
         ("n = Where(c, o, x)", "bool c = {0}, float o = {7}"),
@@ -84,6 +86,18 @@ def test_node_that_changes_something_stays(body: str, shape: str, constants: str
 def test_multiplication_that_broadcasts_stays() -> None:
     text = "g (float[1,3] x) => (float[2,3] y) <float[2,1] c = {1, 1}> { y = Mul(x, c) }"
     assert_skipped(EliminateIdentity(), text, "")
+
+
+def test_multiplication_that_adds_an_axis_stays() -> None:
+    text = "g (float[2,3] x) => (float[1,2,3] y) <float[1,1,1] c = {1}> { a = Mul(x, c) y = Relu(a) }"
+    assert_skipped(EliminateIdentity(), text, "")
+
+
+def test_one_element_keeps_any_shape_of_as_many_axes() -> None:
+    text = """g (float[N,M] x, int64[2] s) => (float[P,Q] y) <float[1] c = {1}> {
+        a = Reshape(x, s) b = Mul(a, c) y = Relu(b) }"""
+    model = check_pass(EliminateIdentity(), text, feeds={"x": np.ones((2, 3), np.float32), "s": np.array([3, 2])})
+    assert [node.op for node in model.nodes()] == ["Reshape", "Relu"]
 
 
 def test_transpose_that_moves_only_axes_of_size_one_goes() -> None:

@@ -8,7 +8,7 @@ from edgecc.testing import assert_skipped, check_pass
 #: Nothing but the sign of a zero can change.
 NOTHING = 0.0
 C = """float z = {0}, float[3] zs = {0, 0, 0}, float[2,3] zz = {0, 0, 0, 0, 0, 0}, float o = {1},
-    float[1,3] os = {1, 1, 1}, float[1,1,1] wide = {0}, int64 io = {1}, float[3] nearly = {0, 0, 1}, float m = {-0.0}"""
+    float[1,1,1] wide = {0}, float[3] nearly = {0, 0, 1}, float m = {-0.0}"""
 X, Y = "float[2,3] x", "float[2,3] y"
 
 
@@ -24,12 +24,8 @@ def graph(body: str, inputs: str = X, outputs: str = Y) -> str:
         "Add(r, m)",
         "Add(zs, r)",
         "Add(r, zz)",
-        "Mul(r, os)",
-        "Mul(o, r)",
-        "Pow(r, o)",
-        "Pow(r, io)",
         "Sub(r, m)",
-        "Div(r, os)",
+        "Sub(r, zs)",
     ],
 )
 @pytest.mark.parametrize("rows", ["2", "N"])
@@ -45,20 +41,21 @@ def test_neutral_element(node: str, rows: str) -> None:
     )
 
 
-def test_several_and_two_negs() -> None:
+def test_several_in_a_row() -> None:
     check_pass(
         EliminateNeutralArithmetic(),
-        graph("r = Relu(x) a = Add(zs, r) b = Mul(o, a) n = Neg(b) k = Neg(n) y = Pow(k, o)"),
+        graph("r = Relu(x) a = Add(zs, r) b = Sub(a, z) y = Add(b, zz)"),
         graph("y = Relu(x)"),
         tolerance=NOTHING,
     )
 
 
-def test_neg_that_others_read_stays() -> None:
+def test_two_readers() -> None:
+    two = f"{Y}, float[2,3] z1"
     check_pass(
         EliminateNeutralArithmetic(),
-        graph("r = Relu(x) n = Neg(r) k = Neg(n) y = Exp(k) z1 = Exp(n)", outputs=f"{Y}, float[2,3] z1"),
-        graph("r = Relu(x) n = Neg(r) y = Exp(r) z1 = Exp(n)", outputs=f"{Y}, float[2,3] z1"),
+        graph("r = Relu(x) n = Add(r, z) y = Exp(n) z1 = Neg(n)", outputs=two),
+        graph("r = Relu(x) y = Exp(r) z1 = Neg(r)", outputs=two),
         tolerance=NOTHING,
     )
 
@@ -87,7 +84,7 @@ def test_reason(body: str, inputs: str, outputs: str, reason: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", ["y = Add(x, nearly)", "y = Pow(o, x)", "y = Neg(x)", "y = Sub(z, x)", "y = Div(o, x)"]
+    "body", ["y = Add(x, nearly)", "y = Sub(z, x)", "a = Add(x, x) y = Exp(a)", "a = Mul(x, o) y = Exp(a)"]
 )
 def test_others_are_not_mentioned(body: str) -> None:
     assert_skipped(EliminateNeutralArithmetic(), graph(body), "")
@@ -105,6 +102,6 @@ def test_read_in_a_subgraph() -> None:
 
 
 def test_ignored_node_stays() -> None:
-    text = graph("r = Relu(x) a = Add(r, z) b = Exp(a) c = Mul(o, b) y = Exp(c)")
+    text = graph("r = Relu(x) a = Add(r, z) b = Exp(a) c = Add(z, b) y = Exp(c)")
     model = check_pass(EliminateNeutralArithmetic(ignore=("Add_1",)), text, tolerance=NOTHING)
     assert [node.op for node in model.nodes()] == ["Relu", "Add", "Exp", "Exp"]

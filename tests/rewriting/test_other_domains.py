@@ -9,8 +9,8 @@ from edgecc.model import Model
 from edgecc.opset import INTERNAL_OPSET
 from edgecc.passes.base import Pass, PassContext
 from edgecc.passes.eliminate_expand import EliminateExpand
+from edgecc.passes.eliminate_identity import EliminateIdentity
 from edgecc.passes.eliminate_nan_guard import EliminateNanGuard
-from edgecc.passes.eliminate_neutral_arithmetic import EliminateNeutralArithmetic
 from edgecc.passes.fold_batchnorm import FoldBatchNorm
 from edgecc.passes.fold_distant_scale import FoldDistantScale
 from edgecc.passes.fold_leading_affine import FoldLeadingAffine
@@ -73,7 +73,8 @@ WEIGHTS = {
             ROWS,
             "a = MatMul(x, w) b = my.Mul(a, two) s = Softmax(b) n = IsNaN(s) y = Where(n, zero, s)",
         ),
-        (EliminateNeutralArithmetic(), ROWS, "a = my.Neg(x) b = Neg(a) y = Relu(b)"),
+        (EliminateIdentity(), ROWS, "a = my.Neg(x) b = Neg(a) y = Relu(b)"),
+        (EliminateIdentity(), ROWS, "a = my.Abs(x) b = Abs(a) y = Neg(b)"),
         (
             FusePad(),
             "(float[1,1,8,8] x) => (float[1,1,8,8] y)",
