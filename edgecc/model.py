@@ -74,6 +74,7 @@ class Model:
     source: str = ""
     source_files: tuple[Path, ...] = ()
     _names: set[str] | None = field(default=None, repr=False, compare=False)
+    _suffixes: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
     _unread: list[Constant] = field(default_factory=list, repr=False, compare=False)
     _inner: dict[int, Node] | None = field(default=None, repr=False, compare=False)
     grown: int = field(default=0, repr=False, compare=False)
@@ -158,10 +159,12 @@ class Model:
                 t.name for part in serialization.graphs_of(self.graph) for t in serialization.tensors_of(part)
             }
             self._names |= {node.name for node in self.all_nodes()}
-        name, count = hint, 1
+        # Where the last search ended: thousands of constants may be made from one that is shared.
+        name, count = hint, self._suffixes.get(hint, 1)
         while not name or name in self._names:
             count += 1
             name = f"{hint or 'tensor'}_{count}"
+        self._suffixes[hint] = count
         self._names.add(name)
         return name
 
@@ -339,6 +342,7 @@ class Model:
         self._release_unread()
         notes = clean(self, types_known=types_known)
         self._names = self._inner = None
+        self._suffixes.clear()
         return notes
 
     def infer_shapes(self) -> None:

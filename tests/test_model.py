@@ -38,6 +38,15 @@ def run(model: Model, **feeds: object) -> list[np.ndarray]:
 # ---------------------------------------------------------------------------------------------------------- reading
 
 
+def test_fresh_names_count_on() -> None:
+    model = Model.from_text("g (float[1] w) => (float[1] y) { w_3 = Neg(w) y = Neg(w_3) }")
+    assert [model.fresh_name("w") for _ in range(3)] == ["w_2", "w_4", "w_5"]
+    assert [model.fresh_name("new") for _ in range(2)] == ["new", "new_2"]
+    assert [model.fresh_name("") for _ in range(2)] == ["tensor_2", "tensor_3"]
+    model.cleanup()
+    assert model.fresh_name("w") == "w_2"
+
+
 def test_nodes_by_operator_and_pattern() -> None:
     model = Model.from_text(CHAIN)
     assert names(model) == ["a", "b", "c"]
