@@ -28,13 +28,24 @@ class EliminateSliceConcat(NodePass):
     name = "eliminate-slice-concat"
     loss = Loss.EXACT
 
+    def run(self, model: Model, ctx: PassContext) -> bool:
+        self._check_ignore(model)
+        changed = False
+        # The last ones first: one takes in all that lead to it at once, however many they are.
+        for node in model.nodes("Concat", ignore=self.ignore)[::-1]:
+            changed |= bool(node.outputs) and self._flatten(node, model, ctx)
+        return super().run(model, ctx) or changed
+
     def candidates(self, model: Model) -> list[Node]:
         return model.nodes("Concat", "Slice", "Split", "Gather", ignore=self.ignore)
 
     def visit(self, node: Node, model: Model, ctx: PassContext) -> bool:
         if node.op == "Concat":
-            changed = self._flatten(node, model, ctx)
-            return self._join(node, model, ctx) or changed
+            changed = False
+            # What pieces were put together may be a piece itself.
+            while node.op == "Concat" and node.outputs and self._join(node, model, ctx):
+                changed = True
+            return changed
         concat = self._concat_before(node.inputs[0], model)
         if concat is None:
             return False
@@ -51,16 +62,18 @@ class EliminateSliceConcat(NodePass):
         return None if _axis(node) is None else node
 
     def _flatten(self, node: Node, model: Model, ctx: PassContext) -> bool:
-        """Take in the Concats of the same axis that it alone reads."""
+        """Take in the Concats of the same axis that it alone reads, and those that they alone read."""
         from edgecc.model import merged_origins
 
         inputs: list[Tensor] = []
         taken: dict[int, Node] = {}
-        for tensor in node.inputs:
+        pending = list(node.inputs)[::-1]
+        while pending:
+            tensor = pending.pop()
             inner = self._concat_before(tensor, model)
             if inner is not None and is_free(tensor, model) and _axis(inner) == _axis(node):
                 taken[id(inner)] = inner
-                inputs += list(inner.inputs)
+                pending += list(inner.inputs)[::-1]
             else:
                 inputs.append(tensor)
         if not taken or _axis(node) is None:

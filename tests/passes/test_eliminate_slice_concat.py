@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from edgecc.model import Model
+from edgecc.passes.base import PassContext
 from edgecc.passes.eliminate_slice_concat import EliminateSliceConcat
 from edgecc.testing import assert_skipped, check_pass
 
@@ -54,6 +57,27 @@ def test_concat_of_concat() -> None:
         graph("a = Concat<axis = 1>(x, x) b = Relu(x) y = Concat<axis = 1>(a, b, a)", "float[6,40] y"),
         graph("b = Relu(x) y = Concat<axis = 1>(x, x, b, x, x)", "float[6,40] y"),
     )
+
+
+def test_concats_in_a_row_go_in_one_step() -> None:
+    """Each taking in the one before would copy their inputs as many times as there are."""
+    body = (
+        "a = Concat<axis = 1>(x, x) b = Concat<axis = 1>(a, a) c = Concat<axis = -1>(x, b) y = Concat<axis = 1>(c, x)"
+    )
+    model = Model.from_text(graph(body, "float[6,48] y"))
+    ctx = PassContext(None, np.random.default_rng(0))
+    assert ELIMINATE.run(model, ctx)
+    assert [change.what for change in ctx.changes] == ["took in 3 Concats"]
+    check_pass(
+        ELIMINATE, graph(body, "float[6,48] y"), graph("y = Concat<axis = 1>(x, x, x, x, x, x)", "float[6,48] y")
+    )
+
+
+def test_a_concat_in_the_middle_that_others_read() -> None:
+    body = "a = Concat<axis = 1>(x, x) b = Concat<axis = 1>(a, x) z = Relu(b) y = Concat<axis = 1>(b, x)"
+    after = "b = Concat<axis = 1>(x, x, x) z = Relu(b) y = Concat<axis = 1>(b, x)"
+    outputs = "float[6,32] y, float[6,24] z"
+    check_pass(ELIMINATE, graph(body, outputs), graph(after, outputs))
 
 
 @pytest.mark.parametrize(
