@@ -90,7 +90,7 @@ def _plan(node: Node, reader: Node, model: Model) -> _Plan | str:
     if isinstance(affine, str):
         return affine
     shifts = bool(affine.shift.any())
-    reason = _shift_refused(linear) if shifts else None
+    reason = _shift_refused(linear, affine) if shifts else None
     if reason is not None:
         return reason
     weights = linear.scale_inputs(affine.scale) if (affine.scale != 1).any() else None
@@ -114,8 +114,15 @@ def _affine(node: Node, linear: Linear) -> Affine | str:
     return f"{source.name!r} is not known to have {linear.inputs} channels without it"
 
 
-def _shift_refused(linear: Linear) -> str | None:
+#: What a sum may be shifted by: the result of the linear node keeps fewer digits by as much as that is large.
+_LARGEST_SHIFT = 128
+
+
+def _shift_refused(linear: Linear, affine: Affine) -> str | None:
     """Why a shift of the input is no shift of the output; None if it is one."""
+    largest = float(np.abs(affine.shift).max())
+    if largest > _LARGEST_SHIFT:
+        return f"it shifts by up to {largest:.3g}: behind the product of what it brings near zero, digits would be lost"
     node, kernel = linear.node, linear.weights.shape[2:]
     if node.op in ("Gemm", "MatMul"):
         return None if linear.takes_bias() else "it has no place for a bias: its output does not have two axes"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from edgecc.model import Model, origins, value_of
@@ -228,3 +229,10 @@ def test_ignored_node_stays() -> None:
         tolerance=ROUNDING,
     )
     assert [node.op for node in model.nodes()] == ["Mul", "Conv", "Conv"]
+
+
+def test_a_large_shift_costs_digits() -> None:
+    """Behind the product the mean and what it brings near zero are subtracted as rounded sums."""
+    text = """g (float[2,3] x) => (float[2,2] y) { a = Sub(x, mean) y = MatMul(a, w) }"""
+    weights = {"mean": np.full(3, 1000, np.float32), "w": np.ones((3, 2), np.float32)}
+    assert_skipped(FoldLeadingAffine(), Model.from_text(text, weights), reason="it shifts by up to 1e+03")
