@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 #: What is compiled with unless something else is asked for.
 DEFAULT = "1"
+#: The one that runs nothing.
+NOTHING = "0"
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ def merged(presets: Iterable[Preset]) -> dict[str, Preset]:
 
 
 BUILTIN = (
-    Preset("0", (), "nothing but what the target itself needs"),
+    Preset(NOTHING, (), "nothing but what the target itself needs"),
     Preset(
         DEFAULT,
         (

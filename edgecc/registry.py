@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -129,9 +129,9 @@ class Registry:
     @functools.cached_property
     def presets(self) -> dict[str, Preset]:
         """By name; several plugins may add to one."""
-        from edgecc.presets import merged
+        from edgecc.presets import Preset, merged
 
-        return merged(preset for _, preset in self._items("edgecc_presets"))
+        return merged(preset for _, preset in self._valid("edgecc_presets", Preset, self._preset_problem))
 
     def preset(self, name: str) -> Preset:
         if name not in self.presets:
@@ -144,7 +144,51 @@ class Registry:
 
     @functools.cached_property
     def _rewrites(self) -> list[Rewrite]:
-        return [rewrite for _, rewrite in self._items("edgecc_rewrites")]
+        from edgecc.rewriting.rewrite import Rewrite
+
+        # mypy takes an abstract class for no value of type[T], although nothing is made of it here.
+        valid = self._valid("edgecc_rewrites", Rewrite, self._rewrite_problem)  # type: ignore[type-abstract]
+        return [rewrite for _, rewrite in valid]
+
+    def _valid(self, hook: str, kind: type[T], problem_of: Callable[[T], str]) -> Iterable[tuple[Plugin, T]]:
+        """What plugins bring of that kind; one that brings anything else is broken, and all that it brings left out."""
+        brought: dict[str, list[tuple[Plugin, T]]] = {}
+        for plugin, item in self._items(hook):
+            is_kind = isinstance(item, kind)
+            problem = problem_of(item) if is_kind else f"{hook} gave {item!r}, which is no {kind.__name__}"
+            if problem:
+                self._mark_broken(plugin, TypeError(problem))
+            elif is_kind:
+                brought.setdefault(plugin.name, []).append((plugin, item))
+        broken = {plugin.name for plugin in self.plugins if plugin.error}
+        return [pair for name, pairs in brought.items() if name not in broken for pair in pairs]
+
+    def _preset_problem(self, preset: Preset) -> str:
+        from edgecc.options import parse_spec
+        from edgecc.passes.base import Loss
+        from edgecc.presets import DEFAULT, NOTHING
+
+        if not isinstance(preset.passes, tuple) or not all(isinstance(spec, str) for spec in preset.passes):
+            return f"the passes of preset {preset.name!r} are not a tuple of texts: {preset.passes!r}"
+        if preset.name == NOTHING and preset.passes:
+            return f"preset {NOTHING!r} means that nothing runs, so that it takes no passes"
+        for name in (parse_spec(spec)[0] for spec in preset.passes):
+            if name not in self.passes:
+                return f"preset {preset.name!r} names pass {name!r}, and there is no such pass"
+            if preset.name == DEFAULT and self.passes[name].loss is Loss.LOSSY:
+                return f"preset {DEFAULT!r} keeps values, and pass {name!r} does not"
+        return ""
+
+    def _rewrite_problem(self, rewrite: Rewrite) -> str:
+        from edgecc.rewriting.rewrite import RewritePass
+
+        what = f"rewrite {type(rewrite).__name__}"
+        if not hasattr(rewrite, "pattern"):
+            return f"{what} has no pattern"
+        extended = self.passes.get(rewrite.extends)
+        if extended is None:
+            return f"{what} extends {rewrite.extends!r}, and there is no such pass"
+        return "" if issubclass(extended, RewritePass) else f"{what} extends {rewrite.extends!r}, which has no patterns"
 
     def lowerings(self, backend: str) -> list[Any]:
         """The rules that plugins add to the table of one backend."""

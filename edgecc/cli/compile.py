@@ -64,7 +64,6 @@ def command(
         "source": source,
         "target": target,
         "output": output,
-        "optimize": optimize,
         "passes": passes,
         "quantize": quantize,
         "calibration": calibration,
@@ -72,6 +71,8 @@ def command(
         "verify": verify,
     }
     values |= {key: value for key, value in flags.items() if value}
+    if optimize is not None:  # "" is no level, and must be refused as such
+        values["optimize"] = optimize
     if shapes:
         known = values.get("shapes", {})
         values["shapes"] = {**(known if isinstance(known, dict) else {}), **parse_shapes(shapes)}

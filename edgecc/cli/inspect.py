@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgecc.cli.options import json_option, parse_shapes, shape_option
-from edgecc.cli.output import format_bytes, print_json, print_table, status
+from edgecc.cli.output import format_bytes, log, print_json, print_table, status
 
 if TYPE_CHECKING:
     from edgecc.backend import NodeSupport
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 @click.option(
     "--explain",
     metavar="PASS[:key=value,...]",
-    help="Say of each candidate of a pass what it made of it, or why it left it alone, as -O1 would run it.",
+    help="Say of each candidate of a pass what it made of it, or why it left it alone, as -O1 would run it for the "
+    "target of -t; without -t for one that gains from every operator.",
 )
 @click.option("--nodes", is_flag=True, help="List every node with its output shapes.")
 @shape_option
@@ -46,7 +47,8 @@ def command(
         progress(f"reading {source}")
         model = load_model(Path(source), registry, parse_shapes(shapes))
         if explain:
-            _print_explanation(explain_pass(model, explain, target or "", registry=registry), as_json=as_json)
+            explanation = explain_pass(model, explain, target or "", registry=registry)
+            _print_explanation(explanation, has_target=target is not None, as_json=as_json)
             return
         facts = inspect_model(model)
         support = []
@@ -66,7 +68,7 @@ def command(
         print_table(_NODE_COLUMNS, _node_rows(model))
 
 
-def _print_explanation(explanation: Explanation, *, as_json: bool) -> None:
+def _print_explanation(explanation: Explanation, *, has_target: bool, as_json: bool) -> None:
     if as_json:
         print_json(asdict(explanation))
         return
@@ -76,6 +78,8 @@ def _print_explanation(explanation: Explanation, *, as_json: bool) -> None:
         click.echo(f"{explanation.pass_name} has no candidate in this model")
         return
     print_table(["node", "op", explanation.pass_name], [*done, *left])
+    if not has_target:
+        log("this is for a target that gains from every operator; add -t TARGET for what happens on yours")
 
 
 def _explained(node: NodeSupport) -> list[str]:

@@ -37,7 +37,8 @@ def command(as_json: bool) -> None:
 def _ask_all(registry: Registry) -> None:
     """Let every hook run, as each does when it is first asked for: only then is it known which plugins fail."""
     registry.lowerings("")
-    for kind in ("passes", "backends", "importers", "commands", "instruments"):
+    registry.rewrites("")
+    for kind in ("passes", "presets", "backends", "importers", "commands", "instruments"):
         try:
             getattr(registry, kind)
         except PluginError as error:  # two plugins bring one name, and this list is where their names are looked up

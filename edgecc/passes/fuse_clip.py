@@ -23,7 +23,7 @@ class FuseClip(NodePass):
 
     Also `Where(LessOrEqual(x, c), c, x)`, as thresholds are exported. Numbers alone are compared, so that what is not a
     number stays so. Rounding, since zeros may change their sign (ONNX Runtime: Max(-0, 0) is 0, Relu(-0) is -0) and
-    infinity may stay what it is (it cuts off at the greatest number where a Clip has one bound).
+    infinity may become the greatest number, or stay what it is where that was cut off: a Clip of one bound cuts there.
 
     A bound that limits nothing, as in Max(x, {-inf}), goes. Left alone are integers, bounds that are computed or have
     several elements, a lower bound above the upper one, what makes every value infinite, and limits whose inner result

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import PrivateAttr
 
+from edgecc.errors import PassContractError
 from edgecc.passes.base import NodePass, PassContext
 from edgecc.rewriting.matching import Match, find, match
 from edgecc.rewriting.patterns import Pattern, distance, root_ops
@@ -122,7 +123,7 @@ class RewritePass(NodePass):
             found = find(rewrite.pattern, node, model)
             if found is None or self._is_ignored(found.nodes, model):
                 continue
-            replacement = rewrite.replacement(found, model, ctx)
+            replacement = _ask(rewrite, found, model, ctx)
             if isinstance(replacement, str):
                 continue
             _apply(replacement, found, model, ctx)
@@ -154,7 +155,7 @@ class RewritePass(NodePass):
             for last in _reachable(node, root_ops(rewrite.pattern), distance(rewrite.pattern, node.op)):
                 found = match(rewrite.pattern, last, model)
                 if isinstance(found, Match):
-                    answer = rewrite.replacement(found, model, ctx)
+                    answer = _ask(rewrite, found, model, ctx)
                     reason = answer if isinstance(answer, str) else "it is to be ignored"
                 else:
                     reason = f"seen from {describe(last)}: {found.reason}"
@@ -183,6 +184,22 @@ def _reachable(node: Node, ops: frozenset[str], steps: int) -> Iterator[Node]:
                     seen.add(id(reader))
                     behind.append(reader)
         front = behind[:_MOST_READERS]
+
+
+def _ask(rewrite: Rewrite, found: Match, model: Model, ctx: PassContext) -> Replacement | str:
+    """The rewrite's answer; what a plugin's rewrite does wrong is told of it, not of the pass."""
+    name = type(rewrite).__qualname__
+    try:
+        answer: object = rewrite.replacement(found, model, ctx)
+    except Exception as error:
+        raise PassContractError(
+            f"rewrite {name} raised {type(error).__name__}: {error}",
+            where=describe(found.root),
+            hint="this is a bug in the rewrite: report it to its author (edgecc plugins shows who brings rewrites)",
+        ) from error
+    if not isinstance(answer, Replacement | str):
+        raise PassContractError(f"rewrite {name} returned {answer!r}", why="it must be a Replacement, or a reason")
+    return answer
 
 
 def _apply(new: Replacement, found: Match, model: Model, ctx: PassContext) -> None:

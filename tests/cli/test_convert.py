@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx
+
 Run = Callable[..., "Outcome"]  # noqa: F821 - of conftest.py
 
 
@@ -35,3 +37,18 @@ def test_missing_argument(edgecc: Run) -> None:
     done = edgecc("convert", "m.onnx")
     assert done.code == 2
     assert "Missing argument 'OUT'" in done.err
+
+
+def test_level_and_verification(edgecc: Run, save: Callable[[str], Path]) -> None:
+    source = save("g (float[1,4] x) => (float[1,4] y) { t = Identity(x) y = Relu(t) }")
+    assert edgecc("convert", source, "out.onnx", "-O0").code == 0
+    assert [node.op_type for node in onnx.load("out.onnx").graph.node] == ["Identity", "Relu"]
+    assert edgecc("convert", source, "out.onnx", "--verify").code == 0
+    assert [node.op_type for node in onnx.load("out.onnx").graph.node] == ["Relu"]
+
+
+def test_empty_level(edgecc: Run, small: Path) -> None:
+    for command in (("convert", small, "m.tflite", "-O", ""), ("compile", small, "-o", "m.tflite", "-O", "")):
+        done = edgecc(*command)
+        assert done.code == 2
+        assert "unknown preset ''" in done.err

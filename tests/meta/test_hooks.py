@@ -15,9 +15,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from edgecc import Model, PassContext, PassPipeline, hookspecs
+from edgecc import Model, PassContext, PassPipeline, Preset, Replacement, Rewrite, hookspecs
+from edgecc.errors import PassContractError
 from edgecc.loading import load_model
+from edgecc.passes.fuse_gelu import FuseGelu
 from edgecc.registry import Plugin, Registry
+from edgecc.rewriting.matching import Match
+from edgecc.rewriting.patterns import Op, Value
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "hooks.md").read_text(encoding="utf-8")
 HOOKS = {name: hook for name, hook in inspect.getmembers(hookspecs, inspect.isfunction) if name.startswith("edgecc_")}
@@ -94,24 +98,53 @@ def check_commands(registry: Registry, folder: Path) -> None:
     assert (done.exit_code, done.output) == (0, "1\n")
 
 
-def check_presets(registry: Registry, folder: Path) -> None:
-    from edgecc.builtin import edgecc_presets
+def with_builtins(registry: Registry) -> Registry:
+    """The same registry with edgecc's own passes and presets."""
+    import edgecc.builtin
 
+    registry.add(Plugin("builtin", "edgecc", "1.0", "edgecc.builtin"), edgecc.builtin)
+    return registry
+
+
+def plugin_with(registry: Registry, hook: str, *items: object) -> None:
+    """Add a plugin whose hook returns these."""
+
+    def implementation() -> list[object]:
+        return list(items)
+
+    implementation.__name__ = hook
+    module = types.ModuleType(f"plugin_of_{hook}")
+    setattr(module, hook, hookspecs.hookimpl(implementation))
+    registry.add(Plugin(module.__name__, "edgecc-other", "1.0", module.__name__), module)
+
+
+def check_presets(registry: Registry, folder: Path) -> None:
+    plugin_with(with_builtins(registry), "edgecc_passes", example("edgecc_passes", folder).pass_class("square-to-mul"))
     assert registry.preset("squares").passes == ("square-to-mul",)
-    theirs = Registry()
-    for number, presets in enumerate((edgecc_presets(), list(registry.presets.values()))):
-        module = types.ModuleType(f"plugin_{number}")
-        module.edgecc_presets = hookspecs.hookimpl(lambda presets=presets: presets)  # type: ignore[attr-defined]
-        module.edgecc_presets.__name__ = "edgecc_presets"
-        theirs.add(Plugin(f"p{number}", "edgecc-example", "1.0", module.__name__), module)
-    assert theirs.preset("1").passes[-1] == "square-to-mul"
-    assert len(theirs.preset("1").passes) > 1
+    assert "square-to-mul" in registry.preset("1").passes
+    assert len(registry.preset("1").passes) > 1
+    assert [plugin.error for plugin in registry.plugins] == ["", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("preset", "problem"),
+    [
+        (3, "edgecc_presets gave 3, which is no Preset"),
+        (Preset("x", "fold-batchnorm"), "are not a tuple of texts: 'fold-batchnorm'"),  # type: ignore[arg-type]
+        (Preset("x", ("no-such",)), "names pass 'no-such', and there is no such pass"),
+        (Preset("0", ("fold-batchnorm",)), "'0' means that nothing runs"),
+        (Preset("1", ("convert-float16",)), "'1' keeps values, and pass 'convert-float16' does not"),
+    ],
+)
+def test_rubbish_presets_break_their_own_plugin_only(preset: object, problem: str) -> None:
+    registry = with_builtins(Registry())
+    plugin_with(registry, "edgecc_presets", Preset("good", ("fuse-pad",)), preset)
+    assert set(registry.presets) == {"0", "1"}
+    assert problem in next(plugin.error for plugin in registry.plugins if plugin.name != "builtin")
 
 
 def check_rewrites(registry: Registry, folder: Path) -> None:
-    from edgecc.passes.fuse_gelu import FuseGelu
-
-    (rewrite,) = registry.rewrites("fuse-gelu")
+    (rewrite,) = with_builtins(registry).rewrites("fuse-gelu")
     assert registry.rewrites("fuse-pad") == []
     constants = "<float root = {1.41421356}, float one = {1}, float half = {0.5}>"
     model = Model.from_text(
@@ -122,6 +155,55 @@ def check_rewrites(registry: Registry, folder: Path) -> None:
     assert not PassPipeline([FuseGelu()]).run(model, ctx).records[0].changed
     PassPipeline([FuseGelu().with_rewrites([rewrite])]).run(model, ctx)
     assert [node.op for node in model.nodes()] == ["Gelu"]
+
+
+class Relus(Rewrite):
+    """Two Relus in a row."""
+
+    pattern = Op("Relu", Op("Relu", Value()))
+    extends = "fuse-gelu"
+    answer: object = None
+
+    def replacement(self, found: Match, model: Model, ctx: PassContext) -> Replacement | str:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer  # type: ignore[return-value]
+
+
+class NoPattern(Relus):
+    """It has lost what it looks for."""
+
+    extends = "merge-casts"
+
+
+class Stray(Relus):
+    """Nobody asks for it."""
+
+    extends = "no-such"
+
+
+@pytest.mark.parametrize(
+    ("rewrite", "problem"),
+    [
+        (Relus, "which is no Rewrite"),
+        (NoPattern(), "extends 'merge-casts', which has no patterns"),
+        (Stray(), "extends 'no-such', and there is no such pass"),
+    ],
+)
+def test_rubbish_rewrites_break_their_own_plugin_only(rewrite: object, problem: str) -> None:
+    registry = with_builtins(Registry())
+    plugin_with(registry, "edgecc_rewrites", rewrite)
+    assert registry.rewrites("fuse-gelu") == []
+    assert problem in next(plugin.error for plugin in registry.plugins if plugin.name != "builtin")
+
+
+@pytest.mark.parametrize(("answer", "what"), [(ValueError("bad"), "raised ValueError: bad"), (7, "returned 7")])
+def test_a_rewrite_that_fails_is_named(answer: object, what: str) -> None:
+    rewrite = Relus()
+    rewrite.answer = answer
+    model = Model.from_text("g (float[4] x) => (float[4] y) { a = Relu(x) y = Relu(a) }")
+    with pytest.raises(PassContractError, match=f"rewrite Relus {what}"):
+        PassPipeline([FuseGelu().with_rewrites([rewrite])]).run(model, PassContext(None, np.random.default_rng(0)))
 
 
 CHECKS: dict[str, Callable[..., None]] = {
