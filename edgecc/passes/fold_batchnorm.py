@@ -11,6 +11,7 @@ from edgecc.passes.base import Loss, NodePass, PassContext, Property
 from edgecc.rewriting.affine import AFFINE, ARITHMETIC, Affine, affine_of, data_index, is_affine
 from edgecc.rewriting.linear import LINEAR, Linear, linear_of
 from edgecc.rewriting.reading import describe, is_op
+from edgecc.rewriting.shapes import permutation
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node, Tensor
@@ -114,7 +115,10 @@ def _affine(node: Node, linear: Linear, below: list[Tensor], model: Model) -> Af
     for tensor in reversed(below[:-1]):
         producer = model.producer(tensor)
         assert producer is not None, "it is a Transpose"
-        axis = list(producer.attrs.get("perm", range(axes)[::-1])).index(axis)
+        perm = permutation(producer)
+        if perm is None:
+            return f"the rank of {producer.inputs[0].name!r} is not known"
+        axis = perm.index(axis)
     return affine_of(node, axes, axis, linear.outputs)
 
 

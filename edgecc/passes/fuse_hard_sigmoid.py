@@ -9,13 +9,10 @@ import numpy as np
 
 from edgecc.passes.base import Loss, NodePass, PassContext
 from edgecc.rewriting.limits import Limits, limits
-from edgecc.rewriting.reading import describe, is_op, same_shape, scalar
+from edgecc.rewriting.reading import describe, is_close, is_op, same_shape, scalar
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node, Tensor
-
-#: Relative difference of a factor written in decimals; float16 has its own.
-_TOLERANCE, _HALF_TOLERANCE = 1e-5, 2e-3
 
 
 class FuseHardSigmoid(NodePass):
@@ -115,16 +112,11 @@ def _last(node: Node, high: float, line: _Line, model: Model) -> tuple[Node, str
         return node, f"its result {result.name!r} is not only divided by its upper limit {high:g}"
     values = [scalar(tensor) for tensor in reader.inputs]
     wanted = 1 / high
-    if is_op(reader, "Mul") and any(_is_close(value, wanted, result) for value in values):
+    if is_op(reader, "Mul") and any(is_close(value, wanted, result.dtype) for value in values):
         return reader, None
-    if is_op(reader, "Div") and _is_close(values[1], high, result):
+    if is_op(reader, "Div") and is_close(values[1], high, result.dtype):
         return reader, None
     return node, f"its reader {describe(reader)} does not divide by its upper limit {high:g}"
-
-
-def _is_close(value: float | None, wanted: float, tensor: Tensor) -> bool:
-    tolerance = _HALF_TOLERANCE if np.dtype(tensor.dtype).itemsize == 2 else _TOLERANCE
-    return value is not None and math.isclose(value, wanted, rel_tol=tolerance)
 
 
 def _single(value: float) -> float:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from edgecc.passes.base import Loss, PassContext
 from edgecc.rewriting.limits import Limits, own_limits
 from edgecc.rewriting.matching import Match
 from edgecc.rewriting.patterns import AnyOf, Op, Product, Total, Value
-from edgecc.rewriting.reading import is_floating, number, same_shape
+from edgecc.rewriting.reading import is_close, is_floating, number, same_shape
 from edgecc.rewriting.rewrite import Replacement, Rewrite, RewritePass
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from edgecc.model import Model, Node
 
 _X = Value()
@@ -69,7 +68,8 @@ class _OfHardSigmoid(_HardSwish):
     def replacement(self, found: Match, model: Model, ctx: PassContext) -> Replacement | str:
         gate = found.node(_GATE)
         alpha, beta = number(gate, "alpha", 0.2), number(gate, "beta", 0.5)
-        if not math.isclose(alpha, 1 / 6, rel_tol=1e-5) or not math.isclose(beta, 0.5, rel_tol=1e-5):
+        # Attributes are float32, whatever the tensor is.
+        if not is_close(alpha, 1 / 6, np.float32) or not is_close(beta, 0.5, np.float32):
             return f"its HardSigmoid has alpha {alpha:g} and beta {beta:g}, not 1/6 and 0.5"
         return super().replacement(found, model, ctx)
 

@@ -2,7 +2,8 @@
 
 A region is connected and made of operators that do not care about the order of axes. Each Transpose at its border can
 go where the region takes its layout over, and each border without one gets one: a region is moved where that leaves
-fewer of them. All sums are over a node's own tensors, so that the work is linear in the nodes.
+fewer of them. All sums are over a node's own tensors, so that the work is linear in the nodes, as long as no tensor of
+a region has thousands of readers: each of these looks at all the others.
 """
 
 from __future__ import annotations

@@ -28,13 +28,10 @@ from edgecc.rewriting.patterns import (
     Value,
     Weight,
 )
-from edgecc.rewriting.reading import describe, scalar
+from edgecc.rewriting.reading import describe, is_close, scalar
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node, Tensor
-
-#: Relative difference that a constant written in decimals may have; float16 has its own.
-_TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -191,7 +188,7 @@ class _Search:
             yield state.bind(pattern, tensor)
         elif isinstance(pattern, Scalar):
             self.fail(state, lambda: f"the constant {tensor.name!r} has {values.size} elements, not one")
-        elif _is_close(scalar(tensor), pattern.value, values.dtype):
+        elif is_close(scalar(tensor), pattern.value, values.dtype):
             yield state.bind(pattern, tensor)
         else:
             self.fail(state, lambda: f"the constant {tensor.name!r} is not {pattern.value:.6g}")
@@ -238,7 +235,7 @@ class _Search:
         if len(chain.parts) != len(parts):
             self.fail(start, lambda: f"{chain.tensor.name!r} has {len(chain.parts)} {chain.word}, not {len(parts)}")
             return
-        if not _is_close(chain.number, number, chain.dtype):
+        if not is_close(chain.number, number, chain.dtype):
             self.fail(
                 start, lambda: f"the constants of {chain.tensor.name!r} make {chain.number:.6g}, not {number:.6g}"
             )
@@ -269,13 +266,6 @@ def _operands(node: Node) -> list[Tensor]:
     while operands and operands[-1].is_empty():
         operands.pop()
     return operands
-
-
-def _is_close(found: float | None, wanted: float, dtype: np.dtype | None) -> bool:
-    if found is None:
-        return False
-    half = dtype is not None and dtype.itemsize == 2
-    return abs(found - wanted) <= (2e-3 if half else _TOLERANCE) * max(abs(wanted), 1e-30)
 
 
 # ------------------------------------------------------------------------------------------------ products and sums

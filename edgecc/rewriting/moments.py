@@ -33,7 +33,7 @@ _FACTORS: list[Weight] = []
 
 
 def mean_of(pattern: Pattern) -> Pattern:
-    """The mean over constant axes, which `reduced_axes` reads; jax sums and divides."""
+    """The mean over constant axes, which `common_axes` reads; jax sums and divides."""
     divisor, factor = Weight(), Weight()
     _DIVISORS.append(divisor)
     _FACTORS.append(factor)
@@ -90,7 +90,7 @@ STANDARDIZED = AnyOf(
 )
 
 
-def reduced_axes(found: Match) -> tuple[int, ...] | str:
+def common_axes(found: Match) -> tuple[int, ...] | str:
     """The axes that every reduction of the match takes, sorted; or why they are not what a normalization needs.
 
     Each result must keep the axes, by itself or through a Reshape, to be subtracted from x.
@@ -177,7 +177,7 @@ class Parts:
 def first_axis(found: Match) -> int | str:
     """The first of the last axes that the match normalizes; or why it does not normalize last axes."""
     x = found.tensor(X)
-    axes = reduced_axes(found)
+    axes = common_axes(found)
     if isinstance(axes, str):
         return axes
     if axes != tuple(range(axes[0], rank(x) or 0)):

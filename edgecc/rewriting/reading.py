@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
     from edgecc.model import Node, Tensor
 
+#: Relative difference that a constant written in decimals may have; float16 has its own.
+_TOLERANCE, _HALF_TOLERANCE = 1e-5, 2e-3
+
 
 def is_op(node: Node | None, *ops: str) -> bool:
     """Whether it is a node of one of these operators of the default domain: others may have operators of that name."""
@@ -39,6 +42,14 @@ def scalar(tensor: Tensor) -> float | None:
     if values is None or values.size != 1 or values.dtype.kind not in "fiuV":
         return None
     return float(values.reshape(-1)[0])
+
+
+def is_close(found: float | None, wanted: float, dtype: DTypeLike | None) -> bool:
+    """Whether a constant is that number, up to the rounding of its type and of decimals that it was written in."""
+    if found is None:
+        return False
+    half = dtype is not None and np.dtype(dtype).itemsize == 2
+    return abs(found - wanted) <= (_HALF_TOLERANCE if half else _TOLERANCE) * max(abs(wanted), 1e-30)
 
 
 def is_floating(dtype: DTypeLike | None) -> bool:
@@ -85,21 +96,6 @@ def same_shape(first: Tensor, second: Tensor) -> bool:
     if first.shape is None or second.shape is None:
         return False
     return list(first.shape) == list(second.shape)
-
-
-def last_axes(node: Node, index: int, source: Tensor) -> int | None:
-    """How many axes a reduction takes, if they are the last ones and constant: 1 for [-1], 2 for [-2, -1].
-
-    Args:
-        node: a reduction whose axes are input `index`.
-        index: of that input.
-        source: what is reduced.
-    """
-    axes, count = integers(node, index), rank(source)
-    if axes is None or count is None:
-        return None
-    places = sorted(axis % count for axis in axes)
-    return len(places) if places == list(range(count - len(places), count)) and places else None
 
 
 def describe(node: Node | None) -> str:

@@ -65,15 +65,6 @@ def keeps_shape(source: Tensor, constant: Tensor, result: Tensor) -> bool:
     return bool(source.shape) and 0 not in source.shape and list(source.shape) == list(result.shape or ())
 
 
-def element_count(shape: Shape) -> int | None:
-    """Product of the dimensions, if all are numbers."""
-    return math.prod(dim for dim in shape if isinstance(dim, int)) if _all_numbers(shape) else None
-
-
-def _all_numbers(shape: Shape) -> bool:
-    return all(isinstance(dim, int) for dim in shape)
-
-
 def broadcast(*shapes: Shape | None) -> list[int | str] | None:
     """The shape that these broadcast to; None if that is not certain."""
     known = [shape for shape in shapes if shape is not None]
