@@ -10,7 +10,7 @@ import numpy as np
 from edgecc.passes.base import Loss, NodePass, PassContext
 from edgecc.rewriting.affine import AFFINE, Affine, affine_of, data_index, is_affine
 from edgecc.rewriting.linear import LINEAR, Linear, linear_of
-from edgecc.rewriting.reading import describe, is_op, rank, text
+from edgecc.rewriting.reading import describe, is_op, rank, scalar, text
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node
@@ -109,7 +109,8 @@ def _affine(node: Node, linear: Linear) -> Affine | str:
     affine = affine_of(node, axes, axis, linear.inputs)
     if isinstance(affine, str) or node.op == "BatchNormalization" or source.shape[axis] == linear.inputs:
         return affine
-    if (affine.scale == affine.scale[0]).all() and (affine.shift == affine.shift[0]).all():
+    # Equal values are not enough: as many as there are channels, they broadcast a tensor with one.
+    if scalar(node.inputs[1 - data_index(node)]) is not None:
         return affine
     return f"{source.name!r} is not known to have {linear.inputs} channels without it"
 

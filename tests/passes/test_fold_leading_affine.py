@@ -168,6 +168,13 @@ IN, OUT = "float[1,2,4,4] x", "float[A,B,C,D] y"
         (IN, OUT, f"{W}, float[4] r = {{1, 2, 3, 4}}", "a = Mul(x, r) y = Conv(a, w)", "'r' is not one value per"),
         (IN, OUT, f"{W}, float[2,1,1] r = {{1, 0}}", "a = Div(x, r) y = Conv(a, w)", "it divides by zero"),
         ("float[1,1,4,4] x", OUT, W, "a = Mul(x, k) y = Conv(a, w)", "'x' is not known to have 2 channels without it"),
+        (
+            "float[1,1,4,4] x",
+            OUT,
+            f"{W}, float[2,1,1] r = {{3, 3}}",
+            "a = Mul(x, r) y = Conv(a, w)",
+            "'x' is not known to have 2 channels without it",
+        ),
         ("float[2,4,4] x", OUT, f"{W}, float[1,2,1,1] r = {{1, 2}}", "a = Mul(x, r) y = Conv(a, w)", "as many axes"),
         (
             IN,
