@@ -96,7 +96,7 @@ def test_disjoint_limits_leave_one_value() -> None:
     assert [node.op for node in model.nodes()] == ["Clip"]
 
 
-def test_open_and_unknown_shapes() -> None:
+def test_open_shape() -> None:
     signature = "(float[N,8] x) => (float[N,8] y)"
     after = graph("y = Clip(x, zero, six)", signature)
     check_pass(FuseClip(), before=graph("a = Max(x, zero) y = Min(a, six)", signature), after=after, tolerance=EQUAL)
