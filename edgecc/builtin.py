@@ -59,6 +59,7 @@ def edgecc_passes() -> list[type[Pass]]:
     from edgecc.passes.merge_reshapes import MergeReshapes
     from edgecc.passes.merge_slices import MergeSlices
     from edgecc.passes.merge_transposes import MergeTransposes
+    from edgecc.passes.quantize_static import QuantizeStatic
 
     return [
         ConvertFloat16,
@@ -99,6 +100,7 @@ def edgecc_passes() -> list[type[Pass]]:
         MergeReshapes,
         MergeSlices,
         MergeTransposes,
+        QuantizeStatic,
     ]
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
 from edgecc.options import spec_of
+
+if TYPE_CHECKING:
+    from edgecc.quantization.scheme import QuantizationScheme
 
 
 class Target(BaseModel):
@@ -29,6 +32,10 @@ class Target(BaseModel):
         """This target for an output file of that suffix (one of `suffixes`); most targets write one kind only."""
         del suffix
         return self
+
+    def quantization_scheme(self) -> QuantizationScheme | None:
+        """What this target's integer kernels want; None for what runs nearly everywhere (`scheme.PORTABLE`)."""
+        return None
 
     def spec(self) -> str:
         """The target as written on the command line."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,8 +15,10 @@ from edgecc.passes.base import Loss, Pass, PassContext, Skip
 from edgecc.passes.pipeline import PassPipeline
 
 if TYPE_CHECKING:
+    from edgecc.data.calibration import CalibrationData
     from edgecc.data.feeds import Feeds
     from edgecc.model import Model
+    from edgecc.signature import Signature
     from edgecc.target import Target
 
 _SEEDS = (0, 1)
@@ -32,6 +35,7 @@ def check_pass(
     skips: Sequence[str] | None = (),
     feeds: Mapping[str, np.ndarray] | None = None,
     target: Target | None = None,
+    calibration: Mapping[str, np.ndarray] | None = None,
 ) -> Model:
     """Run a pass that must change the model, and check all that a pass promises.
 
@@ -56,12 +60,13 @@ def check_pass(
         skips: a part of each expected reason, in any order; none may be missing or left over. None: any.
         feeds: given to the model instead of random values; also the only calibration sample then.
         target: what the pass is told to compile for.
+        calibration: samples by input name, for a pass that asks about data; the feeds, or random values, if None.
 
     Returns:
         The model after the pass, for further assertions.
     """
     original = _as_model(before)
-    model, reasons = _hold(step, original, tolerance, feeds, target)
+    model, reasons = _hold(step, original, tolerance, feeds, _Surroundings(target, calibration, feeds))
     if model.digest() == original.digest():
         raise AssertionError(f"{step.name} changed nothing{_list_reasons(reasons)}")
     _check_skips(step, reasons, skips)
@@ -71,7 +76,12 @@ def check_pass(
 
 
 def check_contract(
-    step: Pass, model: str | Model, *, tolerance: float | None = None, target: Target | None = None
+    step: Pass,
+    model: str | Model,
+    *,
+    tolerance: float | None = None,
+    target: Target | None = None,
+    calibration: Mapping[str, np.ndarray] | None = None,
 ) -> Model:
     """What `check_pass` checks, for a model that the pass may change or not: random models, whole networks.
 
@@ -80,11 +90,12 @@ def check_contract(
         model: a model or ONNX text.
         tolerance: as for `check_pass`.
         target: what the pass is told to compile for.
+        calibration: samples by input name, for a pass that asks about data; the feeds, or random values, if None.
 
     Returns:
         The model after the pass.
     """
-    return _hold(step, _as_model(model), tolerance, None, target)[0]
+    return _hold(step, _as_model(model), tolerance, None, _Surroundings(target, calibration))[0]
 
 
 def assert_skipped(
@@ -93,6 +104,7 @@ def assert_skipped(
     reason: str,
     *,
     target: Target | None = None,
+    calibration: Mapping[str, np.ndarray] | None = None,
 ) -> Model:
     """Run a pass that must leave the model alone, and say why.
 
@@ -101,12 +113,13 @@ def assert_skipped(
         before: a model or ONNX text.
         reason: part of the reason of one skipped node; "" if the pass must not even mention one.
         target: what the pass is told to compile for.
+        calibration: samples by input name, for a pass that asks about data; the feeds, or random values, if None.
 
     Returns:
         The unchanged model.
     """
     original = _as_model(before)
-    model, reasons = _run(step, original, target, None)
+    model, reasons = _run(step, original, _Surroundings(target, calibration))
     if model.digest() != original.digest():
         raise AssertionError(f"{step.name} changed the model:\n{_diff(original, model)}")
     if reason and not any(reason in skip.reason for skip in reasons):
@@ -115,6 +128,29 @@ def assert_skipped(
         raise AssertionError(f"{step.name} gave a reason where none is due{_list_reasons(reasons)}")
     _check_options(step)
     return model
+
+
+@dataclass(frozen=True)
+class _Surroundings:
+    """What a pass is told beside the model."""
+
+    target: Target | None
+    calibration: Mapping[str, np.ndarray] | None = None
+    feeds: Mapping[str, np.ndarray] | None = None
+
+    def context(self, model: Model) -> PassContext:
+        """One that asks about data sees the samples, or the feeds, or random values."""
+        return PassContext(self.target, np.random.default_rng(0), calibration=self._data(model.signature))
+
+    def _data(self, signature: Signature) -> CalibrationData:
+        from edgecc.data.sources import ArraySource, FunctionSource, RandomSource
+
+        if self.calibration is not None:
+            return ArraySource.of(self.calibration, signature, "the test's samples", None)
+        if self.feeds is None:
+            return RandomSource(signature, _SAMPLES, 0)
+        feeds = self.feeds
+        return FunctionSource(lambda: [feeds], signature, "feeds")
 
 
 def _as_model(source: str | Model) -> Model:
@@ -134,27 +170,29 @@ def _check_tolerance(step: Pass, tolerance: float | None) -> None:
 
 
 def _hold(
-    step: Pass, original: Model, tolerance: float | None, feeds: Mapping[str, np.ndarray] | None, target: Target | None
+    step: Pass,
+    original: Model,
+    tolerance: float | None,
+    feeds: Mapping[str, np.ndarray] | None,
+    surroundings: _Surroundings,
 ) -> tuple[Model, list[Skip]]:
     """Run the pass and hold it to its contract; the model after it, and what it skipped."""
     _check_tolerance(step, tolerance)
-    model, reasons = _run(step, original, target, feeds)
+    model, reasons = _run(step, original, surroundings)
     if model.digest() != original.digest():
         _check_values(step, original, model, tolerance, feeds)
     _check_signature(step, original, model)
     _check_types(step, model)
-    _check_idempotent(step, model, target, feeds)
+    _check_idempotent(step, model, surroundings)
     _check_options(step)
     return model, reasons
 
 
-def _run(
-    step: Pass, original: Model, target: Target | None, feeds: Mapping[str, np.ndarray] | None
-) -> tuple[Model, list[Skip]]:
+def _run(step: Pass, original: Model, surroundings: _Surroundings) -> tuple[Model, list[Skip]]:
     model = original.clone()
     digest = original.digest()
     try:
-        result = PassPipeline([step]).run(model, _context(original, target, feeds))
+        result = PassPipeline([step]).run(model, surroundings.context(model))
     except PassContractError as error:
         raise AssertionError(str(error)) from error
     if original.digest() != digest:
@@ -164,17 +202,6 @@ def _run(
         said = "changed the model and returned False" if not changed else "returned True and changed nothing"
         raise AssertionError(f"{step.name} {said}")
     return model, result.skips
-
-
-def _context(model: Model, target: Target | None, feeds: Mapping[str, np.ndarray] | None) -> PassContext:
-    """What the pass is told; one that asks about data sees the feeds, or random values."""
-    from edgecc.data.sources import FunctionSource, RandomSource
-
-    signature = model.signature
-    data = (
-        RandomSource(signature, _SAMPLES, 0) if feeds is None else FunctionSource(lambda: [feeds], signature, "feeds")
-    )
-    return PassContext(target, np.random.default_rng(0), calibration=data)
 
 
 def _check_values(
@@ -210,9 +237,9 @@ def _check_signature(step: Pass, before: Model, after: Model) -> None:
     raise AssertionError(f"{step.name} changed the signature:\n  {before.signature}\n  {after.signature}")
 
 
-def _check_idempotent(step: Pass, model: Model, target: Target | None, feeds: Mapping[str, np.ndarray] | None) -> None:
+def _check_idempotent(step: Pass, model: Model, surroundings: _Surroundings) -> None:
     again = model.clone()
-    result = PassPipeline([step]).run(again, _context(model, target, feeds))
+    result = PassPipeline([step]).run(again, surroundings.context(again))
     if result.records[0].changed or again.digest() != model.digest():
         raise AssertionError(f"a second run of {step.name} changes the model again:\n{_diff(model, again)}")
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
 from edgecc.target import RuntimeOptions, Target
+
+if TYPE_CHECKING:
+    from edgecc.quantization.scheme import QuantizationScheme
 
 
 class TFLiteTarget(Target):
@@ -42,6 +45,11 @@ class TFLiteTarget(Target):
             if not name or layout not in ("keep", "nhwc"):
                 raise ValueError(f"{item!r} is not NAME:keep or NAME:nhwc, such as image:nhwc")
         return value
+
+    def quantization_scheme(self) -> QuantizationScheme:
+        from edgecc_tflite.quantization.scheme import SCHEME
+
+        return SCHEME
 
     def layout_by_name(self) -> dict[str, str]:
         """The layouts of single inputs and outputs."""

@@ -118,6 +118,11 @@ def _tensors(graph: Graph) -> dict[Tensor, None]:
     return tensors
 
 
+#: Most characters of a helper's name: exporters join the names of all that they fused, and every helper would repeat
+#: them.
+_LONGEST_NAME = 80
+
+
 def _unique_names(tensors: Mapping[Tensor, int]) -> dict[Tensor, str]:
     """A name for each tensor; those that stand for a source tensor keep theirs, helpers make way."""
     names = {tensor: tensor.name for tensor in tensors if tensor.source}
@@ -126,10 +131,10 @@ def _unique_names(tensors: Mapping[Tensor, int]) -> dict[Tensor, str]:
     for tensor in tensors:
         if tensor in names:
             continue
-        name = tensor.name
+        name = wanted = tensor.name[-_LONGEST_NAME:]
         while name in taken:
-            counters[tensor.name] = counters.get(tensor.name, 0) + 1
-            name = f"{tensor.name}_{counters[tensor.name]}"
+            counters[wanted] = counters.get(wanted, 0) + 1
+            name = f"{wanted}_{counters[wanted]}"
         taken.add(name)
         names[tensor] = name
     return names

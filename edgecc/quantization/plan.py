@@ -1,0 +1,201 @@
+"""What becomes integers: which nodes, which tensors, and which tensors share a scale."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgecc.quantization.groups import Edge
+from edgecc.quantization.scheme import CLAMPING, CLAMPS, MEASURED, OperatorRule, QuantizationScheme, Role
+from edgecc.rewriting.reading import constant, has_operand, number, text
+
+if TYPE_CHECKING:
+    from edgecc.model import Model, Node, Tensor
+
+_COMPUTING = (Role.WEIGHTED, Role.COMPUTE, Role.FIXED)
+
+
+@dataclass
+class Plan:
+    """What becomes integers.
+
+    Attributes:
+        rules: row of each node that computes with integers, by its id.
+        tensors: float tensors that are rounded, by name, in order.
+        edges: pairs of them that share a scale.
+        reasons: why a node of an operator that has an integer kernel stays float, by its id.
+    """
+
+    rules: dict[int, OperatorRule] = field(default_factory=dict)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    edges: list[Edge] = field(default_factory=list)
+    reasons: dict[int, str] = field(default_factory=dict)
+
+
+def measured_tensors(model: Model, kept: Collection[int]) -> list[str]:
+    """Names of the tensors that some target rounds, in order; what is only clamped is none.
+
+    Args:
+        model: not changed.
+        kept: ids of nodes that the user wants to stay float.
+    """
+    found: dict[str, None] = {}
+    for node in model.nodes(*MEASURED):
+        for tensor in (*node.inputs, *node.outputs):
+            clamp = clamp_behind(tensor, model) if is_float(tensor) else None
+            if is_float(tensor) and (clamp is None or id(clamp) in kept):
+                found[tensor.name] = None
+    return list(found)
+
+
+def is_float(tensor: Tensor) -> bool:
+    """Whether it is a computed float32 tensor."""
+    known = tensor.dtype is not None and np.dtype(tensor.dtype) == np.float32
+    return known and not tensor.is_empty() and getattr(tensor, "values", None) is None
+
+
+def clamp_behind(tensor: Tensor, model: Model) -> Node | None:
+    """The Clamp that the operator which writes the tensor can take in."""
+    producer, reader = model.producer(tensor), model.single_consumer(tensor)
+    if producer is None or producer.op not in CLAMPING or reader is None or model.is_inner(reader):
+        return None
+    if reader.op not in CLAMPS or reader.inputs[0] is not tensor or _has_computed_bounds(reader):
+        return None
+    return reader
+
+
+def _has_computed_bounds(clamp: Node) -> bool:
+    return any(has_operand(clamp, place) and constant(clamp, place) is None for place in (1, 2))
+
+
+def make_plan(model: Model, scheme: QuantizationScheme, dtype: str, kept: Collection[int]) -> Plan:
+    """Decide what becomes integers.
+
+    Args:
+        model: not changed.
+        scheme: of the target.
+        dtype: of the data: int8 or int16.
+        kept: ids of nodes that the user wants to stay float.
+    """
+    plan = Plan()
+    for node in model.nodes(*scheme.operators):
+        rule = _rule_of(node, scheme)
+        reason = "it is excluded" if id(node) in kept else _refuses(node, rule, scheme, dtype)
+        if reason == "" and node.op in CLAMPS:
+            reason = _refuses_clamp(node, model, scheme, plan)
+        if reason:
+            plan.reasons[id(node)] = reason
+        elif reason is not None:
+            plan.rules[id(node)] = rule
+    nodes = [node for node in model.nodes() if id(node) in plan.rules]
+    _drop_islands(nodes, plan, model, scheme)
+    nodes = [node for node in nodes if id(node) in plan.rules]
+    for node in nodes:
+        _take_tensors(node, plan, model, scheme)
+    return plan
+
+
+def _rule_of(node: Node, scheme: QuantizationScheme) -> OperatorRule:
+    """The node's row; a product of two computed tensors is no operator with weights."""
+    rule = scheme.operators[node.op]
+    if node.op == "MatMul" and constant(node, 1) is None:
+        return OperatorRule(Role.COMPUTE, (0, 1))
+    return rule
+
+
+def _refuses(node: Node, rule: OperatorRule, scheme: QuantizationScheme, dtype: str) -> str | None:
+    """Why the node has no integer kernel; "" if it has one, None if it is not about real numbers at all."""
+    data = [node.inputs[place] for place in rule.positions(node)]
+    if not any(is_float(tensor) for tensor in data):
+        return None
+    others = [t for t in (*data, *node.outputs) if not is_float(t) and getattr(t, "values", None) is None]
+    if others:
+        return f"{others[0].name!r} is not float32"
+    if dtype in ("int16",) and node.op in scheme.int8_only:
+        return "the target has no kernel for int16"
+    if rule.role is Role.FIXED and (node.op, dtype) not in scheme.fixed:
+        return f"the target has no kernel for {dtype}"
+    if rule.role is Role.WEIGHTED:
+        return _refuses_weights(node)
+    if node.op == "Pad" and not _pads_zeros(node):
+        return "it pads with something else than zeros"
+    return ""
+
+
+def _refuses_weights(node: Node) -> str:
+    weights = constant(node, 1)
+    if weights is None:
+        return "its weights are computed"
+    if weights.dtype != np.float32:
+        return f"its weights are {weights.dtype}"
+    if not np.isfinite(weights).all():
+        return "its weights are not finite"
+    if node.op == "MatMul" and weights.ndim != 2:
+        return "its weights are no matrix"
+    if has_operand(node, 2) and constant(node, 2) is None:
+        return "its bias is computed"
+    if node.op == "Gemm" and (
+        node.attrs.get("transA", 0) or number(node, "alpha", 1) != 1 or number(node, "beta", 1) != 1
+    ):
+        return "it transposes its data, or scales its product"
+    return ""
+
+
+def _pads_zeros(node: Node) -> bool:
+    if text(node, "mode", "constant") != "constant":
+        return True
+    value = constant(node, 2)
+    return not has_operand(node, 2) or (value is not None and not value.any())
+
+
+def _refuses_clamp(node: Node, model: Model, scheme: QuantizationScheme, plan: Plan) -> str:
+    """Why a Clamp stays float; nodes in front of it have been seen."""
+    if _has_computed_bounds(node):
+        return "its bounds are computed"
+    producer = model.producer(node.inputs[0])
+    if producer is None or id(producer) not in plan.rules:
+        return "what it clamps is float"
+    if clamp_behind(node.inputs[0], model) is node or scheme.clamps_alone:
+        return ""
+    return f"{producer.name} cannot take it in"
+
+
+def _drop_islands(nodes: Iterable[Node], plan: Plan, model: Model, scheme: QuantizationScheme) -> None:
+    """Let connected nodes stay float that only move values, or that the target does not gain from."""
+    import networkx as nx
+
+    wanted = (Role.WEIGHTED,) if scheme.needs_weights else _COMPUTING
+    graph, known = nx.Graph(), {id(node): node for node in nodes}
+    graph.add_nodes_from(known)
+    for node in known.values():
+        for place in plan.rules[id(node)].positions(node):
+            producer = model.producer(node.inputs[place])
+            if producer is not None and id(producer) in known:
+                graph.add_edge(id(producer), id(node))
+    for island in list(nx.connected_components(graph)):
+        if any(plan.rules[key].role in wanted for key in island):
+            continue
+        for key in island:
+            computes = plan.rules.pop(key).role in _COMPUTING
+            if computes:
+                plan.reasons[key] = (
+                    "no operator with weights is beside it: changing to integers takes longer than it gains"
+                )
+
+
+def _take_tensors(node: Node, plan: Plan, model: Model, scheme: QuantizationScheme) -> None:
+    rule = plan.rules[id(node)]
+    data = [node.inputs[place] for place in rule.positions(node)]
+    clamped = rule.role is Role.CLAMP and clamp_behind(node.inputs[0], model) is node
+    if not clamped:
+        plan.tensors |= {tensor.name: tensor for tensor in data if is_float(tensor)}
+    if not scheme.rounds_results:
+        return
+    behind = clamp_behind(node.outputs[0], model)
+    if behind is None or id(behind) not in plan.rules:
+        plan.tensors |= {tensor.name: tensor for tensor in node.outputs}
+    if rule.role is Role.SAME:
+        plan.edges += [Edge(t.name, out.name, node.name) for t in data if is_float(t) for out in node.outputs]

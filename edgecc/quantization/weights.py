@@ -1,0 +1,75 @@
+"""Weights and biases as integers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgecc.rewriting.reading import constant
+
+if TYPE_CHECKING:
+    from edgecc.model import Node
+    from edgecc.quantization.scheme import QuantizationScheme
+    from edgecc.statistics.answers import Array
+
+#: -128 is left out: kernels for Arm add two products in 16 bits, which -128 * -128 twice does not fit.
+LARGEST = 127
+#: Parts of the largest value that are tried as the largest one that is not clipped.
+_KEPT = np.linspace(1.0, 0.6, 21)
+#: Biases stay this far from the ends of int32, so that sums have room.
+_LARGEST_BIAS = 2.0**30
+
+
+def channel_axis(node: Node, scheme: QuantizationScheme) -> int | None:
+    """The axis of the weights with one scale for each index; None if the target takes one scale only."""
+    weights = constant(node, 1)
+    if weights is None or node.op not in scheme.per_channel:
+        return None
+    if node.op == "Conv":
+        return 0
+    if node.op == "ConvTranspose":
+        return 1 if int(node.attrs.get("group", 1)) == 1 else None
+    return 0 if node.op == "Gemm" and node.attrs.get("transB", 0) else weights.ndim - 1
+
+
+def integer_weights(values: Array, axis: int | None, least: Array | float = 0.0) -> tuple[Array, Array]:
+    """Weights as int8 from -127 to 127 around 0, with the scales of the least squared error.
+
+    Args:
+        values: float32.
+        axis: with one scale for each index; None for one scale.
+        least: scales are no smaller: one, or one for each index.
+
+    Returns:
+        int8 of the same shape, and float32 scales of shape [channels] or [].
+    """
+    rows = values.reshape(1, -1) if axis is None else np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
+    largest = np.max(np.abs(rows), axis=1, initial=0.0).astype(np.float64)
+    smallest = np.maximum(np.broadcast_to(least, largest.shape), np.finfo(np.float32).tiny * 2.0**20)
+    best = np.full(len(rows), np.inf)
+    scales, steps = np.ones(len(rows), np.float32), np.zeros(rows.shape, np.int8)
+    for kept in _KEPT:
+        scale = np.maximum(largest * kept / LARGEST, smallest).astype(np.float32)
+        rounded = np.clip(np.rint(rows / scale[:, None]), -LARGEST, LARGEST)
+        error = np.square(rounded * scale[:, None] - rows).sum(axis=1, dtype=np.float64)
+        better = error < best
+        best[better], scales[better], steps[better] = error[better], scale[better], rounded[better]
+    if axis is None:
+        return steps.reshape(values.shape), scales.reshape(())
+    moved = steps.reshape(np.moveaxis(values, axis, 0).shape)
+    return np.ascontiguousarray(np.moveaxis(moved, 0, axis)), scales
+
+
+def least_scales(bias: Array | None, data_scale: float, axis: int | None) -> Array | float:
+    """Scales of weights from which on the bias fits into int32."""
+    if bias is None:
+        return 0.0
+    needed: Array = np.abs(bias.astype(np.float64)).reshape(-1) / (data_scale * _LARGEST_BIAS)
+    return float(needed.max(initial=0.0)) if axis is None or needed.size == 1 else needed
+
+
+def integer_bias(bias: Array, data_scale: float, scales: Array) -> tuple[Array, Array]:
+    """The bias as int32 in units of data scale times weight scale, and those units."""
+    units = np.asarray(np.float32(data_scale) * scales.astype(np.float32), np.float32)
+    return np.rint(bias.astype(np.float64) / units.astype(np.float64)).astype(np.int32), units

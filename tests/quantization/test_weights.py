@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgecc.quantization.weights import integer_bias, integer_weights, least_scales
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 3])
+def test_each_channel_has_its_scale(axis: int) -> None:
+    weights = RNG.standard_normal((4, 6, 3, 5)).astype(np.float32)
+    factors = 10.0 ** np.arange(weights.shape[axis])
+    weights *= np.moveaxis(factors.reshape(-1, 1, 1, 1), 0, axis).astype(np.float32)
+    steps, scales = integer_weights(weights, axis)
+    assert steps.dtype == np.int8
+    assert steps.shape == weights.shape
+    assert scales.shape == (weights.shape[axis],)
+    back = steps * np.moveaxis(scales.reshape(-1, 1, 1, 1), 0, axis)
+    rows = np.moveaxis(weights - back, axis, 0).reshape(len(scales), -1)
+    size = np.moveaxis(weights, axis, 0).reshape(len(scales), -1)
+    # 8 bits of a normal distribution have some 40 dB.
+    assert np.all(np.square(rows).sum(1) < 1e-3 * np.square(size).sum(1))
+
+
+def test_one_scale() -> None:
+    weights = RNG.standard_normal((8, 16)).astype(np.float32)
+    steps, scale = integer_weights(weights, None)
+    assert scale.shape == ()
+    assert np.abs(steps * scale - weights).max() <= scale * 0.51 + 0.4 * np.abs(weights).max()
+
+
+def test_minus_128_is_left_out() -> None:
+    steps, _ = integer_weights(np.array([[-1.0, 0.1, 0.99]], np.float32), 0)
+    assert steps.min() >= -127
+
+
+def test_clipping_pays_where_one_value_is_far_out() -> None:
+    weights = RNG.standard_normal((1, 100_000)).astype(np.float32)
+    weights[0, 0] = 9.0
+    _, scales = integer_weights(weights, 0)
+    assert scales[0] < 9.0 / 127
+
+
+def test_channels_of_zeros() -> None:
+    steps, scales = integer_weights(np.zeros((3, 4), np.float32), 0)
+    assert not steps.any()
+    assert np.all(scales > 0)
+
+
+def test_a_large_bias_fits_beside_tiny_weights() -> None:
+    weights, bias = np.full((1, 4), 1e-12, np.float32), np.array([1e3], np.float32)
+    _, scales = integer_weights(weights, 0, least_scales(bias, 0.1, 0))
+    steps, units = integer_bias(bias, 0.1, scales)
+    # float32 units have 24 bits.
+    np.testing.assert_allclose(steps * units.astype(np.float64), bias, rtol=1e-7)
