@@ -10,10 +10,10 @@ import onnx
 # tests/ is no package: every plugin has one of that name.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from zoo.architectures import mobilenet_v2
+from zoo.architectures import mobilenet_v2, resnet50
 from zoo.builder import GraphBuilder
 
-__all__ = ["convolution_chain", "elementwise_chain", "mobilenet_v2"]
+__all__ = ["convolution_chain", "elementwise_chain", "mobilenet_v2", "resnet50"]
 
 
 def elementwise_chain(nodes: int) -> onnx.ModelProto:

@@ -64,6 +64,8 @@ class QuantizationScheme:
             integer operators is one; otherwise only data is rounded, on its way into an operator.
         integer_bias: whether a bias is int32 in units of data scale times weight scale; otherwise float.
         per_channel: operators whose weights may have a scale for each output channel.
+        channel_bytes: what the scale of one output channel takes in the file; matrices whose scales would take much
+            beside the weights get one scale.
         fixed: grid of the result by operator and type of data.
         int8_only: operators without a kernel for int16.
         clamps_alone: whether a Clamp has an integer kernel of its own, for where no operator takes it in.
@@ -78,6 +80,7 @@ class QuantizationScheme:
     rounds_results: bool = True
     integer_bias: bool = True
     per_channel: frozenset[str] = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+    channel_bytes: int = 0
     fixed: Mapping[tuple[str, str], Grid] = field(default_factory=lambda: dict(_FIXED))
     int8_only: frozenset[str] = frozenset()
     clamps_alone: bool = False

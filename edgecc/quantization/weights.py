@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 LARGEST = 127
 #: Parts of the largest value that are tried as the largest one that is not clipped.
 _KEPT = np.linspace(1.0, 0.6, 21)
+#: Scales of a matrix may take this part of its weights' bytes, or so many bytes: a classifier has few channels, and
+#: gains most.
+_MOST_FOR_SCALES = 1 / 32
+_FEW_BYTES = 512
 #: Biases stay this far from the ends of int32, so that sums have room.
 _LARGEST_BIAS = 2.0**30
 
@@ -30,7 +34,9 @@ def channel_axis(node: Node, scheme: QuantizationScheme) -> int | None:
         return 0
     if node.op == "ConvTranspose":
         return 1 if int(node.attrs.get("group", 1)) == 1 else None
-    return 0 if node.op == "Gemm" and node.attrs.get("transB", 0) else weights.ndim - 1
+    axis = 0 if node.op == "Gemm" and node.attrs.get("transB", 0) else weights.ndim - 1
+    most = max(_FEW_BYTES, weights.size * _MOST_FOR_SCALES)
+    return axis if weights.shape[axis] * scheme.channel_bytes <= most else None
 
 
 def integer_weights(values: Array, axis: int | None, least: Array | float = 0.0) -> tuple[Array, Array]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
 from edgecc.opset import INTERNAL_OPSET
 from edgecc.target import RuntimeOptions, Target
+
+if TYPE_CHECKING:
+    from edgecc.quantization.scheme import QuantizationScheme
 
 #: Oldest opset that is written: ONNX Runtime 1.8 and later load it.
 OLDEST_OPSET = 13
@@ -45,6 +48,11 @@ class OnnxRuntimeTarget(Target):
         "extended in .ort; all depends on the processor that compiles",
     )
     provider: str = Field("cpu", description="execution provider that the file is meant for: cpu, cuda, coreml ...")
+
+    def quantization_scheme(self) -> QuantizationScheme:
+        from edgecc_onnxruntime.scheme import SCHEME
+
+        return SCHEME
 
     def for_suffix(self, suffix: str) -> OnnxRuntimeTarget:
         """The same options for an `.onnx` or `.ort` file."""

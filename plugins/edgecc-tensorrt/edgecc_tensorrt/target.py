@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
 from edgecc.target import RuntimeOptions, Target
+
+if TYPE_CHECKING:
+    from edgecc.quantization.scheme import QuantizationScheme
 
 #: Fewest, usual and most elements of an open dimension.
 Range3 = tuple[int, int, int]
@@ -65,6 +68,11 @@ class TensorRTTarget(Target):
             if not _CAPABILITY.fullmatch(item):
                 raise ValueError(f"{item!r} is not a compute capability, such as 8.6")
         return value
+
+    def quantization_scheme(self) -> QuantizationScheme:
+        from edgecc_tensorrt.scheme import SCHEME
+
+        return SCHEME
 
     def range_of(self, dimension: str, *, first: bool) -> Range3 | None:
         """What an open dimension may be; None if the options do not say.

@@ -24,6 +24,8 @@ SCHEME = QuantizationScheme(
         **rules(Role.FIXED, "Softmax Sigmoid"),
     },
     activations=("int8", "int16"),
+    # A float32 scale and a zero point of 64 bits, for the weights and again for the bias.
+    channel_bytes=24,
     fixed={
         ("Softmax", "int8"): UNIT,
         ("Sigmoid", "int8"): UNIT,
