@@ -110,6 +110,10 @@ def common_axes(found: Match) -> tuple[int, ...] | str:
             return f"the result of {node.name} does not keep the axes that it reduces"
         axes = taken
     assert axes is not None, "the pattern has a mean"
+    for node in found.nodes:
+        # Behind a result that keeps its axes, too: in another order, it is subtracted from other rows.
+        if node.op in ("Reshape", "Unsqueeze") and not _has_shape(node.outputs[0], _reduced(x, axes)):
+            return f"{node.name} does not put back the axes that were reduced"
     return axes if _counts_are_right(found, x, axes) else "its sums are not divided by the number of elements"
 
 
@@ -119,19 +123,27 @@ def _axes_of(node: Node, count: int) -> tuple[int, ...] | None:
 
 
 def _keeps_axes(node: Node, x: Tensor, axes: tuple[int, ...]) -> bool:
-    assert x.shape is not None
     if node.attrs.get("keepdims", 1):
         return True
-    wanted = [1 if axis in axes else dim for axis, dim in enumerate(x.shape)]
-    result = node.outputs[0]
+    wanted, result = _reduced(x, axes), node.outputs[0]
     # The division by the count may lie between.
     for _ in range(3):
-        if result.shape is not None and list(result.shape) == wanted:
+        if _has_shape(result, wanted):
             return True
         if len(result.outputs) != 1 or result.outputs[0].op not in ("Mul", "Div", "Unsqueeze", "Reshape"):
             return False
         result = result.outputs[0].outputs[0]
     return False
+
+
+def _reduced(x: Tensor, axes: tuple[int, ...]) -> list[int | str]:
+    """The shape of a mean that keeps its axes."""
+    assert x.shape is not None, "common_axes() has seen to it"
+    return [1 if axis in axes else dim for axis, dim in enumerate(x.shape)]
+
+
+def _has_shape(tensor: Tensor, wanted: list[int | str]) -> bool:
+    return tensor.shape is not None and list(tensor.shape) == wanted
 
 
 def _counts_are_right(found: Match, x: Tensor, axes: tuple[int, ...]) -> bool:

@@ -338,3 +338,11 @@ def test_reader_in_a_subgraph() -> None:
         else_branch = q () => (float[2,3,8] s2) {{ s2 = Identity(x) }}>"""
     signature = "(bool k, float[2,3,8] x) => (float[2,3,8] y, float[2,3,8] z)"
     assert_skipped(FuseLayerNormalization(), graph(text, signature), reason="'d' is read by")
+
+
+def test_a_mean_that_is_turned_belongs_to_other_rows() -> None:
+    """Of a square tensor: the mean keeps its axes, and a Reshape makes one row of that column."""
+    signature = "(float[8,8] x) => (float[8,8] y)"
+    body = FORMULA.replace("d = Sub(x, m)", "t = Reshape(m, row) d = Sub(x, t)").replace("n =", "y =")
+    before = graph(body, signature, row=np.array([1, 8]))
+    assert_skipped(FuseLayerNormalization(), before, reason="does not put back the axes that were reduced")

@@ -157,3 +157,10 @@ def test_reader_in_a_subgraph() -> None:
         else_branch = q () => (float[2,3,1] b) {{ b = Abs(r) }}>"""
     signature = "(bool k, float[2,3,8] x) => (float[2,3,8] y, float[2,3,1] z)"
     assert_skipped(FuseRMSNormalization(), graph(text, signature), reason="'r' is read by")
+
+
+def test_a_mean_that_is_turned_belongs_to_other_rows() -> None:
+    """Of a square tensor: the mean keeps its axes, and a Reshape makes one row of that column."""
+    body = FORMULA.replace("e = Add(m, eps)", "t = Reshape(m, row) e = Add(t, eps)").replace("n =", "y =")
+    before = graph(body, "(float[8,8] x) => (float[8,8] y)", row=np.array([1, 8]))
+    assert_skipped(FuseRMSNormalization(), before, reason="does not put back the axes that were reduced")
