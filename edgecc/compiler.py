@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edgecc.data.calibration import Calibration, CalibrationData
     from edgecc.model import Model
     from edgecc.passes.base import WorkProgress
+    from edgecc.quantization.losses import QuantizationLosses
     from edgecc.statistics.table import StatisticTable
     from edgecc.target import Target
 
@@ -42,6 +43,7 @@ class CompileResult:
         pipeline: what each pass did and left alone.
         notes: sentences that the user should read.
         context: what passes were given and what they recorded.
+        losses: what quantization cost; None if nothing was quantized.
     """
 
     artifact: Artifact
@@ -50,6 +52,7 @@ class CompileResult:
     pipeline: PipelineResult
     notes: tuple[str, ...]
     context: PassContext
+    losses: QuantizationLosses | None = None
 
     @property
     def path(self) -> Path:
@@ -101,7 +104,7 @@ def run_recipe(
     signature = model.signature
     progress("running passes")
     context = _context(target, recipe.seed, _opened(calibration, recipe, model), work_progress)
-    result = pipeline.run(model, context)
+    result, losses = _run_passes(pipeline, model, context)
     progress(f"compiling for {backend.name}")
     unsupported = backend.find_unsupported(model, target)
     if unsupported:
@@ -112,6 +115,7 @@ def run_recipe(
         **origin,
         "signature": {"inputs": list(map(asdict, signature.inputs)), "outputs": list(map(asdict, signature.outputs))},
         "calibration": _calibration_facts(context),
+        "quantization": losses.to_dict() if losses is not None else {},
         "passes": [{"pass": r.spec, "changed": r.changed, "nodes": r.nodes_after} for r in result.records],
         "skipped": [asdict(skip) for skip in result.skips],
         "notes": [*_calibration_notes(context), *result.notes, *compiled.notes],
@@ -120,7 +124,25 @@ def run_recipe(
     }
     progress(f"writing {output}")
     artifact = _write(output, compiled, report)
-    return CompileResult(artifact, recipe, model, result, tuple(report["notes"]), context)
+    return CompileResult(artifact, recipe, model, result, tuple(report["notes"]), context, losses)
+
+
+def _run_passes(
+    pipeline: PassPipeline, model: Model, context: PassContext
+) -> tuple[PipelineResult, QuantizationLosses | None]:
+    """Run them, and measure what those that quantize cost, on samples that are kept from them."""
+    from edgecc.data.split import Part
+    from edgecc.quantization.losses import QuantizationWatch
+
+    if not QuantizationWatch.watches(pipeline.passes):
+        return pipeline.run(model, context), None
+    watch, data = QuantizationWatch(), context.calibration
+    pipeline.instruments = (*pipeline.instruments, watch)
+    held_out = None
+    if data is not None:
+        context.calibration, held_out = Part(data, held_out=False), Part(data, held_out=True)
+    result = pipeline.run(model, context)
+    return result, watch.losses(held_out, context.calibration, context.progress)
 
 
 def resolve_target(spec: str, registry: Registry) -> tuple[Backend, Target]:

@@ -14,10 +14,10 @@ from edgecc.data.names import is_named
 from edgecc.errors import RecipeError, UnknownNameError
 from edgecc.presets import DEFAULT
 
-Quantize = Literal["float16"]
+Quantize = Literal["float16", "int8"]
 
 #: What `--quantize` stands for: names of passes, in order.
-QUANTIZE_PASSES: dict[str, tuple[str, ...]] = {"float16": ("convert-float16",)}
+QUANTIZE_PASSES: dict[str, tuple[str, ...]] = {"float16": ("convert-float16",), "int8": ("quantize-static",)}
 
 
 class Recipe(BaseModel):

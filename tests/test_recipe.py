@@ -18,7 +18,7 @@ recipes = st.builds(
     target=names,
     output=st.one_of(st.just(""), names),
     passes=st.lists(names, max_size=3).map(tuple),
-    quantize=st.sampled_from([None, "float16"]),
+    quantize=st.sampled_from([None, "float16", "int8"]),
     calibration=st.one_of(st.just(""), names),
     samples=st.one_of(st.none(), st.integers(1, 2**31)),
     shapes=st.dictionaries(names, st.lists(st.integers(0, 2**31), max_size=4).map(tuple), max_size=3),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgecc.cli.losses import print_losses
 from edgecc.cli.options import json_option, parse_shapes, shape_option
 from edgecc.cli.output import format_bytes, log, print_json, print_table, status
 from edgecc.options import parse_spec
@@ -111,6 +112,8 @@ def print_result(result: CompileResult, *, as_json: bool) -> None:
         log(f"left alone by {skip.pass_name}: {skip.node} ({skip.op}): {skip.reason}")
     if len(skips) > _SKIPS_SHOWN:
         log(f"... and {len(skips) - _SKIPS_SHOWN} more in {result.artifact.report_path}")
+    if result.losses is not None:
+        print_losses(result.losses)
     for note in result.notes:
         log(f"note: {note}")
     click.echo(f"{result.path}  {format_bytes(result.artifact.nbytes)}  ({result.recipe.target})")

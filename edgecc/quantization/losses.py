@@ -1,0 +1,200 @@
+"""What quantization cost: the float model and the quantized one on samples that no scale was chosen from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from edgecc.measuring.metrics import Fidelity, FidelityMeter
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from edgecc.data.calibration import CalibrationData
+    from edgecc.data.feeds import Feeds
+    from edgecc.model import Model, Node, Tensor
+    from edgecc.passes.base import Pass, WorkProgress
+
+#: Most calls that are measured.
+MOST_SAMPLES = 64
+#: Layers that are listed.
+WORST = 10
+#: Passes whose result is measured.
+_QUANTIZING = frozenset({"quantize-static"})
+
+
+@dataclass(frozen=True)
+class LayerLoss:
+    """How far a rounded tensor is from the float model's, with all that was lost before it.
+
+    Attributes:
+        tensor: its name in the source, or in the optimized graph.
+        node: that computes it.
+        op: its operator.
+        sqnr_db: as in `Fidelity`.
+    """
+
+    tensor: str
+    node: str
+    op: str
+    sqnr_db: float
+
+
+@dataclass(frozen=True)
+class QuantizationLosses:
+    """What quantization cost.
+
+    Attributes:
+        samples: calls that were measured; 0 if only statistics were given, no samples.
+        held_out: whether no scale was chosen from them; there are none of such where there are few samples.
+        outputs: by name; in ONNX Runtime, its optimizations off, which is within a step or two of any target.
+        integer_macs: share of the multiply-accumulates that are computed with integers.
+        float_bytes: of the weights before.
+        worst: layers by SQNR, the worst first.
+    """
+
+    samples: int
+    held_out: bool
+    outputs: dict[str, Fidelity]
+    integer_macs: float
+    float_bytes: int
+    worst: tuple[LayerLoss, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        outputs = {name: found.to_dict() for name, found in self.outputs.items()}
+        worst = [{**asdict(layer), "sqnr_db": _json(layer.sqnr_db)} for layer in self.worst]
+        return {**vars(self), "outputs": outputs, "worst": worst}
+
+
+class QuantizationWatch:
+    """An instrument that keeps the model before and after the pass that quantizes it; both share weights."""
+
+    def __init__(self) -> None:
+        self.before: Model | None = None
+        self.after: Model | None = None
+
+    def before_pass(self, step: Pass, model: Model) -> None:
+        if step.name in _QUANTIZING:
+            self.before = model.clone()
+
+    def after_pass(self, step: Pass, model: Model, changed: bool, seconds: float) -> None:
+        if step.name in _QUANTIZING:
+            self.after = model.clone() if changed else None
+
+    @staticmethod
+    def watches(passes: Iterable[Pass]) -> bool:
+        """Whether one of the passes quantizes."""
+        return any(step.name in _QUANTIZING for step in passes)
+
+    def losses(
+        self, held_out: CalibrationData | None, seen: CalibrationData | None, progress: WorkProgress
+    ) -> QuantizationLosses | None:
+        """What was lost; None if nothing was quantized.
+
+        Args:
+            held_out: samples that no scale was chosen from.
+            seen: the others, used where there are none.
+            progress: called after each sample.
+        """
+        if self.before is None or self.after is None:
+            return None
+        for data, is_held_out in ((held_out, True), (seen, False)):
+            if data is not None and next(iter(data.samples()), None) is not None:
+                return measure(self.before, self.after, data, is_held_out, progress)
+        return measure(self.before, self.after, None, False, progress)
+
+
+def measure(
+    before: Model, after: Model, data: CalibrationData | None, held_out: bool, progress: WorkProgress
+) -> QuantizationLosses:
+    """Run both models on the samples and compare outputs and rounded tensors."""
+    rounded = _rounded_tensors(before, after)
+    outputs = [tensor.name for tensor in before.outputs]
+    pairs = {**{name: pair for name, (pair, _) in rounded.items()}, **{name: name for name in outputs}}
+    meters = {name: FidelityMeter() for name in pairs}
+    count = 0
+    if data is not None:
+        first, second = _Session(before, list(pairs)), _Session(after, list(pairs.values()))
+        for feeds in islice(data.samples(), MOST_SAMPLES):
+            for name, expected, found in zip(pairs, first.run(feeds), second.run(feeds), strict=True):
+                if expected.dtype.kind == "f":
+                    meters[name].add(expected, found)
+            count += 1
+            progress("measuring what quantization cost", count, min(data.total, MOST_SAMPLES))
+    losses = [
+        LayerLoss(name, _name_of(node), node.op, meters[name].result().sqnr_db)
+        for name, (_, node) in rounded.items()
+        if count and node is not None
+    ]
+    worst = tuple(sorted(losses, key=lambda layer: (layer.sqnr_db, layer.tensor))[:WORST])
+    fidelities = {name: meters[name].result() for name in outputs if count}
+    return QuantizationLosses(count, held_out and count > 0, fidelities, *_shares(before, after), worst)
+
+
+def _rounded_tensors(before: Model, after: Model) -> dict[str, tuple[str, Node | None]]:
+    """By name in the float model: the name of the rounded tensor, and the node that computes it."""
+    known: dict[str, Tensor] = {tensor.name: tensor for tensor in before.tensors()}
+    found: dict[str, tuple[str, Node | None]] = {}
+    for node in after.nodes("QuantizeLinear"):
+        readers = after.consumers(node.outputs[0])
+        if not readers or readers[0].op != "DequantizeLinear":
+            continue
+        out = readers[0].outputs[0].name
+        name = out if out in known else node.inputs[0].name
+        if name in known:
+            found[name] = (out, before.producer(known[name]))
+    return found
+
+
+def _name_of(node: Node) -> str:
+    from edgecc.model import display_name
+
+    return display_name(node)
+
+
+def _shares(before: Model, after: Model) -> tuple[float, int]:
+    """The share of multiply-accumulates between integers, and the bytes of the float weights."""
+    from edgecc.inspection import macs
+
+    counted = [(macs(node), node) for node in after.nodes("Conv", "ConvTranspose", "Gemm", "MatMul")]
+    total = sum(count for count, _ in counted)
+    integers = sum(count for count, node in counted if all(_is_dequantized(t) for t in node.inputs[:2]))
+    weights = sum(math.prod(t.shape) * t.dtype.itemsize for t in before.constants())
+    return (integers / total if total else 0.0), weights
+
+
+def _is_dequantized(tensor: Tensor) -> bool:
+    return bool(tensor.inputs) and tensor.inputs[0].op == "DequantizeLinear"
+
+
+class _Session:
+    """A model in ONNX Runtime that gives inner tensors too."""
+
+    def __init__(self, model: Model, names: list[str]) -> None:
+        import onnx
+
+        from edgecc.reference_session import reference_session
+
+        proto = model.to_proto()
+        known = {info.name for info in proto.graph.output}
+        fetched = [name for name in dict.fromkeys(names) if name not in {info.name for info in proto.graph.input}]
+        proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in fetched if name not in known)
+        self._inputs = {info.name for info in proto.graph.input}
+        self._fetched, self._names = fetched, names
+        self._session = reference_session(proto)
+
+    def run(self, feeds: Feeds) -> Iterator[np.ndarray]:
+        given = {name: values for name, values in feeds.items() if name in self._inputs}
+        found: Mapping[str, np.ndarray] = {
+            **given,
+            **dict(zip(self._fetched, self._session.run(self._fetched, given), strict=True)),
+        }
+        return (found[name] for name in self._names)
+
+
+def _json(value: float) -> float | str:
+    return value if math.isfinite(value) else str(value)

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+import edgecc
+from edgecc.model import Model
+from edgecc.passes.quantize_static import QuantizeStatic
+from edgecc.quantization.losses import QuantizationLosses
+
+RNG = np.random.default_rng(0)
+CONSTANTS = {
+    "w": RNG.standard_normal((4, 3, 3, 3)).astype(np.float32),
+    "m": RNG.standard_normal((4, 5)).astype(np.float32),
+}
+TEXT = "a = Conv(x, w)  r = Relu(a)  p = GlobalAveragePool(r)  f = Flatten(p)  y = Gemm(f, m)"
+
+
+def losses(folder: Path, samples: np.ndarray, **options: object) -> QuantizationLosses:
+    model = Model.from_text(f"g (float[1,3,8,8] x) => (float[A,B] y) {{ {TEXT} }}", CONSTANTS)
+    step = QuantizeStatic(**options)  # type: ignore[arg-type]
+    result = edgecc.compile(model, "onnxruntime", folder / "m.onnx", passes=[step], calibration={"x": samples})
+    assert result.losses is not None
+    assert result.artifact.report["quantization"] == result.losses.to_dict()
+    return result.losses
+
+
+def images(count: int) -> np.ndarray:
+    return RNG.standard_normal((count, 3, 8, 8)).astype(np.float32)
+
+
+def test_outputs_and_layers_on_held_out_samples(tmp_path: Path) -> None:
+    found = losses(tmp_path, images(64))
+    assert (found.samples, found.held_out) == (8, True)
+    # 8 bits of each of four tensors, one after another.
+    assert 20 < found.outputs["y"].sqnr_db < 60
+    assert {layer.op for layer in found.worst} == {"Relu", "GlobalAveragePool", "Gemm"} | {"Flatten"}
+    worst = [layer.sqnr_db for layer in found.worst]
+    assert worst == sorted(worst)
+    assert found.integer_macs == 1.0
+    assert found.float_bytes >= 4 * (4 * 27 + 20)
+
+
+def test_what_scales_were_chosen_from_is_not_what_is_measured(tmp_path: Path) -> None:
+    samples = images(8)
+    # The eighth is held out: it is ten times as large as what the scales were chosen for, and clipped.
+    samples[7] *= 10
+    clipped = losses(tmp_path, samples).outputs["y"].sqnr_db
+    samples[7] /= 10
+    assert clipped < 10 < losses(tmp_path, samples).outputs["y"].sqnr_db
+
+
+def test_few_samples_are_measured_themselves(tmp_path: Path) -> None:
+    found = losses(tmp_path, images(4))
+    assert (found.samples, found.held_out) == (4, False)
+
+
+def test_share_of_integer_work(tmp_path: Path) -> None:
+    found = losses(tmp_path, images(16), keep_last=True)
+    convolution, product = 4 * 36 * 27, 4 * 5
+    assert found.integer_macs == convolution / (convolution + product)
+
+
+def test_nothing_is_said_where_nothing_was_quantized(tmp_path: Path) -> None:
+    model = Model.from_text("g (float[2] x) => (float[2] y) { y = Erf(x) }")
+    data = {"x": np.ones((8, 2), np.float32)}
+    result = edgecc.compile(model, "onnxruntime", tmp_path / "m.onnx", passes=[QuantizeStatic()], calibration=data)
+    assert result.losses is None
+    assert result.artifact.report["quantization"] == {}
