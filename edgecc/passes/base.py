@@ -1,6 +1,6 @@
 """The contract of a pass."""
 
-# Annotations are real objects here: as text, pydantic would evaluate those of the base classes anew for every pass.
+from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
@@ -42,7 +42,7 @@ class Property(enum.Enum):
     NO_BATCHNORM = "no-batchnorm"  #: no BatchNormalization follows a Conv, ConvTranspose or Gemm with constant weights
     FLOAT16 = "float16"  #: some weights are float16
 
-    def holds(self, model: "Model") -> bool:
+    def holds(self, model: Model) -> bool:
         from edgecc.passes.properties import CHECKS
 
         return CHECKS[self](model)
@@ -81,18 +81,18 @@ class PassContext:
         progress: to be called during work that takes longer than a second.
     """
 
-    target: "Target | None"
-    rng: "np.random.Generator"
+    target: Target | None
+    rng: np.random.Generator
     skips: list[Skip] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
-    calibration: "CalibrationData | None" = None
+    calibration: CalibrationData | None = None
     progress: WorkProgress = no_progress
     _pass_name: str = ""
     _reported: set[Skip] = field(default_factory=set)
-    _statistics: "StatisticTable | None" = None
+    _statistics: StatisticTable | None = None
 
     @property
-    def statistics(self) -> "StatisticTable":
+    def statistics(self) -> StatisticTable:
         """Answers to what the pass asked for with `Pass.statistics`, by the tensors' names."""
         if self._statistics is None:
             # Imported at first need: most compilations ask for nothing.
@@ -102,7 +102,7 @@ class PassContext:
         return self._statistics
 
     @statistics.setter
-    def statistics(self, table: "StatisticTable") -> None:
+    def statistics(self, table: StatisticTable) -> None:
         self._statistics = table
 
     @property
@@ -114,7 +114,7 @@ class PassContext:
         """Whether the target is at least as fast with this operator as with the elementary ones that make it up."""
         return self.target is None or op in self.target.fused
 
-    def skip(self, node: "Node", reason: str) -> None:
+    def skip(self, node: Node, reason: str) -> None:
         """Report a node that the pass could have changed and did not."""
         from edgecc.model import display_name
 
@@ -123,7 +123,7 @@ class PassContext:
             self._reported.add(entry)
             self.skips.append(entry)
 
-    def done(self, node: "Node", what: str, nodes: "Sequence[Node]" = ()) -> None:
+    def done(self, node: Node, what: str, nodes: Sequence[Node] = ()) -> None:
         """Record what becomes of a node; called before it changes.
 
         Args:
@@ -142,7 +142,7 @@ class PassContext:
         self._reported -= dropped
         self.skips[:] = [skip for skip in self.skips if skip not in dropped]
 
-    def within(self, name: str) -> "PassContext":
+    def within(self, name: str) -> PassContext:
         """The same context, speaking for the pass of that name."""
         return replace(self, _pass_name=name)
 
@@ -178,7 +178,7 @@ class Pass(BaseModel, ABC):
     keeps_types: ClassVar[bool] = False
     keeps_statistics: ClassVar[bool] = False
 
-    def statistics(self, model: "Model") -> "Iterable[Request]":
+    def statistics(self, model: Model) -> Iterable[Request]:
         """What the pass needs to know about the data in this model; answered in `ctx.statistics` when it runs.
 
         Called right before `run`, with the model that `run` gets. A pass that asks for something cannot run without
@@ -187,7 +187,7 @@ class Pass(BaseModel, ABC):
         return ()
 
     @abstractmethod
-    def run(self, model: "Model", ctx: PassContext) -> bool:
+    def run(self, model: Model, ctx: PassContext) -> bool:
         """Transform the model in place; True if it changed."""
 
     def promises(self) -> tuple[Property, ...]:
@@ -214,7 +214,7 @@ class NodePass(Pass):
         # What the user excludes by name may well lack the property.
         return () if self.ignore else self.ensures
 
-    def run(self, model: "Model", ctx: PassContext) -> bool:
+    def run(self, model: Model, ctx: PassContext) -> bool:
         self._check_ignore(model)
         changed = False
         for node in self.candidates(model):
@@ -222,7 +222,7 @@ class NodePass(Pass):
                 changed |= self._visit_and_record(node, model, ctx)
         return changed
 
-    def _visit_and_record(self, node: "Node", model: "Model", ctx: PassContext) -> bool:
+    def _visit_and_record(self, node: Node, model: Model, ctx: PassContext) -> bool:
         """Visit a node; what `visit` changes without saying what it did is recorded in a word."""
         from edgecc.model import display_name
 
@@ -234,18 +234,18 @@ class NodePass(Pass):
         return True
 
     @abstractmethod
-    def candidates(self, model: "Model") -> "list[Node]":
+    def candidates(self, model: Model) -> list[Node]:
         """The nodes to visit: `model.nodes("Op", ignore=self.ignore)`."""
 
     @abstractmethod
-    def visit(self, node: "Node", model: "Model", ctx: PassContext) -> bool:
+    def visit(self, node: Node, model: Model, ctx: PassContext) -> bool:
         """Handle one node; True if the model changed."""
 
-    def _check_ignore(self, model: "Model") -> None:
+    def _check_ignore(self, model: Model) -> None:
         check_ignore(self, self.ignore, model)
 
 
-def check_ignore(step: Pass, patterns: tuple[str, ...], model: "Model") -> None:
+def check_ignore(step: Pass, patterns: tuple[str, ...], model: Model) -> None:
     """Raise OptionError for a pattern of option `ignore` that matches no node: it would silently do nothing."""
     import fnmatch
 
