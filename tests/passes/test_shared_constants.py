@@ -55,6 +55,7 @@ WEIGHTS = {
     "i8": places(8),
     "last": places(-1),
     "space": places(2, 3),
+    "taps": np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1),
     "gates": RNG.normal(size=(1, 12, 3)).astype(np.float32),
     "recurrent": RNG.normal(size=(1, 12, 4)).astype(np.float32),
     "state": np.zeros((1, 2, 4), np.float32),
@@ -90,7 +91,7 @@ CASES: list[tuple[Pass, tuple[str, str], str, str]] = [
     (
         FuseGlobalAveragePool(),
         ("float[2,3,4,5] x", "float[2,3,1,1] y"),
-        "y = ReduceMean(x, space)",
+        "c = Conv(x, taps) y = ReduceMean(c, space)",
         "ReduceMax(x, space)",
     ),
     (FuseReshapeGemm(), CUBE, "r = Reshape(x, flat) p = Gemm(r, w, bias) y = Reshape(p, cube)", "MatMul(x, w)"),
