@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from edgecc.quantization.groups import Solution
     from edgecc.quantization.plan import Plan
     from edgecc.quantization.scheme import QuantizationScheme
+    from edgecc.statistics.answers import HistogramStatistic, RangeStatistic
     from edgecc.statistics.requests import Request
 
 
@@ -62,12 +63,16 @@ class QuantizeStatic(Pass):
 
     def run(self, model: Model, ctx: PassContext) -> bool:
         from edgecc.quantization.placement import Placement
-        from edgecc.quantization.plan import make_plan
+        from edgecc.quantization.plan import make_plan, measured_tensors
+        from edgecc.statistics.answers import Excluded
 
         if self._is_done(model, ctx):
             return False
         scheme = self._scheme(ctx)
-        plan = make_plan(model, scheme, self.activations, self._kept(model))
+        kept = self._kept(model)
+        excluded = {name: self._statistic(name, ctx).excluded for name in measured_tensors(model, kept)}
+        unbounded = {name for name, count in excluded.items() if count != Excluded()}
+        plan = make_plan(model, scheme, self.activations, kept, unbounded)
         for node in model.nodes():
             if id(node) in plan.reasons:
                 ctx.skip(node, plan.reasons[id(node)])
@@ -134,19 +139,24 @@ class QuantizeStatic(Pass):
 
         symmetric = scheme.is_symmetric(self.activations)
         levels = 1 << (8 if self.activations == "int8" else 16)
-        ranges = {}
-        for name in plan.tensors:
-            found = {
-                "min-max": ctx.statistics.range,
-                "moving-average": ctx.statistics.moving_range,
-            }.get(self.range, ctx.statistics.histogram)(name)
-            ranges[name] = choose_range(self.range, found, levels=levels, symmetric=symmetric, percent=self.percent)
+        ranges = {
+            name: choose_range(
+                self.range, self._statistic(name, ctx), levels=levels, symmetric=symmetric, percent=self.percent
+            )
+            for name in plan.tensors
+        }
         fixed = {
             node.outputs[0].name: scheme.fixed[node.op, self.activations]
             for node in model.nodes()
             if id(node) in plan.rules and plan.rules[id(node)].role is Role.FIXED and scheme.rounds_results
         }
         return solve(ranges, plan.edges, fixed, self.activations, symmetric=symmetric)
+
+    def _statistic(self, name: str, ctx: PassContext) -> HistogramStatistic | RangeStatistic:
+        """What is known of a tensor."""
+        if self.range == "min-max":
+            return ctx.statistics.range(name)
+        return ctx.statistics.moving_range(name) if self.range == "moving-average" else ctx.statistics.histogram(name)
 
 
 def _is_quantized(model: Model) -> list[Node]:

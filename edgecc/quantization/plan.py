@@ -11,6 +11,7 @@ import numpy as np
 from edgecc.quantization.groups import Edge
 from edgecc.quantization.scheme import CLAMPING, CLAMPS, MEASURED, OperatorRule, QuantizationScheme, Role
 from edgecc.rewriting.reading import constant, has_operand, number, text
+from edgecc.statistics.samples import MASK
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node, Tensor
@@ -71,7 +72,9 @@ def _has_computed_bounds(clamp: Node) -> bool:
     return any(has_operand(clamp, place) and constant(clamp, place) is None for place in (1, 2))
 
 
-def make_plan(model: Model, scheme: QuantizationScheme, dtype: str, kept: Collection[int]) -> Plan:
+def make_plan(
+    model: Model, scheme: QuantizationScheme, dtype: str, kept: Collection[int], unbounded: Collection[str]
+) -> Plan:
     """Decide what becomes integers.
 
     Args:
@@ -79,11 +82,13 @@ def make_plan(model: Model, scheme: QuantizationScheme, dtype: str, kept: Collec
         scheme: of the target.
         dtype: of the data: int8 or int16.
         kept: ids of nodes that the user wants to stay float.
+        unbounded: names of tensors with infinities or masks among their values, which no scale can hold.
     """
     plan = Plan()
     for node in model.nodes(*scheme.operators):
         rule = _rule_of(node, scheme)
         reason = "it is excluded" if id(node) in kept else _refuses(node, rule, scheme, dtype)
+        reason = reason or (reason if reason is None else _refuses_values(node, model, unbounded))
         if reason == "" and node.op in CLAMPS:
             reason = _refuses_clamp(node, model, scheme, plan)
         if reason:
@@ -123,6 +128,31 @@ def _refuses(node: Node, rule: OperatorRule, scheme: QuantizationScheme, dtype: 
     if node.op == "Pad" and not _pads_zeros(node):
         return "it pads with something else than zeros"
     return ""
+
+
+def _refuses_values(node: Node, model: Model, unbounded: Collection[str]) -> str:
+    """Why the node's values fit no scale: masks, of any size, in front of Softmax, and infinities anywhere."""
+    if any(tensor.name in unbounded or _has_masks(tensor) for tensor in (*node.inputs, *node.outputs)):
+        return "infinities or masks are among its values"
+    if _masks_softmax(node, model):
+        return "it may add a mask to what Softmax reads, beside which the other values would be one"
+    producer = model.producer(node.inputs[0])
+    if node.op == "Softmax" and producer is not None and _masks_softmax(producer, model):
+        return "what it reads may be masked, and stays float"
+    return ""
+
+
+def _has_masks(tensor: Tensor) -> bool:
+    from edgecc.model import value_of
+
+    values = value_of(tensor)
+    return values is not None and values.dtype.kind == "f" and not bool((np.abs(values) < MASK).all())
+
+
+def _masks_softmax(node: Node, model: Model) -> bool:
+    if node.op not in ("Add", "Sub", "Where"):
+        return False
+    return any(reader.op == "Softmax" for reader in model.consumers(node.outputs[0]))
 
 
 def _refuses_weights(node: Node) -> str:

@@ -15,7 +15,7 @@ from edgecc.passes.base import Loss, Pass, PassContext, Skip
 from edgecc.passes.pipeline import PassPipeline
 
 if TYPE_CHECKING:
-    from edgecc.data.calibration import CalibrationData
+    from edgecc.data.calibration import Calibration, CalibrationData
     from edgecc.data.feeds import Feeds
     from edgecc.model import Model
     from edgecc.signature import Signature
@@ -35,7 +35,7 @@ def check_pass(
     skips: Sequence[str] | None = (),
     feeds: Mapping[str, np.ndarray] | None = None,
     target: Target | None = None,
-    calibration: Mapping[str, np.ndarray] | None = None,
+    calibration: Calibration | None = None,
 ) -> Model:
     """Run a pass that must change the model, and check all that a pass promises.
 
@@ -60,7 +60,8 @@ def check_pass(
         skips: a part of each expected reason, in any order; none may be missing or left over. None: any.
         feeds: given to the model instead of random values; also the only calibration sample then.
         target: what the pass is told to compile for.
-        calibration: samples by input name, for a pass that asks about data; the feeds, or random values, if None.
+        calibration: for a pass that asks about data: samples by input name, or a function that yields feeds; the
+            feeds, or random values, if None.
 
     Returns:
         The model after the pass, for further assertions.
@@ -81,7 +82,7 @@ def check_contract(
     *,
     tolerance: float | None = None,
     target: Target | None = None,
-    calibration: Mapping[str, np.ndarray] | None = None,
+    calibration: Calibration | None = None,
 ) -> Model:
     """What `check_pass` checks, for a model that the pass may change or not: random models, whole networks.
 
@@ -90,7 +91,8 @@ def check_contract(
         model: a model or ONNX text.
         tolerance: as for `check_pass`.
         target: what the pass is told to compile for.
-        calibration: samples by input name, for a pass that asks about data; the feeds, or random values, if None.
+        calibration: for a pass that asks about data: samples by input name, or a function that yields feeds; the
+            feeds, or random values, if None.
 
     Returns:
         The model after the pass.
@@ -104,7 +106,7 @@ def assert_skipped(
     reason: str,
     *,
     target: Target | None = None,
-    calibration: Mapping[str, np.ndarray] | None = None,
+    calibration: Calibration | None = None,
 ) -> Model:
     """Run a pass that must leave the model alone, and say why.
 
@@ -113,7 +115,8 @@ def assert_skipped(
         before: a model or ONNX text.
         reason: part of the reason of one skipped node; "" if the pass must not even mention one.
         target: what the pass is told to compile for.
-        calibration: samples by input name, for a pass that asks about data; the feeds, or random values, if None.
+        calibration: for a pass that asks about data: samples by input name, or a function that yields feeds; the
+            feeds, or random values, if None.
 
     Returns:
         The unchanged model.
@@ -135,7 +138,7 @@ class _Surroundings:
     """What a pass is told beside the model."""
 
     target: Target | None
-    calibration: Mapping[str, np.ndarray] | None = None
+    calibration: Calibration | None = None
     feeds: Mapping[str, np.ndarray] | None = None
 
     def context(self, model: Model) -> PassContext:
@@ -143,10 +146,14 @@ class _Surroundings:
         return PassContext(self.target, np.random.default_rng(0), calibration=self._data(model.signature))
 
     def _data(self, signature: Signature) -> CalibrationData:
-        from edgecc.data.sources import ArraySource, FunctionSource, RandomSource
+        from edgecc.data.calibration import open_calibration
+        from edgecc.data.sources import FunctionSource, RandomSource
+        from edgecc.statistics.table import StatisticTable
 
         if self.calibration is not None:
-            return ArraySource.of(self.calibration, signature, "the test's samples", None)
+            data = open_calibration(self.calibration, signature)
+            assert not isinstance(data, StatisticTable), "a pass is tested on samples"
+            return data
         if self.feeds is None:
             return RandomSource(signature, _SAMPLES, 0)
         feeds = self.feeds

@@ -27,7 +27,7 @@ def losses(folder: Path, samples: np.ndarray, **options: object) -> Quantization
 
 
 def images(count: int) -> np.ndarray:
-    return RNG.standard_normal((count, 3, 8, 8)).astype(np.float32)
+    return np.random.default_rng(1).standard_normal((count, 3, 8, 8)).astype(np.float32)
 
 
 def test_outputs_and_layers_on_held_out_samples(tmp_path: Path) -> None:

@@ -5,12 +5,10 @@ import pytest
 
 from edgecc.quantization.weights import integer_bias, integer_weights, least_scales
 
-RNG = np.random.default_rng(0)
-
 
 @pytest.mark.parametrize("axis", [0, 1, 3])
 def test_each_channel_has_its_scale(axis: int) -> None:
-    weights = RNG.standard_normal((4, 6, 3, 5)).astype(np.float32)
+    weights = np.random.default_rng(0).standard_normal((4, 6, 3, 5)).astype(np.float32)
     factors = 10.0 ** np.arange(weights.shape[axis])
     weights *= np.moveaxis(factors.reshape(-1, 1, 1, 1), 0, axis).astype(np.float32)
     steps, scales = integer_weights(weights, axis)
@@ -25,7 +23,7 @@ def test_each_channel_has_its_scale(axis: int) -> None:
 
 
 def test_one_scale() -> None:
-    weights = RNG.standard_normal((8, 16)).astype(np.float32)
+    weights = np.random.default_rng(0).standard_normal((8, 16)).astype(np.float32)
     steps, scale = integer_weights(weights, None)
     assert scale.shape == ()
     assert np.abs(steps * scale - weights).max() <= scale * 0.51 + 0.4 * np.abs(weights).max()
@@ -37,7 +35,7 @@ def test_minus_128_is_left_out() -> None:
 
 
 def test_clipping_pays_where_one_value_is_far_out() -> None:
-    weights = RNG.standard_normal((1, 100_000)).astype(np.float32)
+    weights = np.random.default_rng(0).standard_normal((1, 100_000)).astype(np.float32)
     weights[0, 0] = 9.0
     _, scales = integer_weights(weights, 0)
     assert scales[0] < 9.0 / 127

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import edgecc
-from edgecc.model import Model
+from edgecc.model import Model, value_of
 from edgecc.passes.quantize_static import QuantizeStatic
 
 RNG = np.random.default_rng(0)
@@ -22,7 +22,7 @@ CONSTANTS = {
 
 def compiled(text: str, folder: Path, **options: Any) -> edgecc.CompileResult:
     model = Model.from_text(f"g (float[1,3,8,8] x) => (float[A,B,C,D] y) {{ {text} }}", CONSTANTS)
-    samples = RNG.standard_normal((32, 3, 8, 8)).astype(np.float32)
+    samples = np.random.default_rng(1).standard_normal((32, 3, 8, 8)).astype(np.float32)
     step = QuantizeStatic(**options)
     return edgecc.compile(model, "tflite", folder / "m.tflite", passes=[step], calibration={"x": samples})
 
@@ -59,3 +59,57 @@ def test_int16_is_finer(activations: str, tmp_path: Path) -> None:
     found = edgecc.compare(result.path, tmp_path / "source.onnx", samples=4)
     # Weights of 8 bits per channel alone leave 40 dB and more; activations of 8 bits less.
     assert found.comparisons[0].outputs["y"].sqnr_db > (30 if activations == "int8" else 39)
+
+
+def test_the_integer_model_is_within_a_step_of_the_graph(tmp_path: Path) -> None:
+    text = "a = Conv<pads=[1,1,1,1]>(x, w)  b = Relu(a)  c = Add(a, b)  y = GlobalAveragePool(c)"
+    result = compiled(text, tmp_path)
+    result.model.save(tmp_path / "graph.onnx")
+    found = edgecc.compare(result.path, tmp_path / "graph.onnx", samples=16)
+    details: Any = [match for match in result.artifact.report["correspondence"] if match["source"] == "y"]
+    step = max(float(value_of(node.inputs[1])) for node in result.model.nodes("QuantizeLinear")[-1:])  # type: ignore[arg-type]
+    assert details
+    # XNNPACK rounds exactly: what differs lies between two steps.
+    assert found.comparisons[0].outputs["y"].max_abs <= step * 1.01
+
+
+MLPERF = [
+    pytest.param("kws_float.onnx", "kws_ref_model.tflite", "kws_calib200.npz", "kws_test400.npz", 0.5, id="DS-CNN"),
+    *(
+        pytest.param(
+            f"pretrainedResnet{name}.onnx",
+            f"pretrainedResnet{reference}.tflite",
+            "cifar10_train4000_unlabelled.npz",
+            "cifar10_test2000.npz",
+            0.3,
+            id=f"ResNet{name}",
+            marks=[pytest.mark.slow],
+        )
+        for name, reference in (("", "_quant"), ("_large_float", "_large_int8"))
+    ),
+]
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize(("source", "reference", "calibration", "test", "drop"), MLPERF)
+def test_mlperf_tiny(
+    source: str, reference: str, calibration: str, test: str, drop: float, shared_data: Path, tmp_path: Path
+) -> None:
+    """At most so many points less than float, in no more bytes than the reference's file; both targets agree."""
+    path, sizes = shared_data / "mlperf_tiny" / source, {}
+    name = Model.load(path).inputs[0].name
+    samples = {name: np.load(shared_data / calibration)["x"][:256].astype(np.float32)}
+    data = np.load(shared_data / test)
+    np.savez(tmp_path / "test.npz", **{name: data["x"].astype(np.float32), "labels": data["y"]})
+    for target, output in (("tflite", "m.tflite"), ("onnxruntime", "m.onnx")):
+        result = edgecc.compile(path, target, tmp_path / output, quantize="int8", calibration=samples)
+        sizes[target] = result.path.stat().st_size
+    found = edgecc.compare(tmp_path / "m.tflite", path, tmp_path / "test.npz")
+    assert found.accuracy is not None
+    assert found.comparisons[0].accuracy is not None
+    assert found.comparisons[0].accuracy >= found.accuracy - drop / 100
+    assert sizes["tflite"] <= (shared_data / "mlperf_tiny" / reference).stat().st_size
+    both = edgecc.compare(tmp_path / "m.tflite", tmp_path / "m.onnx", tmp_path / "test.npz")
+    (fidelity,) = both.comparisons[0].outputs.values()
+    assert fidelity.top1 is not None
+    assert fidelity.top1 >= 0.995
