@@ -37,7 +37,6 @@ class QuantizeStatic(Pass):
     # What it finds in integers, others can no longer fold or fuse.
     after: ClassVar[tuple[str, ...]] = ("expand-qoperators", "fold-batchnorm", "fuse-pad", "fuse-matmul-add")
     before: ClassVar[tuple[str, ...]] = ("convert-float16",)
-    keeps_types: ClassVar[bool] = True
 
     activations: Literal["int8", "int16"] = Field(default="int8", description="type of data; weights are int8")
     range: Literal["mse", "min-max", "percentile", "entropy", "moving-average"] = Field(
