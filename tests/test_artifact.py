@@ -40,7 +40,8 @@ def test_full_disk_keeps_the_old_file_whole(tmp_path: Path) -> None:
     target = tmp_path / "m.bin"
     target.write_bytes(b"old")
     code = (
-        "import resource, sys; sys.dont_write_bytecode = True; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "import resource, sys; sys.dont_write_bytecode = True\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "try: write_files({Path(sys.argv[1]): bytes(5000)})\n"
         "except OutputError as error: print(error)\n"
     )

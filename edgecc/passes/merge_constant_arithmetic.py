@@ -35,6 +35,13 @@ class MergeConstantArithmetic(NodePass):
     # What float16 rounds away before constants are merged is lost for good.
     before = ("convert-float16",)
 
+    def run(self, model: Model, ctx: PassContext) -> bool:
+        changed = False
+        # What becomes of two nodes may merge with a third one in front of them.
+        while super().run(model, ctx):
+            changed = True
+        return changed
+
     def candidates(self, model: Model) -> list[Node]:
         return model.nodes("Mul", "Div", "Add", "Sub", "Neg", ignore=self.ignore)
 

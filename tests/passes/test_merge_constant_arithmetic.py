@@ -131,3 +131,11 @@ def test_ignored_node_stays(ignored: str) -> None:
     text = graph("a = Mul(x, c) b = Mul(a, d) e = Relu(b) f = Mul(e, c) y = Mul(f, d)")
     model = check_pass(MergeConstantArithmetic(ignore=(ignored,)), text, tolerance=ROUNDING)
     assert [node.op for node in model.nodes()] == ["Mul", "Mul", "Relu", "Mul"]
+
+
+def test_what_became_of_two_merges_with_a_third() -> None:
+    """Neg, Neg, Add: the last two make Sub, which takes in the first one only in a second look."""
+    model = check_pass(
+        MergeConstantArithmetic(), graph("a = Neg(x) b = Neg(a) y = Add(b, s)"), tolerance=ROUNDING, skips=None
+    )
+    assert [node.op for node in model.nodes()] in (["Sub"], ["Add"])
