@@ -6,8 +6,9 @@ and takes three times as long.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -32,8 +33,8 @@ def graph_from_proto(proto: onnx.ModelProto, weights: Mapping[str, np.ndarray] |
         InvalidModelError: a node has an attribute of a kind that a graph cannot keep.
     """
     opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), None)
-    reader = _Reader(weights or {}, opset, list(proto.opset_import))
-    graph = reader.graph(proto.graph, {})
+    reader = _Reader(weights or {}, opset, list(proto.opset_import), proto.graph)
+    graph = reader.graph(proto.graph, None)
     graph.producer_version = proto.producer_version
     if not graph.doc_string:
         graph.doc_string = proto.doc_string
@@ -50,7 +51,7 @@ def nodes_from_protos(protos: Iterable[onnx.NodeProto], tensors: Iterable[gs.Ten
     """
     scope = {tensor.name: tensor for tensor in tensors if not tensor.is_empty()}
     reader = _Reader({}, opset, [])
-    return [reader.node(proto, scope, {}, {}) for proto in protos]
+    return [reader.node(proto, scope, None, {}) for proto in protos]
 
 
 @dataclass
@@ -58,20 +59,22 @@ class _Reader:
     weights: Mapping[str, np.ndarray]
     opset: int | None
     imports: list[onnx.OperatorSetIdProto]
+    main: onnx.GraphProto = field(default_factory=onnx.GraphProto)
+    names: set[str] = field(default_factory=set)
 
-    def graph(self, proto: onnx.GraphProto, outer: _Scope) -> gs.Graph:
-        """A graph; `outer` holds the tensors that it may read from around it."""
+    def graph(self, proto: onnx.GraphProto, outer: _Scope | None) -> gs.Graph:
+        """A graph; `outer` holds the tensors that it may read from around it, None for the main graph."""
         scope: _Scope = {t.name: gs.Constant(t.name, to_array(t)) for t in proto.initializer}
         inputs = []
         for value in proto.input:
-            if value.name in self.weights and not outer:
+            if value.name in self.weights and outer is None:
                 scope[value.name] = gs.Constant(value.name, self.weights[value.name])
             elif value.name not in scope:
                 scope[value.name] = _variable(value)
                 inputs.append(scope[value.name])
         infos = {value.name: value for value in (*proto.value_info, *proto.output)}
         nodes = [self.node(node, scope, outer, infos) for node in proto.node]
-        outputs = [_output(value, scope, outer) for value in proto.output]
+        outputs = [self.output(value, scope, outer, nodes) for value in proto.output]
         return gs.Graph(
             nodes,
             inputs,
@@ -82,8 +85,34 @@ class _Reader:
             import_domains=self.imports,
         )
 
+    def output(
+        self, value: onnx.ValueInfoProto, scope: _Scope, outer: _Scope | None, nodes: list[gs.Node]
+    ) -> gs.Tensor:
+        """An output of a graph; a tensor from around a subgraph gets an Identity there, by which it is read."""
+        tensor = _read(value.name, scope, outer)
+        typed = _variable(value)
+        if isinstance(tensor, gs.Variable) and tensor.dtype is None:
+            tensor.dtype, tensor.shape, tensor.type = typed.dtype, typed.shape, typed.type
+        if value.name in scope or outer is None:
+            return tensor
+        # Passes move the readers of a tensor, and an output of a subgraph is none; ONNX Runtime asks for it as well.
+        result = gs.Variable(self.fresh_name(value.name), typed.dtype, typed.shape, typed.type)
+        identity = gs.Node("Identity", self.fresh_name(f"{value.name}/Identity"))
+        link_input(identity, tensor)
+        link_output(identity, result)
+        nodes.append(identity)
+        return result
+
+    def fresh_name(self, hint: str) -> str:
+        """A name that nothing in the model has."""
+        self.names = self.names or set(_names_in(self.main))
+        others = (f"{hint}_{number}" for number in itertools.count(2))
+        name = next(name for name in itertools.chain([hint], others) if name not in self.names)
+        self.names.add(name)
+        return name
+
     def node(
-        self, proto: onnx.NodeProto, scope: _Scope, outer: _Scope, infos: Mapping[str, onnx.ValueInfoProto]
+        self, proto: onnx.NodeProto, scope: _Scope, outer: _Scope | None, infos: Mapping[str, onnx.ValueInfoProto]
     ) -> gs.Node:
         node = gs.Node(proto.op_type, proto.name, domain=proto.domain or None)
         for name in proto.input:
@@ -96,7 +125,9 @@ class _Reader:
         node.origins = _origins(proto)
         return node
 
-    def attribute(self, attribute: onnx.AttributeProto, node: onnx.NodeProto, scope: _Scope, outer: _Scope) -> object:
+    def attribute(
+        self, attribute: onnx.AttributeProto, node: onnx.NodeProto, scope: _Scope, outer: _Scope | None
+    ) -> object:
         if attribute.type == onnx.AttributeProto.GRAPH:
             return self.graph(attribute.g, {**outer, **scope} if outer else scope)
         read = _PLAIN.get(attribute.type)
@@ -121,11 +152,11 @@ def link_output(node: gs.Node, tensor: gs.Tensor) -> None:
     list.append(tensor.inputs, node)
 
 
-def _read(name: str, scope: _Scope, outer: _Scope) -> gs.Tensor:
+def _read(name: str, scope: _Scope, outer: _Scope | None) -> gs.Tensor:
     if not name:
         return gs.Variable.empty()
     found = scope.get(name)
-    if found is None:
+    if found is None and outer is not None:
         found = outer.get(name)
     if found is None:
         found = scope[name] = gs.Variable(name)
@@ -140,12 +171,13 @@ def _written(name: str, scope: _Scope, infos: Mapping[str, onnx.ValueInfoProto])
     return scope[name]
 
 
-def _output(value: onnx.ValueInfoProto, scope: _Scope, outer: _Scope) -> gs.Tensor:
-    tensor = _read(value.name, scope, outer)
-    if isinstance(tensor, gs.Variable) and tensor.dtype is None:
-        typed = _variable(value)
-        tensor.dtype, tensor.shape, tensor.type = typed.dtype, typed.shape, typed.type
-    return tensor
+def _names_in(graph: onnx.GraphProto) -> Iterator[str]:
+    """Of everything in the graph and its subgraphs."""
+    yield from (item.name for item in (*graph.input, *graph.initializer, *graph.node))
+    for node in graph.node:
+        yield from node.output
+        for attribute in node.attribute:
+            yield from _names_in(attribute.g)
 
 
 def _variable(value: onnx.ValueInfoProto) -> gs.Variable:

@@ -470,3 +470,20 @@ def test_digest_tells_weights_apart() -> None:
     ones, twos = (Model.from_text(text, {"w": np.full((64, 64), v, np.float32)}) for v in (1, 2))
     assert ones.digest() != twos.digest()
     assert ones.digest() == ones.clone().digest()
+
+
+def test_output_of_a_subgraph_from_around_it_gets_an_identity() -> None:
+    """ONNX Runtime refuses such an output, and verbs that move readers would miss it."""
+    model = Model.from_text(
+        """g (bool c, float[2] x) => (float[2] y) { b = Relu(x) b_2 = Neg(b)
+        y = If(c)<then_branch = t () => (float[2] b) { }, else_branch = e () => (float[2] o) { o = Abs(b_2) }> }"""
+    )
+    model.verify()
+    inner = [node for node in model.all_nodes() if model.is_inner(node)]
+    assert sorted(node.op for node in inner) == ["Abs", "Identity"]
+    relu, identity = model.nodes("Relu")[0], next(node for node in inner if node.op == "Identity")
+    assert identity.inputs[0] is relu.outputs[0]
+    assert identity.outputs[0].name == "b_3"
+    again = Model.from_proto(model.to_proto())
+    assert again.digest() == model.digest()
+    np.testing.assert_array_equal(run(model, c=True, x=[-1, 2])[0], [0, 2])

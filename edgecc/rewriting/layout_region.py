@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecc.rewriting.elementwise import has_one_element, is_elementwise
-from edgecc.rewriting.reading import rank
+from edgecc.rewriting.reading import is_op, rank
 from edgecc.rewriting.shapes import inverse, permutation, permuted
 
 if TYPE_CHECKING:
@@ -140,8 +140,8 @@ class Region:
         return int(needed) + len(wanted) + int(moved and first != perm)
 
     def permutation_of(self, node: Node) -> list[int] | None:
-        """Of a Transpose that may be touched; None for every other node."""
-        if node.op != "Transpose" or node.domain not in (None, "", "ai.onnx") or id(node) in self.ignored:
+        """Of a Transpose of the main graph that may be touched; None for every other node."""
+        if not is_op(node, "Transpose") or id(node) in self.ignored or self.model.is_inner(node):
             return None
         perm = permutation(node)
         return None if perm is None or perm == sorted(perm) else perm

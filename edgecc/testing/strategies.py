@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from edgecc.testing import random_movement as m
 from edgecc.testing import random_steps as c
+from edgecc.testing.random_branches import branch
 from edgecc.testing.random_builder import Builder
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from edgecc.testing.random_builder import Step
 
 
-def models(max_nodes: int = 10) -> SearchStrategy[Model]:
+def models(max_nodes: int = 10, *, branches: bool = False) -> SearchStrategy[Model]:
     """Random graphs of convolutions, normalizations, pooling, padding, arithmetic, activations and shape operators.
 
     Tensors have several readers, constants are shared, inner tensors are outputs, and the batch may be open. Values
@@ -32,6 +33,7 @@ def models(max_nodes: int = 10) -> SearchStrategy[Model]:
 
     Args:
         max_nodes: nodes, not counting the Identity that an output may need.
+        branches: with one to three If whose branches read what the main graph computes, halfway through a pattern too.
     """
     # Imported here: only tests have Hypothesis.
     from hypothesis import strategies as st
@@ -39,8 +41,12 @@ def models(max_nodes: int = 10) -> SearchStrategy[Model]:
     @st.composite
     def build(draw: DrawFn) -> Model:
         builder = Builder(draw)
+        # ONNX Runtime 1.32 itself loses a Cast in front of which another one is, if only a branch reads it.
+        steps = tuple(step for step in _STEPS if not branches or step is not m.cast)
         for _ in range(draw(st.integers(1, max_nodes))):
-            builder.grow(_STEPS)
+            builder.grow(steps)
+        for _ in range(draw(st.integers(1, 3)) if branches else 0):
+            branch(builder, steps)
         return builder.finish()
 
     return build()

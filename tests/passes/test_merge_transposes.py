@@ -6,7 +6,7 @@ import pytest
 from edgecc.model import Model
 from edgecc.passes.base import PassContext
 from edgecc.passes.merge_transposes import MergeTransposes
-from edgecc.testing import assert_skipped, check_pass
+from edgecc.testing import assert_skipped, check_contract, check_pass
 
 MERGE = MergeTransposes()
 NHWC, NCHW = "Transpose<perm = [0, 2, 3, 1]>", "Transpose<perm = [0, 3, 1, 2]>"
@@ -250,3 +250,18 @@ def test_work_is_linear() -> None:
             MERGE.run(model, PassContext(None, np.random.default_rng(0)))
         counts.append(calls)
     assert counts[1] < 5 * counts[0]
+
+
+@pytest.mark.parametrize("reader", ["Transpose(b)", "Identity(b)", "Transpose(a)", "Identity(a)"])
+def test_subgraph_whose_output_is_computed_from_a_moved_tensor(reader: str) -> None:
+    """A Transpose in a branch is none that the region could meet; what it writes is nothing outside."""
+    shape = "float[2,3]" if reader.startswith("Transpose") else "float[3,2]"
+    operand = "x" if reader.startswith("Transpose") else "a"
+    model = check_contract(
+        MergeTransposes(),
+        f"""g (bool c, float[2,3] x) => ({shape} y, float[2,3] z) {{
+            a = Transpose(x) b = Relu(a) z = Transpose(b)
+            y = If(c)<then_branch = t () => ({shape} o) {{ o = {reader} }},
+                else_branch = e () => ({shape} p) {{ p = Neg({operand}) }}> }}""",
+    )
+    assert sum(node.op == "Transpose" for node in model.nodes()) <= 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from edgecc.builtin import edgecc_passes
 from edgecc.model import Model
@@ -24,8 +25,16 @@ def test_pass_keeps_its_contract(cls: type[Pass], model: Model) -> None:
     check_contract(cls(), model, tolerance=None if cls.loss is Loss.EXACT else ROUNDING)
 
 
+@pytest.mark.parametrize("cls", KEEPING, ids=lambda cls: str(cls.name))
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(model=models())
+@given(model=models(branches=True))
+def test_pass_keeps_its_contract_beside_branches(cls: type[Pass], model: Model) -> None:
+    """Subgraphs read what passes would move or remove, and hold nodes like those that passes look for."""
+    check_contract(cls(), model, tolerance=None if cls.loss is Loss.EXACT else ROUNDING)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(model=st.booleans().flatmap(lambda branches: models(branches=branches)))
 def test_models_are_whole_and_run(model: Model) -> None:
     from edgecc.data.feeds import random_feeds
     from edgecc.passes.verification import run
