@@ -28,6 +28,7 @@ def edgecc_passes() -> list[type[Pass]]:
     from edgecc.passes.eliminate_nan_guard import EliminateNanGuard
     from edgecc.passes.eliminate_neutral_arithmetic import EliminateNeutralArithmetic
     from edgecc.passes.eliminate_quantization_pairs import EliminateQuantizationPairs
+    from edgecc.passes.eliminate_sequences import EliminateSequences
     from edgecc.passes.eliminate_slice_concat import EliminateSliceConcat
     from edgecc.passes.eliminate_zero_states import EliminateZeroStates
     from edgecc.passes.expand_functions import ExpandFunctions
@@ -69,6 +70,7 @@ def edgecc_passes() -> list[type[Pass]]:
         EliminateNanGuard,
         EliminateNeutralArithmetic,
         EliminateQuantizationPairs,
+        EliminateSequences,
         EliminateSliceConcat,
         EliminateZeroStates,
         ExpandFunctions,

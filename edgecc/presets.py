@@ -48,6 +48,7 @@ BUILTIN = (
         (
             # What moves or repeats data, and does nothing else.
             "eliminate-identity",
+            "eliminate-sequences",
             "eliminate-nan-guard",
             "eliminate-common-subexpressions",
             "eliminate-neutral-arithmetic",
