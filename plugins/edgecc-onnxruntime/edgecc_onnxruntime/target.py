@@ -50,9 +50,12 @@ class OnnxRuntimeTarget(Target):
     provider: str = Field("cpu", description="execution provider that the file is meant for: cpu, cuda, coreml ...")
 
     def quantization_scheme(self) -> QuantizationScheme:
+        from dataclasses import replace
+
         from edgecc_onnxruntime.scheme import SCHEME
 
-        return SCHEME
+        # Other providers' kernels (CUDA's, TensorRT's) take int8 alone.
+        return SCHEME if self.provider == "cpu" else replace(SCHEME, unsigned=False)
 
     def for_suffix(self, suffix: str) -> OnnxRuntimeTarget:
         """The same options for an `.onnx` or `.ort` file."""

@@ -72,3 +72,20 @@ def test_operators_without_kernels_get_no_islands(tmp_path: Path) -> None:
     found = loaded("a = Add(x, x)  e = Erf(a)  y = Conv(e, w)", tmp_path)
     assert found.count("QuantizeLinear") == 1
     assert "Add" in found
+
+
+@pytest.mark.parametrize(("target", "dtype"), [("onnxruntime", "uint8"), ("onnxruntime:provider=cuda", "int8")])
+def test_type_of_data(target: str, dtype: str, tmp_path: Path) -> None:
+    model = Model.from_text("g (float[1,3,8,8] x) => (float[A,B,C,D] y) { y = Conv(x, w) }", CONSTANTS)
+    result = edgecc.compile(model, target, tmp_path / "m.onnx", passes=[QuantizeStatic()], calibration={"x": SAMPLES})
+    assert {node.outputs[0].dtype for node in result.model.nodes("QuantizeLinear")} == {np.dtype(dtype)}
+
+
+def test_ort_files(tmp_path: Path) -> None:
+    model = Model.from_text("g (float[1,3,8,8] x) => (float[A,B,C,D] y) { a = Conv(x, w)  y = Relu(a) }", CONSTANTS)
+    model.save(tmp_path / "source.onnx")
+    path = tmp_path / "m.ort"
+    edgecc.compile(tmp_path / "source.onnx", "onnxruntime", path, quantize="int8", calibration={"x": SAMPLES})
+    found = edgecc.compare(path, tmp_path / "source.onnx", samples=4).comparisons[0]
+    # 8 bits of input, weights and output; values beyond those of calibration are clipped.
+    assert found.outputs["y"].sqnr_db > 25
