@@ -54,7 +54,8 @@ GRAPHS = {
     "layer normalization": f"{ROWS} <int64[1] m = {{1}}, float two = {{2}}, float e = {{0.00001}}> "
     "{ a = ReduceMean(x, m) b = Sub(x, a) c = Pow(b, two) d = ReduceMean(c, m) f = Add(d, e) g = Sqrt(f) "
     "y = Div(b, g) }",
-    "pooling": "(float[1,4,4,4] x) => (float[1,4,1,1] y) <int64[2] m = {2,3}> { a = ReduceMean(x, m) y = Exp(a) }",
+    "pooling": "(float[1,4,4,4] x) => (float[1,4,1,1] y) <float[4,4,1,1] w, int64[2] m = {2,3}> "
+    "{ c = Conv(x, w) a = ReduceMean(c, m) y = Exp(a) }",
     "convolution": f"{IMAGE} <float[4,4,1,1] w, float[4] s, float[4,1,1] k> {{ a = Mul(x, k) b = Conv(a, w) "
     "c = BatchNormalization(b, s, s, s, s) d = Mul(c, k) e = Conv(d, w) y = Add(e, k) }",
     "padding": "(float[1,4,4,4] x) => (float[1,4,6,6] y) <float[4,4,1,1] w, int64[8] p = {0,0,1,1,0,0,1,1}> "
