@@ -88,6 +88,8 @@ def _resolve_sizes(node: Node, values: dict[int, np.ndarray], model: Model) -> b
         return False
     if node.attrs.get("keep_aspect_ratio_policy", "stretch") != "stretch":
         return False
+    if _ints(sizes) is not None:
+        return False  # all of them are a constant by now, which runtimes like better than axes
     axes = [axis for axis, wanted in enumerate(sizes) if _dimension(shape[axis]) != wanted]
     known = _ints(sizes[axes])
     if not axes or known is None or len(axes) == len(shape):

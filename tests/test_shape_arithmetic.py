@@ -117,3 +117,13 @@ def test_the_result_is_the_same() -> None:
 )
 def test_arithmetic(found: object, expected: object) -> None:
     assert found == expected
+
+
+def test_sizes_that_are_all_known_stay_whole() -> None:
+    """ONNX Runtime is slower where a Resize names axes."""
+    text = """g (float[2,3,4,3] x) => (float[2,3,8,6] y) <int64[2] space = {8, 6}, int64[1] i = {0}, int64[1] k = {2}> {
+        s = Shape(x) b = Slice(s, i, k) t = Concat<axis = 0>(b, space) y = Resize<mode = "linear">(x, , , t) }"""
+    model = Model.from_text(text)
+    model.cleanup()
+    assert "axes" not in model.nodes("Resize")[0].attrs
+    assert constants_of(model, "Resize", 3) == [2, 3, 8, 6]
