@@ -268,7 +268,7 @@ def test_compiles_for_tflite(tmp_path: Path) -> None:
     proto = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 18]> {text}')
     onnx.save(proto, tmp_path / "chunks.onnx")
     x = np.random.default_rng(0).normal(size=(6, 8)).astype(np.float32)
-    result = edgecc.compile(tmp_path / "chunks.onnx", target="tflite")
+    result = edgecc.compile(tmp_path / "chunks.onnx", output=tmp_path / "chunks.tflite")
     with edgecc.runner(result.path) as runner:
         actual = runner.infer({"x": x})["y"]
     first, second = x[:, :3], x[:, 3:6]
