@@ -22,7 +22,7 @@ import numpy as np
 import onnx
 from rich.table import Table
 
-from benchmarks.exports.running import random_feeds
+from benchmarks.exports.running import random_feeds, reference_session
 from benchmarks.measuring import edgecc_command, machine, python, show
 
 OURS = "edgecc"
@@ -80,18 +80,9 @@ def optimize(source: Path, folder: Path, rounds: int) -> dict[str, Outcome]:
     return outcomes
 
 
-def session(path: Path):  # type: ignore[no-untyped-def]
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-
 def error(source: Path, output: Path) -> float:
     """The largest difference, relative to the largest value of that output."""
-    first, second = session(source), session(output)
+    first, second = reference_session(source), reference_session(output)
     feeds = random_feeds(first, 2 if ".open" in source.name else 1, 0)
     pairs = zip(first.run(None, feeds), second.run(None, feeds), strict=True)
     return max(float(np.abs(a - b).max() / max(np.abs(a).max(), 1e-30)) for a, b in pairs)
@@ -99,7 +90,7 @@ def error(source: Path, output: Path) -> float:
 
 def latency_ratio(source: Path, output: Path, rounds: int = 21) -> float:
     """ONNX Runtime's time for ours over its time for the source, one thread each, in turns: median of the pairs."""
-    first, second = session(source), session(output)
+    first, second = reference_session(source), reference_session(output)
     feeds = random_feeds(first, 1, 0)
     ratios = []
     for number in range(rounds + 3):

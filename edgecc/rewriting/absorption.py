@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecc.passes.base import PassContext
+from edgecc.rewriting.affine import per_channel
 from edgecc.rewriting.matching import Match
 from edgecc.rewriting.patterns import Op, Rest, Value, Weight
 from edgecc.rewriting.reading import describe, same_shape
@@ -46,10 +47,7 @@ def over_channels(values: np.ndarray, x: Tensor) -> np.ndarray | None:
     """The constant with one value per channel, axis 1, if it differs along that alone (not a copy)."""
     if x.shape is None or len(x.shape) < 2 or not isinstance(x.shape[1], int):
         return None
-    shape = (1,) * (len(x.shape) - values.ndim) + values.shape
-    if len(shape) != len(x.shape) or any(dim != 1 for place, dim in enumerate(shape) if place != 1):
-        return None
-    return np.broadcast_to(values.reshape(-1), (x.shape[1],)) if shape[1] in (1, x.shape[1]) else None
+    return per_channel(values, len(x.shape), 1, x.shape[1])
 
 
 class AbsorbAffine(Rewrite):

@@ -58,9 +58,10 @@ def affine_of(node: Node, rank: int, axis: int, channels: int) -> Affine | str:
         return _of_batchnorm(node, channels)
     index = data_index(node)
     values = constant(node, 1 - index)
-    found = None if values is None else per_channel(values, rank, axis, channels)
-    if found is None:
+    spread = None if values is None else per_channel(values, rank, axis, channels)
+    if spread is None:
         return f"its constant {node.inputs[1 - index].name!r} is not one value per channel"
+    found = spread.astype(np.float64)
     ones, zeros = np.ones(channels), np.zeros(channels)
     if node.op == "Mul":
         return Affine(found, zeros)
@@ -73,13 +74,13 @@ def affine_of(node: Node, rank: int, axis: int, channels: int) -> Affine | str:
 
 
 def per_channel(values: np.ndarray, rank: int, axis: int, channels: int) -> np.ndarray | None:
-    """One float64 per channel, if that is how the constant broadcasts over a tensor of that rank."""
+    """One value per channel (not a copy), if that is how the constant broadcasts over a tensor of that rank."""
     shape = (1,) * (rank - values.ndim) + values.shape
     if len(shape) != rank or any(dim != 1 for index, dim in enumerate(shape) if index != axis):
         return None
     if shape[axis] not in (1, channels):
         return None
-    return np.broadcast_to(values.reshape(-1).astype(np.float64), (channels,))
+    return np.broadcast_to(values.reshape(-1), (channels,))
 
 
 def _of_batchnorm(node: Node, channels: int) -> Affine | str:
