@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,12 +13,12 @@ from edgecc.errors import OptionError, OutputError, PluginError, UnsupportedErro
 from edgecc.loading import load_model
 from edgecc.options import build, parse_spec
 from edgecc.passes.base import Pass, PassContext, no_progress
+from edgecc.passes.entry import DeferredPass
 from edgecc.passes.pipeline import PassPipeline, PipelineResult, Rounds
 from edgecc.presets import DEFAULT
 from edgecc.provenance import provenance
 from edgecc.recipe import Recipe
 from edgecc.registry import Registry, default_registry
-from edgecc.rewriting.rewrite import RewritePass
 
 if TYPE_CHECKING:
     from edgecc.backend import Backend, Compiled
@@ -157,7 +158,24 @@ def resolve_pass(spec: str, registry: Registry) -> Pass:
     name, options = parse_spec(spec)
     step = build(registry.pass_class(name), "pass", name, options)
     more = registry.rewrites(name)
-    return step.with_rewrites(more) if more and isinstance(step, RewritePass) else step
+    if not more:
+        return step
+    from edgecc.rewriting.rewrite import RewritePass
+
+    return step.with_rewrites(more) if isinstance(step, RewritePass) else step
+
+
+def preset_passes(name: str, registry: Registry) -> list[Pass | DeferredPass]:
+    """The passes of a preset; those that say what they need of a model are not imported yet."""
+    found: list[Pass | DeferredPass] = []
+    for spec in registry.preset(name).passes:
+        operators = registry.passes.operators(spec) if spec in registry.passes else None
+        # A pattern of another plugin may begin at any operator.
+        if operators and not registry.rewrites(spec):
+            found.append(DeferredPass(spec, operators, functools.partial(resolve_pass, spec, registry)))
+        else:
+            found.append(resolve_pass(spec, registry))
+    return found
 
 
 def resolve_output(recipe: Recipe, target: Target) -> Path:
@@ -212,8 +230,7 @@ def arrange(
     """
     registry = registry or default_registry()
     chosen = {step.name for step in passes}
-    known = [resolve_pass(spec, registry) for spec in registry.preset(optimize).passes]
-    preset = tuple(step for step in known if step.name not in chosen)
+    preset = tuple(step for step in preset_passes(optimize, registry) if step.name not in chosen)
     steps: list[Pass | Rounds] = [Rounds(preset), *passes] if preset else list(passes)
     listed = {step.name for step in preset} | chosen
     for step in backend.passes(target):
@@ -223,7 +240,7 @@ def arrange(
 
 
 def _latest_position(step: Pass, steps: Sequence[Pass | Rounds]) -> int:
-    def blocks(other: Pass) -> bool:
+    def blocks(other: Pass | DeferredPass) -> bool:
         return other.name in step.before or step.name in other.after
 
     members = (item.passes if isinstance(item, Rounds) else (item,) for item in steps)

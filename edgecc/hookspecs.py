@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from edgecc.backend import Backend
     from edgecc.importers.base import Importer
     from edgecc.passes.base import Pass
+    from edgecc.passes.entry import PassEntry
     from edgecc.passes.pipeline import Instrument
     from edgecc.presets import Preset
     from edgecc.rewriting.rewrite import Rewrite
@@ -38,8 +39,8 @@ def edgecc_importers() -> list[type[Importer]]:
 
 
 @hookspec
-def edgecc_passes() -> list[type[Pass]]:
-    """Passes, by class."""
+def edgecc_passes() -> list[type[Pass] | PassEntry]:
+    """Passes, by class, or by entries that name what is imported when it is needed."""
     raise AssertionError("a specification is never called")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgecc.compiler import arrange, resolve_pass, resolve_target
+from edgecc.compiler import arrange, preset_passes, resolve_pass, resolve_target
 from edgecc.errors import EdgeccError, Unsupported
 from edgecc.model import Model, Node, Signature
 from edgecc.passes.base import Change, PassContext, Skip
@@ -122,7 +122,7 @@ def explain_pass(model: Model, spec: str, target: str = "", *, registry: Registr
     """
     registry = registry or default_registry()
     step = resolve_pass(spec, registry)
-    preset = [resolve_pass(other, registry) for other in registry.preset(DEFAULT).passes]
+    preset = preset_passes(DEFAULT, registry)
     # As `compile --pass` does: what is given options is the user's, and runs behind the others.
     own = step.spec() != step.name
     rounds = Rounds(tuple(other for other in preset if not own or other.name != step.name))

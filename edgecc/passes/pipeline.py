@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from edgecc.errors import EdgeccError, PassContractError, PassOrderError, VerificationError
 from edgecc.passes.base import Loss, Pass, PassContext, Skip
+from edgecc.passes.entry import DeferredPass
 from edgecc.passes.observing import answer_requests
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Rounds:
     make the graph smaller or bring it nearer to one form, never undo another.
     """
 
-    passes: tuple[Pass, ...]
+    passes: tuple[Pass | DeferredPass, ...]
 
 
 #: Rounds before it is certain that two passes undo each other.
@@ -91,8 +92,8 @@ class PassPipeline:
         check_order(self.passes)
 
     @property
-    def passes(self) -> tuple[Pass, ...]:
-        """Every pass, in order."""
+    def passes(self) -> tuple[Pass | DeferredPass, ...]:
+        """Every pass, in order; some of those that run in rounds are not made yet."""
         return tuple(step for item in self.steps for step in (item.passes if isinstance(item, Rounds) else (item,)))
 
     def run(self, model: Model, ctx: PassContext) -> PipelineResult:
@@ -113,15 +114,23 @@ class PassPipeline:
         return result
 
     def _run_rounds(
-        self, passes: Sequence[Pass], model: Model, ctx: PassContext, result: PipelineResult
+        self, passes: Sequence[Pass | DeferredPass], model: Model, ctx: PassContext, result: PipelineResult
     ) -> list[PassRecord]:
         """One record per pass, of all its rounds."""
         totals: list[PassRecord] = []
         for _ in range(_MOST_ROUNDS):
-            records = []
-            for step in passes:
+            records: list[PassRecord] = []
+            present, count = _operators(model), len(model.nodes())
+            for item in passes:
+                if isinstance(item, DeferredPass) and present.isdisjoint(item.operators):
+                    ctx.within(item.name).forget_skips()
+                    records.append(PassRecord(item.spec(), False, 0, count, count))
+                    continue
+                step = item.step if isinstance(item, DeferredPass) else item
                 answer_requests(step, (), model, ctx)
                 records.append(self._run_one(step, model, ctx, result, trusted=True))
+                if records[-1].changed:
+                    present, count = _operators(model), records[-1].nodes_after
             totals = [a.followed_by(b) for a, b in zip(totals, records, strict=True)] if totals else records
             changed = [record.spec for record in records if record.changed]
             if not changed:
@@ -167,6 +176,11 @@ class PassPipeline:
         return [step.spec() for step in self.passes]
 
 
+def _operators(model: Model) -> set[str]:
+    """The operators of the main graph, as passes look at it."""
+    return {node.op for node in model.graph.nodes}
+
+
 def _directly_behind(steps: Sequence[Pass | Rounds], index: int) -> list[Pass]:
     """The passes after a place, up to the next that run in rounds."""
     found: list[Pass] = []
@@ -205,7 +219,7 @@ def _check_promises(step: Pass, model: Model) -> None:
             raise PassContractError(f"pass {step.name!r} does not ensure {promised.value} although it declares it")
 
 
-def check_order(passes: Sequence[Pass]) -> None:
+def check_order(passes: Sequence[Pass | DeferredPass]) -> None:
     """Raise PassOrderError, with an order that works, if `after`, `before`, `requires` or `ensures` are violated."""
     wrong = [(first, second) for first, second in _constraints(passes) if first > second]
     if not wrong:
@@ -218,7 +232,7 @@ def check_order(passes: Sequence[Pass]) -> None:
     )
 
 
-def _constraints(passes: Sequence[Pass]) -> list[tuple[int, int]]:
+def _constraints(passes: Sequence[Pass | DeferredPass]) -> list[tuple[int, int]]:
     """Pairs of positions (earlier, later) that the passes' declarations demand."""
     positions: dict[str, list[int]] = {}
     for index, step in enumerate(passes):
@@ -234,7 +248,7 @@ def _constraints(passes: Sequence[Pass]) -> list[tuple[int, int]]:
     return pairs
 
 
-def _right_order(passes: Sequence[Pass]) -> str:
+def _right_order(passes: Sequence[Pass | DeferredPass]) -> str:
     # networkx is imported only here: a right order, the usual case, is found without it.
     import networkx as nx
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from edgecc.data.feeds import Feeds
     from edgecc.model import Model, Node, Tensor
     from edgecc.passes.base import Pass, WorkProgress
+    from edgecc.passes.entry import DeferredPass
 
 #: Most calls that are measured.
 MOST_SAMPLES = 64
@@ -86,7 +87,7 @@ class QuantizationWatch:
             self.after = model.clone() if changed else None
 
     @staticmethod
-    def watches(passes: Iterable[Pass]) -> bool:
+    def watches(passes: Iterable[Pass | DeferredPass]) -> bool:
         """Whether one of the passes quantizes."""
         return any(step.name in _QUANTIZING for step in passes)
 

@@ -49,6 +49,7 @@ def check_pass(
     - `parse_spec(step.spec())` and JSON give an equal pass
     - the structure is `after`'s: operators, edges and attributes, up to names
     - the nodes that it left alone have the reasons in `skips`
+    - where its plugin's `PassEntry` says which operators it needs, it does nothing without them
 
     Args:
         step: the pass.
@@ -208,7 +209,21 @@ def _run(step: Pass, original: Model, surroundings: _Surroundings) -> tuple[Mode
     if changed != (model.digest() != digest):
         said = "changed the model and returned False" if not changed else "returned True and changed nothing"
         raise AssertionError(f"{step.name} {said}")
+    if changed or result.skips:
+        _check_needs(step, original)
     return model, result.skips
+
+
+def _check_needs(step: Pass, model: Model) -> None:
+    """A pass that its plugin lists by an entry has something to do only where the entry says so."""
+    from edgecc.registry import default_registry
+
+    passes = default_registry().passes
+    if step.name not in passes or type(step) is not passes[step.name]:
+        return
+    operators = passes.operators(step.name)
+    if operators and operators.isdisjoint(node.op for node in model.nodes()):
+        raise AssertionError(f"{step.name} has something to do in a model without {', '.join(sorted(operators))}")
 
 
 def _check_values(

@@ -13,6 +13,7 @@ import edgecc as package
 from edgecc.cli import output
 from edgecc.model import Model
 from edgecc.passes.base import Pass, PassContext
+from edgecc.passes.entry import PassTable
 from edgecc.quantization.ranges import mse_range
 from edgecc.registry import default_registry
 from edgecc.statistics import Histogram, Request
@@ -38,7 +39,8 @@ class Observe(Pass):
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(default_registry().passes, "observe", Observe)
+    registry = default_registry()
+    monkeypatch.setattr(registry, "passes", PassTable({**registry.passes, "observe": Observe}))
     RANGES.clear()
 
 

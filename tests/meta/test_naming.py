@@ -14,7 +14,7 @@ from edgecc.builtin import edgecc_passes
 from edgecc.passes.base import Pass
 
 ROOT = Path(__file__).resolve().parents[2]
-PASSES = edgecc_passes()
+PASSES = [entry.load() for entry in edgecc_passes()]
 
 
 def defined_passes() -> set[type[Pass]]:
@@ -32,7 +32,7 @@ def test_every_pass_is_registered() -> None:
 
 
 def test_the_list_of_passes_is_sorted() -> None:
-    names = [cls.__name__ for cls in PASSES]
+    names = [cls.name for cls in PASSES]
     assert names == sorted(names)
 
 

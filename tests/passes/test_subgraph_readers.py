@@ -113,7 +113,7 @@ def add_if(model: Model, node: Node, copies: bool) -> None:
 
 def optimize(model: Model) -> bool:
     """Run the passes of -O1 in rounds; whether one of them changed something."""
-    known = {cls.name: cls for cls in edgecc_passes()}
+    known = {entry.name: entry.load() for entry in edgecc_passes()}
     preset = next(preset for preset in BUILTIN if preset.name == DEFAULT)
     pipeline = PassPipeline([Rounds(tuple(known[step]() for step in preset.passes))])
     result = pipeline.run(model, PassContext(None, np.random.default_rng(0)))
