@@ -1,0 +1,1 @@
+"""Which channels, heads and hidden units must go together, and their removal."""
