@@ -1,6 +1,6 @@
 """int8 models against the reference's files and ONNX Runtime's own quantizer.
 
-Run it with `python -m benchmarks.quantization [accuracy|latency|tensorrt ...]`; it needs ../shared/data.
+Run it with `python -m benchmarks.quantization [accuracy|latency|tensorrt|equalization ...]`; it needs ../shared/data.
 """
 
 from __future__ import annotations
@@ -201,7 +201,17 @@ def tensorrt(folder: Path) -> None:
     show(table)
 
 
-PARTS = {"accuracy": accuracy, "latency": latency, "tensorrt": tensorrt}
+# ------------------------------------------------------------------------------------------------------------ repair
+
+
+def equalization(folder: Path) -> None:
+    """equalize-layers on a network whose channels were rescaled."""
+    from benchmarks import quantization_repair
+
+    quantization_repair.equalization(folder)
+
+
+PARTS = {"accuracy": accuracy, "latency": latency, "tensorrt": tensorrt, "equalization": equalization}
 
 
 def main() -> None:

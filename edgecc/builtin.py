@@ -42,6 +42,7 @@ _PASSES = (
         needs="Concat Slice Split Gather",
     ),
     PassEntry("eliminate-zero-states", "edgecc.passes.eliminate_zero_states:EliminateZeroStates", needs="GRU LSTM RNN"),
+    PassEntry("equalize-layers", "edgecc.passes.equalize_layers:EqualizeLayers"),
     PassEntry("expand-functions", "edgecc.passes.expand_functions:ExpandFunctions"),
     PassEntry("expand-qoperators", "edgecc.passes.expand_qoperators:ExpandQOperators"),
     PassEntry(

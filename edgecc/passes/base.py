@@ -194,6 +194,14 @@ class Pass(BaseModel, ABC):
         """What this pass, with these options, ensures: `ensures`, unless an option takes it back."""
         return self.ensures
 
+    def loses(self) -> Loss:
+        """What this pass, with these options, may do to values: `loss`, unless options leave out what changes them."""
+        return self.loss
+
+    def needs_statistics(self) -> bool:
+        """Whether it cannot run without answers; if it can, `request in ctx.statistics` tells what there is."""
+        return True
+
     def spec(self) -> str:
         """The pass as written on the command line: `name` or `name:key=value,...` with the options that differ."""
         from edgecc.options import spec_of

@@ -36,6 +36,9 @@ def answer_requests(step: Pass, behind: Sequence[Pass], model: Model, ctx: PassC
     if not open_requests:
         ctx.statistics = table
         return
+    if ctx.calibration is None and not step.needs_statistics():
+        ctx.statistics = table
+        return
     if ctx.calibration is None:
         raise _no_data(step, open_requests, table)
     for first, second in zip((step, *behind), behind, strict=False):

@@ -152,7 +152,7 @@ class PassPipeline:
                     f"pass {step.name!r} needs a model with {wanted.value}",
                     hint=f"run a pass that ensures {wanted.value} first, or drop {step.name!r}",
                 )
-        before = model.clone() if self.verifier is not None and step.loss is not Loss.LOSSY else None
+        before = model.clone() if self.verifier is not None and step.loses() is not Loss.LOSSY else None
         count = len(model.nodes())
         for instrument in self.instruments:
             instrument.before_pass(step, model)

@@ -103,7 +103,7 @@ class Verifier:
 
     def _tolerance(self, step: Pass, before: Model, after: Model) -> float | None:
         """None if every bit counts."""
-        if step.loss is Loss.EXACT:
+        if step.loses() is Loss.EXACT:
             return None
         if self.tolerance is not None:
             return self.tolerance

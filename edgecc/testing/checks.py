@@ -171,9 +171,9 @@ def _as_model(source: str | Model) -> Model:
 
 
 def _check_tolerance(step: Pass, tolerance: float | None) -> None:
-    if step.loss is Loss.ROUNDING and tolerance is None:
+    if step.loses() is Loss.ROUNDING and tolerance is None:
         raise AssertionError(f"{step.name} may round: write how much, check_pass(..., tolerance=1e-5)")
-    if step.loss is Loss.EXACT and tolerance is not None:
+    if step.loses() is Loss.EXACT and tolerance is not None:
         raise AssertionError(f"{step.name} is declared exact: it gets no tolerance")
 
 
@@ -231,7 +231,7 @@ def _check_values(
 ) -> None:
     from edgecc.passes.verification import compare, run
 
-    if step.loss is Loss.LOSSY and tolerance is None:
+    if step.loses() is Loss.LOSSY and tolerance is None:
         return
     for given in [dict(feeds)] if feeds is not None else _random(step, before):
         expected = run(before, given)
@@ -249,7 +249,7 @@ def _random(step: Pass, model: Model) -> list[Feeds]:
     from edgecc.data.feeds import random_feeds
 
     # Where every bit counts, also signed zeros, huge and tiny values: x + 0 and x * 0 are not what they seem to be.
-    special = step.loss is Loss.EXACT
+    special = step.loses() is Loss.EXACT
     return [random_feeds(model.signature, seed, special=special) for seed in _SEEDS]
 
 

@@ -1,0 +1,112 @@
+"""Divides channels where they are computed and multiplies weights where they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgecc.rewriting.linear import Linear
+from edgecc.rewriting.reading import constant
+
+if TYPE_CHECKING:
+    from edgecc.model import Model, Node, Tensor
+    from edgecc.quantization.equalization import Division
+    from edgecc.statistics.answers import Array
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """A node with constants that scale channels: a normalization's scale and bias, or the factor of a Mul.
+
+    Attributes:
+        node: the node.
+        places: of the constants among its inputs.
+        axis: of the channels in its output.
+        outputs: number of channels.
+    """
+
+    node: Node
+    places: tuple[int, ...]
+    axis: int
+    outputs: int
+
+    @property
+    def last(self) -> Node:
+        """The node itself."""
+        return self.node
+
+    def output_axis(self) -> int | None:
+        """The axis of the channels."""
+        return self.axis
+
+    def divide(self, factors: Array, model: Model) -> None:
+        """Divide its constants; one value per channel, whatever their rank."""
+        for place in self.places:
+            values = constant(self.node, place)
+            assert values is not None, "it was constant when it was found"
+            shape = [1] * values.ndim
+            shape[next(i for i, size in enumerate(values.shape) if size == self.outputs)] = self.outputs
+            divided = (values / factors.reshape(shape)).astype(values.dtype)
+            model.set_input(self.node, place, model.constant(self.node.inputs[place].name, divided))
+
+
+def rescale(divisions: Sequence[Division], model: Model) -> str:
+    """Carry divisions out in the graph.
+
+    Returns:
+        Why nothing was changed: a type of weights that does not reach; "" if all was.
+    """
+    linears: dict[int, Linear] = {}
+    for division in divisions:
+        members = [s for s in division.region.sources if isinstance(s, Linear)]
+        for linear in (*members, *(reader.linear for reader in division.region.readers)):
+            linears.setdefault(id(linear.node), linear)
+    biases: dict[int, Array] = {}
+    weights = {key: linear.weights for key, linear in linears.items()}
+    for division in divisions:
+        _scale_weights(division, linears, weights, biases)
+    for key, linear in linears.items():
+        reason = linear.refuses(weights[key], biases.get(key))
+        if reason is not None:
+            return reason
+    for key, linear in linears.items():
+        linear.update(model, weights[key], biases.get(key))
+    for division in divisions:
+        for source in division.region.sources:
+            if isinstance(source, Scaling):
+                source.divide(division.factors, model)
+        rename(division.region.tensors, model)
+    return ""
+
+
+def _scale_weights(
+    division: Division, linears: dict[int, Linear], weights: dict[int, Array], biases: dict[int, Array]
+) -> None:
+    for source in division.region.sources:
+        if not isinstance(source, Linear):
+            continue
+        key = id(source.node)
+        inverse = 1 / division.factors
+        weights[key] = replace(linears[key], weights=weights[key]).scale_outputs(inverse)
+        bias = source.bias()
+        if bias is not None:
+            biases[key] = source.rounded(bias * inverse)
+    for reader in division.region.readers:
+        key = id(reader.linear.node)
+        factors = division.factors[reader.channels.index]
+        weights[key] = replace(linears[key], weights=weights[key]).scale_inputs(factors)
+
+
+def rename(tensors: Sequence[Tensor], model: Model) -> None:
+    """A name keeps meaning the same values: those that come to hold others get new ones."""
+    for tensor in tensors:
+        tensor.name = model.fresh_name(f"{tensor.name}_scaled")
+
+
+def clipped_to(node: Node) -> float:
+    """The upper bound of a Clip."""
+    values = constant(node, 2)
+    return float(np.asarray(values)) if values is not None else np.inf
