@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 #: Every pass, by name.
 _PASSES = (
     PassEntry("convert-float16", "edgecc.passes.convert_float16:ConvertFloat16"),
+    PassEntry("correct-bias", "edgecc.passes.correct_bias:CorrectBias"),
     PassEntry(
         "eliminate-common-subexpressions", "edgecc.passes.eliminate_common_subexpressions:EliminateCommonSubexpressions"
     ),

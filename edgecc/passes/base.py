@@ -78,6 +78,8 @@ class PassContext:
         skips: nodes left alone, with reasons; filled through `skip`.
         changes: nodes changed, for `edgecc inspect --explain`; filled through `done`.
         calibration: the samples themselves, to be streamed; None if the user gave none, or saved statistics.
+        float_model: as it was in front of the pass that first wrote quantized constants or data, its weights shared;
+            None if there was no such pass, or none in the pipeline `needs_float_model`.
         progress: to be called during work that takes longer than a second.
     """
 
@@ -86,6 +88,7 @@ class PassContext:
     skips: list[Skip] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     calibration: CalibrationData | None = None
+    float_model: Model | None = None
     progress: WorkProgress = no_progress
     _pass_name: str = ""
     _reported: set[Skip] = field(default_factory=set)
@@ -165,6 +168,7 @@ class Pass(BaseModel, ABC):
             need not infer them again; `edgecc.testing` holds a pass to it.
         keeps_statistics: what was measured before it holds after it too, by the tensors' names, so that the next pass's
             requests are answered in the same sweep over the data.
+        needs_float_model: it runs behind a pass that quantizes and compares with `ctx.float_model`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False)
@@ -177,6 +181,7 @@ class Pass(BaseModel, ABC):
     before: ClassVar[tuple[str, ...]] = ()
     keeps_types: ClassVar[bool] = False
     keeps_statistics: ClassVar[bool] = False
+    needs_float_model: ClassVar[bool] = False
 
     def statistics(self, model: Model) -> Iterable[Request]:
         """What the pass needs to know about the data in this model; answered in `ctx.statistics` when it runs.

@@ -66,6 +66,8 @@ class Rounds:
     passes: tuple[Pass | DeferredPass, ...]
 
 
+#: Operators of models that are quantized, be it weights alone.
+_QUANTIZED = ("DequantizeLinear", "QuantizeLinear", "DynamicQuantizeLinear")
 #: Rounds before it is certain that two passes undo each other.
 _MOST_ROUNDS = 32
 
@@ -152,7 +154,7 @@ class PassPipeline:
                     f"pass {step.name!r} needs a model with {wanted.value}",
                     hint=f"run a pass that ensures {wanted.value} first, or drop {step.name!r}",
                 )
-        before = model.clone() if self.verifier is not None and step.loses() is not Loss.LOSSY else None
+        before = model.clone() if self._is_compared(step, model, ctx) else None
         count = len(model.nodes())
         for instrument in self.instruments:
             instrument.before_pass(step, model)
@@ -168,9 +170,19 @@ class PassPipeline:
         _check_promises(step, model)
         for instrument in self.instruments:
             instrument.after_pass(step, model, changed, seconds)
-        if changed and before is not None and self.verifier is not None:
+        if changed and before is not None and step.loses() is Loss.LOSSY:
+            ctx.float_model = before if model.nodes(*_QUANTIZED) else None
+        elif changed and before is not None and self.verifier is not None:
             self.verifier.check(step, before, model)
         return PassRecord(step.spec(), changed, seconds, count, len(model.nodes()) if changed else count)
+
+    def _is_compared(self, step: Pass, model: Model, ctx: PassContext) -> bool:
+        """Whether somebody wants to see the model in front of the pass: the verifier, or a later pass."""
+        if step.loses() is not Loss.LOSSY:
+            return self.verifier is not None
+        if ctx.float_model is not None or not any(later.needs_float_model for later in self.passes):
+            return False
+        return not model.nodes(*_QUANTIZED)
 
     def spec(self) -> list[str]:
         return [step.spec() for step in self.passes]

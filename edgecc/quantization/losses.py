@@ -85,6 +85,8 @@ class QuantizationWatch:
     def after_pass(self, step: Pass, model: Model, changed: bool, seconds: float) -> None:
         if step.name in _QUANTIZING:
             self.after = model.clone() if changed else None
+        elif changed and self.after is not None and step.needs_float_model:
+            self.after = model.clone()
 
     @staticmethod
     def watches(passes: Iterable[Pass | DeferredPass]) -> bool:

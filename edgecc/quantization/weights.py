@@ -22,7 +22,7 @@ _KEPT = np.linspace(1.0, 0.6, 21)
 _MOST_FOR_SCALES = 1 / 32
 _FEW_BYTES = 512
 #: Biases stay this far from the ends of int32, so that sums have room.
-_LARGEST_BIAS = 2.0**30
+LARGEST_BIAS = 2.0**30
 
 
 def channel_axis(node: Node, scheme: QuantizationScheme) -> int | None:
@@ -71,7 +71,7 @@ def least_scales(bias: Array | None, data_scale: float, axis: int | None) -> Arr
     """Scales of weights from which on the bias fits into int32."""
     if bias is None:
         return 0.0
-    needed: Array = np.abs(bias.astype(np.float64)).reshape(-1) / (data_scale * _LARGEST_BIAS)
+    needed: Array = np.abs(bias.astype(np.float64)).reshape(-1) / (data_scale * LARGEST_BIAS)
     return float(needed.max(initial=0.0)) if axis is None or needed.size == 1 else needed
 
 

@@ -1,0 +1,81 @@
+"""Layers with quantized weights, beside the float layers that they were."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edgecc.errors import DataError
+from edgecc.rewriting.linear import LINEAR, Linear, linear_of
+from edgecc.rewriting.reading import constant, is_op
+
+if TYPE_CHECKING:
+    from edgecc.data.calibration import CalibrationData
+    from edgecc.model import Model, Node, Tensor
+    from edgecc.passes.base import PassContext
+
+
+@dataclass(frozen=True)
+class QuantizedLayer:
+    """A linear node whose weights are stored as integers.
+
+    Attributes:
+        node: of the quantized model.
+        weights: the DequantizeLinear of its weights.
+        source: the same node in the float model.
+    """
+
+    node: Node
+    weights: Node
+    source: Linear
+
+    def output_axis(self) -> int | None:
+        """The axis of the output channels."""
+        return self.source.output_axis()
+
+
+def quantized_layers(model: Model, ctx: PassContext, ignore: tuple[str, ...] = ()) -> list[QuantizedLayer]:
+    """The layers with integer weights, in order; those without a counterpart in the float model are skipped.
+
+    Args:
+        model: quantized; sorted.
+        ctx: with the float model; skips are reported to it.
+        ignore: patterns of names of nodes to leave out.
+    """
+    reference = ctx.float_model
+    known = {} if reference is None else {node.name: node for node in reference.nodes(*LINEAR)}
+    found = []
+    for node in model.nodes(*LINEAR, ignore=ignore):
+        stored = dequantized(node.inputs[1])
+        if stored is None or constant(stored, 0) is None:
+            continue
+        source = linear_of(known.get(node.name), reference) if reference is not None else "no float model is known"
+        if isinstance(source, str):
+            reason = "what it was in float is not known: the model came quantized, or a pass made it new"
+            ctx.skip(node, reason)
+        elif source.weights.shape != constant(stored, 0).shape:  # type: ignore[union-attr]
+            ctx.skip(node, "its weights have another shape than in float")
+        else:
+            found.append(QuantizedLayer(node, stored, source))
+    return found
+
+
+def dequantized(tensor: Tensor) -> Node | None:
+    """The DequantizeLinear that writes the tensor."""
+    producer = tensor.inputs[0] if tensor.inputs else None
+    return producer if producer is not None and is_op(producer, "DequantizeLinear") else None
+
+
+def samples_of(ctx: PassContext, name: str) -> CalibrationData:
+    """The samples themselves.
+
+    Raises:
+        DataError: there are none: the user gave no data, or saved statistics.
+    """
+    if ctx.calibration is None:
+        raise DataError(
+            f"pass {name!r} needs calibration data",
+            why="it runs the float model and the quantized one on samples; saved statistics do not do",
+            hint="add --calibration DATA.npz, one array per input with 100 to 500 samples",
+        )
+    return ctx.calibration
