@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgecc.rewriting.affine import data_index, is_affine
 from edgecc.rewriting.linear import Linear
-from edgecc.rewriting.reading import constant
+from edgecc.rewriting.reading import constant, has_operand, is_op, rank
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node, Tensor
@@ -104,6 +105,32 @@ def rename(tensors: Sequence[Tensor], model: Model) -> None:
     """A name keeps meaning the same values: those that come to hold others get new ones."""
     for tensor in tensors:
         tensor.name = model.fresh_name(f"{tensor.name}_scaled")
+
+
+def scaling_of(node: Node) -> Scaling | None:
+    """A node with constants that scale channels, if it is one.
+
+    LayerNormalization and RMSNormalization over the last axis with constant scale and bias, of one value per channel,
+    and Mul by a constant with more than one value along one axis only.
+    """
+    if is_op(node, "LayerNormalization", "RMSNormalization"):
+        axes = rank(node.inputs[0])
+        if axes is None or int(node.attrs.get("axis", -1)) not in (-1, axes - 1):
+            return None
+        places = (1, 2) if has_operand(node, 2) else (1,)
+        values = [constant(node, place) for place in places]
+        channels = values[0].size if values[0] is not None else 0
+        if channels < 2 or any(found is None or found.shape != (channels,) for found in values):
+            return None
+        return Scaling(node, places, axes - 1, channels)
+    if not is_op(node, "Mul") or not is_affine(node):
+        return None
+    place, axes = 1 - data_index(node), rank(node.outputs[0])
+    found = constant(node, place)
+    if found is None or axes is None or found.dtype.kind != "f" or found.ndim > axes:
+        return None
+    long = [axis for axis, size in enumerate(found.shape) if size > 1]
+    return Scaling(node, (place,), long[0] + axes - found.ndim, found.size) if len(long) == 1 else None
 
 
 def clipped_to(node: Node) -> float:
