@@ -1,6 +1,6 @@
 """int8 models against the reference's files and ONNX Runtime's own quantizer.
 
-Run it with `python -m benchmarks.quantization [accuracy|latency|tensorrt|equalization ...]`; it needs ../shared/data.
+Run it with `python -m benchmarks.quantization [PART ...]`, all parts if none is named; it needs ../shared/data.
 """
 
 from __future__ import annotations
@@ -211,7 +211,14 @@ def equalization(folder: Path) -> None:
     quantization_repair.equalization(folder)
 
 
-PARTS = {"accuracy": accuracy, "latency": latency, "tensorrt": tensorrt, "equalization": equalization}
+def repair(folder: Path) -> None:
+    """What each pass that repairs accuracy gains."""
+    from benchmarks import quantization_repair
+
+    quantization_repair.repair(folder)
+
+
+PARTS = {"accuracy": accuracy, "latency": latency, "tensorrt": tensorrt, "equalization": equalization, "repair": repair}
 
 
 def main() -> None:

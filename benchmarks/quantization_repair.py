@@ -74,3 +74,36 @@ def _tried(source: Path, passes: list[str], inputs: Inputs, folder: Path) -> np.
 
 def _shown(outputs: np.ndarray, expected: np.ndarray, inputs: Inputs) -> list[str]:
     return [right(outputs, inputs), f"{fidelity(expected, outputs).sqnr_db:.1f} dB"]
+
+
+#: Passes in front of and behind the one that quantizes.
+REPAIRS = {
+    "nothing": ((), ()),
+    "smooth-activations": (("smooth-activations",), ()),
+    "equalize-layers": (("equalize-layers",), ()),
+    "equalize-layers:absorb=true": (("equalize-layers:absorb=true",), ()),
+    "correct-bias": ((), ("correct-bias",)),
+    "round-weights:method=adaround": ((), ("round-weights:method=adaround",)),
+    "round-weights": ((), ("round-weights",)),
+    "round-weights correct-bias": ((), ("round-weights", "correct-bias")),
+    "equalize-layers round-weights correct-bias": (("equalize-layers",), ("round-weights", "correct-bias")),
+}
+#: What quantizes.
+QUANTIZERS = ("quantize-static", "quantize-static:per_channel=false")
+
+
+def repair(folder: Path, quantizers: tuple[str, ...] = QUANTIZERS) -> None:
+    """SQNR of the output against the float model, and top-1, of each repair on each model; TFLite."""
+    for quantizer in quantizers:
+        table = Table(quantizer, *TASKS, title="TFLite: SQNR of the output on the test set, and top-1")
+        rows = {name: [name] for name in REPAIRS}
+        for task in TASKS.values():
+            inputs = task.inputs()
+            expected = in_onnxruntime(task.source, inputs.test)
+            for name, (before, behind) in REPAIRS.items():
+                outputs = _tried(task.source, [*before, quantizer, *behind], inputs, folder)
+                top, sqnr = _shown(outputs, expected, inputs)
+                rows[name].append(f"{sqnr} {top}")
+        for row in rows.values():
+            table.add_row(*row)
+        show(table)

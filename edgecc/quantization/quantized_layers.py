@@ -53,11 +53,24 @@ def quantized_layers(model: Model, ctx: PassContext, ignore: tuple[str, ...] = (
         if isinstance(source, str):
             reason = "what it was in float is not known: the model came quantized, or a pass made it new"
             ctx.skip(node, reason)
-        elif source.weights.shape != constant(stored, 0).shape:  # type: ignore[union-attr]
+        elif not _have_one_shape(node, stored, source):
             ctx.skip(node, "its weights have another shape than in float")
         else:
             found.append(QuantizedLayer(node, stored, source))
     return found
+
+
+def has_rows_first(node: Node) -> bool:
+    """Whether weights have one row per output: a pass may store those of a Gemm the other way round."""
+    return node.op == "Conv" or bool(node.op == "Gemm" and node.attrs.get("transB", 0))
+
+
+def _have_one_shape(node: Node, stored: Node, source: Linear) -> bool:
+    values = constant(stored, 0)
+    assert values is not None, "the caller has seen to it"
+    if has_rows_first(node) != has_rows_first(source.node):
+        return values.shape == source.weights.shape[::-1]
+    return values.shape == source.weights.shape
 
 
 def dequantized(tensor: Tensor) -> Node | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgecc.quantization.quantized_layers import has_rows_first
 from edgecc.quantization.rounding import Choices
 from edgecc.quantization.weights import LARGEST
 from edgecc.rewriting.reading import constant
@@ -14,7 +15,6 @@ from edgecc.rewriting.reading import constant
 if TYPE_CHECKING:
     from edgecc.model import Model, Node
     from edgecc.quantization.quantized_layers import QuantizedLayer
-    from edgecc.rewriting.linear import Linear
     from edgecc.statistics.answers import Array
 
 
@@ -49,29 +49,24 @@ class StoredWeights:
             _spread(np.zeros((), np.float32) if part is None else part, layer.weights, values.shape)
             for part in (scale, zero)
         ]
-        found = [_matrix(np.broadcast_to(part, values.shape).astype(np.float32), linear) for part in spread]
-        weights, integers = (_matrix(part.astype(np.float32), linear) for part in (linear.weights, values))
-        alpha = Choices(weights, found[0], found[1], low, high)
-        return StoredWeights(layer, integers, alpha)
+        full = (np.broadcast_to(part, values.shape) for part in (*spread, values))
+        scales, zeros, integers = (_matrix(part.astype(np.float32), layer.node) for part in full)
+        weights = _matrix(linear.weights.astype(np.float32), linear.node)
+        return StoredWeights(layer, integers, Choices(weights, scales, zeros, low, high))
 
     def update(self, integers: Array, model: Model) -> None:
         """Store other integers of the same type."""
         node = self.layer.weights
         old = constant(node, 0)
         assert old is not None, "it was read"
-        linear = self.layer.source
         rows = integers.reshape(-1, integers.shape[-1])
-        new = rows.reshape(old.shape) if _rows_first(linear) else np.ascontiguousarray(rows.T)
+        new = rows.reshape(old.shape) if has_rows_first(self.layer.node) else np.ascontiguousarray(rows.T)
         model.set_input(node, 0, model.constant(node.inputs[0].name, new.astype(old.dtype)))
 
 
-def _rows_first(linear: Linear) -> bool:
-    return linear.node.op == "Conv" or linear.transposed
-
-
-def _matrix(values: Array, linear: Linear) -> Array:
-    groups = linear.groups if linear.node.op == "Conv" else 1
-    rows = values if _rows_first(linear) else values.T
+def _matrix(values: Array, node: Node) -> Array:
+    groups = int(node.attrs.get("group", 1)) if node.op == "Conv" else 1
+    rows = values if has_rows_first(node) else values.T
     return np.ascontiguousarray(rows.reshape(groups, rows.shape[0] // groups, -1))
 
 

@@ -162,6 +162,28 @@ def test_adaround_goes_to_a_neighbour_and_gptq_anywhere() -> None:
     assert far["adaround"] < 1.0001 < far["gptq"]
 
 
+def test_gemm_whose_weights_were_turned_round() -> None:
+    """Square, so that no shape shows it."""
+
+    class Turned(FewBits):
+        name: ClassVar[str] = "turned"
+
+        def run(self, model: Model, ctx: PassContext) -> bool:
+            for node in model.nodes("Gemm"):
+                values = value_of(node.inputs[1])
+                if values is not None:
+                    model.set_input(node, 1, model.constant("turned", np.ascontiguousarray(values.T)))
+                    node.attrs["transB"] = 0
+            return super().run(model, ctx)
+
+    samples, test = ((np.random.default_rng(i).standard_normal((96, 8)) @ MIX).astype(np.float32) for i in (2, 3))
+    square = np.random.default_rng(0).standard_normal((8, 8)).astype(np.float32)
+    model = Model.from_text("g (float[1,8] x) => (float[N,M] y) { y = Gemm<transB=1>(x, w) }", {"w": square})
+    plain, _ = piped(model, Turned(grid="channel"), samples=samples)
+    rounded, _ = piped(model, Turned(grid="channel"), RoundWeights(), samples=samples)
+    assert error(model, rounded, test) < 0.7 * error(model, plain, test)
+
+
 def test_with_quantize_static() -> None:
     """Only integers of weights change: scales and data stay, and biases, whose units they are."""
     model = of("a = Conv(x, w)  r = Relu(a)  y = Conv(r, v)")
