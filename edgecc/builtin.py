@@ -112,7 +112,9 @@ _PASSES = (
     ),
     PassEntry("merge-slices", "edgecc.passes.merge_slices:MergeSlices", needs="Slice Gather"),
     PassEntry("merge-transposes", "edgecc.passes.merge_transposes:MergeTransposes", needs="Transpose"),
+    PassEntry("quantize-dynamic", "edgecc.passes.quantize_dynamic:QuantizeDynamic"),
     PassEntry("quantize-static", "edgecc.passes.quantize_static:QuantizeStatic"),
+    PassEntry("quantize-weights", "edgecc.passes.quantize_weights:QuantizeWeights"),
     PassEntry("round-weights", "edgecc.passes.round_weights:RoundWeights"),
     PassEntry("smooth-activations", "edgecc.passes.smooth_activations:SmoothActivations"),
 )

@@ -119,7 +119,7 @@ def run_recipe(
         "quantization": losses.to_dict() if losses is not None else {},
         "passes": [{"pass": r.spec, "changed": r.changed, "nodes": r.nodes_after} for r in result.records],
         "skipped": [asdict(skip) for skip in result.skips],
-        "notes": [*_calibration_notes(context), *result.notes, *compiled.notes],
+        "notes": [*_calibration_notes(context, losses), *result.notes, *compiled.notes],
         "correspondence": [asdict(match) for match in compiled.correspondence],
         "details": compiled.details,
     }
@@ -279,10 +279,10 @@ def _calibration_facts(context: PassContext) -> dict[str, Any]:
     return asdict(context.statistics.data) if context.has_statistics else {}
 
 
-def _calibration_notes(context: PassContext) -> tuple[str, ...]:
+def _calibration_notes(context: PassContext, losses: QuantizationLosses | None) -> tuple[str, ...]:
     if context.calibration is None:
         return ()
-    if not context.has_statistics:
+    if not context.has_statistics and (losses is None or not losses.samples):
         return ("the calibration data was not used: no pass asked for it",)
     return context.calibration.notes
 

@@ -140,11 +140,11 @@ _COUNTED = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
 
 def macs(node: Node) -> int:
     """Multiply-accumulates of one node; 0 for operators other than convolutions and matrix products."""
-    if node.op == "Conv":
+    if node.op in ("Conv", "ConvInteger"):
         return _size(node.outputs[0].shape) * _size((node.inputs[1].shape or [0])[1:])
     if node.op == "ConvTranspose":
         return _size(node.inputs[0].shape) * _size((node.inputs[1].shape or [0])[1:])
-    if node.op in ("MatMul", "Gemm"):
+    if node.op in ("MatMul", "MatMulInteger", "Gemm"):
         shape = node.inputs[0].shape or [0]
         inner = shape[0] if node.attrs.get("transA", 0) else shape[-1]
         return _size(node.outputs[0].shape) * _size([inner])

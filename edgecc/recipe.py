@@ -14,10 +14,16 @@ from edgecc.data.names import is_named
 from edgecc.errors import RecipeError, UnknownNameError
 from edgecc.presets import DEFAULT
 
-Quantize = Literal["float16", "int8"]
+Quantize = Literal["float16", "int8", "dynamic", "int8-weights", "int4-weights"]
 
 #: What `--quantize` stands for: names of passes, in order.
-QUANTIZE_PASSES: dict[str, tuple[str, ...]] = {"float16": ("convert-float16",), "int8": ("quantize-static",)}
+QUANTIZE_PASSES: dict[str, tuple[str, ...]] = {
+    "float16": ("convert-float16",),
+    "int8": ("quantize-static",),
+    "dynamic": ("quantize-dynamic",),
+    "int8-weights": ("quantize-weights",),
+    "int4-weights": ("quantize-weights:dtype=int4",),
+}
 
 
 class Recipe(BaseModel):

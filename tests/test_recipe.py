@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecc.errors import RecipeError, UnknownNameError
-from edgecc.recipe import Recipe, make_recipe, read_recipe
+from edgecc.recipe import QUANTIZE_PASSES, Recipe, make_recipe, read_recipe
 
 names = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=12)
 recipes = st.builds(
@@ -18,7 +18,7 @@ recipes = st.builds(
     target=names,
     output=st.one_of(st.just(""), names),
     passes=st.lists(names, max_size=3).map(tuple),
-    quantize=st.sampled_from([None, "float16", "int8"]),
+    quantize=st.sampled_from([None, *QUANTIZE_PASSES]),
     calibration=st.one_of(st.just(""), names),
     samples=st.one_of(st.none(), st.integers(1, 2**31)),
     shapes=st.dictionaries(names, st.lists(st.integers(0, 2**31), max_size=4).map(tuple), max_size=3),

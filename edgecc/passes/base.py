@@ -274,3 +274,24 @@ def check_ignore(step: Pass, patterns: tuple[str, ...], model: Model) -> None:
                 where=f"pass {step.name}",
                 hint="edgecc inspect SOURCE --nodes lists the node names",
             )
+
+
+def check_ops(step: Pass, operators: tuple[str, ...], model: Model, known: Iterable[str]) -> None:
+    """Raise OptionError for an operator of option `ignore_ops` that the model does not have.
+
+    Args:
+        step: whose option it is.
+        operators: the option.
+        model: not changed.
+        known: operators that the pass looks at, for the hint.
+    """
+    from edgecc.errors import OptionError
+
+    present = {node.op for node in model.nodes()}
+    for op in operators:
+        if op not in present:
+            raise OptionError(
+                f"operator {op!r} of option 'ignore_ops' is not in the model",
+                where=f"pass {step.name}",
+                hint=f"it has {', '.join(sorted(present & set(known)))}",
+            )

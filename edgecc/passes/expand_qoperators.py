@@ -44,11 +44,22 @@ class ExpandQOperators(NodePass):
         domain = "" if node.domain in (None, "ai.onnx") else node.domain
         expansion = _EXPANSIONS.get((domain, node.op))
         if expansion is not None:
+            if node.op == "DynamicQuantizeLinear" and _is_taken_in(node, model, ctx):
+                ctx.skip(node, "the target's kernels take it in")
+                return False
             reason = expansion(_Expansion(node, model))
             if reason is not None:
                 ctx.skip(node, reason)
             return reason is None
         return domain == "" and node.op in _MOVES and _between(node, model)
+
+
+def _is_taken_in(node: Node, model: Model, ctx: PassContext) -> bool:
+    """Whether the target rounds data at run time by itself where this node says so."""
+    from edgecc.quantization.dynamic import reads_are_dynamic
+
+    scheme = ctx.target.quantization_scheme() if ctx.target is not None else None
+    return scheme is not None and scheme.dynamic == "pairs" and reads_are_dynamic(node, model)
 
 
 class _Expansion:

@@ -129,6 +129,9 @@ def run(model: Model, feeds: Mapping[str, np.ndarray], outputs: list[str] | None
     # Large weights are fed: they pass no 2 GB limit and are not copied into a file first.
     proto = model.to_proto(detach=True)
     weights = _detached(model, {info.name for info in proto.graph.input})
+    for name in [name for name, values in weights.items() if values.dtype.kind == "V"]:
+        # int4 and others that numpy lacks cannot be fed: an initializer is an input's default.
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(weights.pop(name), name))
     names = [spec.name for spec in model.signature.outputs] if outputs is None else outputs
     known = {info.name for info in proto.graph.output}
     proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)

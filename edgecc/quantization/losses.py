@@ -24,7 +24,10 @@ MOST_SAMPLES = 64
 #: Layers that are listed.
 WORST = 10
 #: Passes whose result is measured.
-_QUANTIZING = frozenset({"quantize-static"})
+_QUANTIZING = frozenset({"quantize-static", "quantize-dynamic", "quantize-weights"})
+
+
+_INTEGER = ("ConvInteger", "MatMulInteger")
 
 
 @dataclass(frozen=True)
@@ -79,12 +82,12 @@ class QuantizationWatch:
         self.after: Model | None = None
 
     def before_pass(self, step: Pass, model: Model) -> None:
-        if step.name in _QUANTIZING:
+        if step.name in _QUANTIZING and self.before is None:
             self.before = model.clone()
 
     def after_pass(self, step: Pass, model: Model, changed: bool, seconds: float) -> None:
         if step.name in _QUANTIZING:
-            self.after = model.clone() if changed else None
+            self.after = model.clone() if changed else self.after
         elif changed and self.after is not None and step.needs_float_model:
             self.after = model.clone()
 
@@ -150,7 +153,15 @@ def _rounded_tensors(before: Model, after: Model) -> dict[str, tuple[str, Node |
         name = out if out in known else node.inputs[0].name
         if name in known:
             found[name] = (out, before.producer(known[name]))
-    return found
+    return found or _products(before, after)
+
+
+def _products(before: Model, after: Model) -> dict[str, tuple[str, Node | None]]:
+    """The same for a model whose data is not rounded, or only at run time: what is computed with stored weights."""
+    kept = {tensor.name for tensor in after.tensors()}
+    nodes = before.nodes("Conv", "ConvTranspose", "Gemm", "MatMul", "Gather")
+    names = {node.outputs[0].name: node for node in nodes if node.outputs[0].dtype is not None}
+    return {name: (name, node) for name, node in names.items() if name in kept and node.outputs[0].dtype.kind == "f"}
 
 
 def _name_of(node: Node) -> str:
@@ -163,9 +174,11 @@ def _shares(before: Model, after: Model) -> tuple[float, int]:
     """The share of multiply-accumulates between integers, and the bytes of the float weights."""
     from edgecc.inspection import macs
 
-    counted = [(macs(node), node) for node in after.nodes("Conv", "ConvTranspose", "Gemm", "MatMul")]
+    counted = [(macs(node), node) for node in after.nodes("Conv", "ConvTranspose", "Gemm", "MatMul", *_INTEGER)]
     total = sum(count for count, _ in counted)
-    integers = sum(count for count, node in counted if all(_is_dequantized(t) for t in node.inputs[:2]))
+    integers = sum(
+        count for count, node in counted if node.op in _INTEGER or all(_is_dequantized(t) for t in node.inputs[:2])
+    )
     weights = sum(math.prod(t.shape) * t.dtype.itemsize for t in before.constants())
     return (integers / total if total else 0.0), weights
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from edgecc.quantization.grids import Grid
 
@@ -85,6 +85,9 @@ class QuantizationScheme:
     int8_only: frozenset[str] = frozenset()
     clamps_alone: bool = False
     needs_weights: bool = False
+    integer_rows: bool = True
+    dynamic: Literal["integers", "pairs", ""] = "integers"
+    dynamic_operators: frozenset[str] = frozenset({"Gemm", "MatMul"})
 
     def is_symmetric(self, dtype: str) -> bool:
         """Whether data of that type has zero point 0."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 
 #: -128 is left out: kernels for Arm add two products in 16 bits, which -128 * -128 twice does not fit.
 LARGEST = 127
+#: Smallest and largest integer by number of bits.
+LIMITS = {8: (-LARGEST, LARGEST), 4: (-8, 7)}
+_FLOAT32 = np.dtype(np.float32)
+#: Largest weights for which scales fit float16, with room for rows of smaller ones.
+_HALF_SCALES = (2.0**-4, 2.0**15)
 #: Parts of the largest value that are tried as the largest one that is not clipped.
 _KEPT = np.linspace(1.0, 0.6, 21)
 #: Scales of a matrix may take this part of its weights' bytes, or so many bytes: a classifier has few channels, and
@@ -39,32 +44,68 @@ def channel_axis(node: Node, scheme: QuantizationScheme) -> int | None:
     return axis if weights.shape[axis] * scheme.channel_bytes <= most else None
 
 
-def integer_weights(values: Array, axis: int | None, least: Array | float = 0.0) -> tuple[Array, Array]:
-    """Weights as int8 from -127 to 127 around 0, with the scales of the least squared error.
+def integer_weights(values: Array, axis: int | None, least: Array | float = 0.0, bits: int = 8) -> tuple[Array, Array]:
+    """Weights as small integers around 0, with the scales of the least squared error.
 
     Args:
         values: float32.
         axis: with one scale for each index; None for one scale.
         least: scales are no smaller: one, or one for each index.
+        bits: 8 for -127 to 127, 4 for -8 to 7.
 
     Returns:
-        int8 of the same shape, and float32 scales of shape [channels] or [].
+        int8 of the same shape, whatever the bits, and float32 scales of shape [channels] or [].
     """
     rows = values.reshape(1, -1) if axis is None else np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
-    largest = np.max(np.abs(rows), axis=1, initial=0.0).astype(np.float64)
-    smallest = np.maximum(np.broadcast_to(least, largest.shape), np.finfo(np.float32).tiny * 2.0**20)
-    best = np.full(len(rows), np.inf)
-    scales, steps = np.ones(len(rows), np.float32), np.zeros(rows.shape, np.int8)
-    for kept in _KEPT:
-        scale = np.maximum(largest * kept / LARGEST, smallest).astype(np.float32)
-        rounded = np.clip(np.rint(rows / scale[:, None]), -LARGEST, LARGEST)
-        error = np.square(rounded * scale[:, None] - rows).sum(axis=1, dtype=np.float64)
-        better = error < best
-        best[better], scales[better], steps[better] = error[better], scale[better], rounded[better]
+    steps, scales = _round_rows(rows, least, bits)
     if axis is None:
         return steps.reshape(values.shape), scales.reshape(())
     moved = steps.reshape(np.moveaxis(values, axis, 0).shape)
     return np.ascontiguousarray(np.moveaxis(moved, 0, axis)), scales
+
+
+def block_weights(values: Array, axis: int, block: int, bits: int) -> tuple[Array, Array]:
+    """Weights as small integers around 0 with a scale for each run along an axis, as DequantizeLinear has them.
+
+    Args:
+        values: float32; the last run along the axis may be shorter.
+        axis: that products sum along.
+        block: length of a run.
+        bits: 8 for -127 to 127, 4 for -8 to 7.
+
+    Returns:
+        int8 of the same shape, and float32 scales with as many indices along the axis as there are runs. They are
+        numbers of float16, in which some kernels keep them, unless all weights are tiny or any are huge.
+    """
+    moved = np.moveaxis(values, axis, -1)
+    runs = -(-moved.shape[-1] // block)
+    padded = np.zeros((*moved.shape[:-1], runs * block), np.float32)
+    padded[..., : moved.shape[-1]] = moved
+    largest = float(np.max(np.abs(values), initial=0.0))
+    precision = np.dtype(np.float16) if _HALF_SCALES[0] < largest < _HALF_SCALES[1] else _FLOAT32
+    steps, scales = _round_rows(padded.reshape(-1, block), 0.0, bits, precision)
+    steps = steps.reshape(padded.shape)[..., : moved.shape[-1]]
+    scales = scales.reshape(*moved.shape[:-1], runs)
+    return np.ascontiguousarray(np.moveaxis(steps, -1, axis)), np.ascontiguousarray(np.moveaxis(scales, -1, axis))
+
+
+def _round_rows(
+    rows: Array, least: Array | float, bits: int, precision: np.dtype[Any] = _FLOAT32
+) -> tuple[Array, Array]:
+    """Integers of each row and its scale, a float32 that is a number of that precision."""
+    lowest, highest = LIMITS[bits]
+    largest = np.max(np.abs(rows), axis=1, initial=0.0).astype(np.float64)
+    tiny = float(np.finfo(precision).tiny) * (2.0**20 if precision == _FLOAT32 else 1.0)
+    smallest = np.maximum(np.broadcast_to(least, largest.shape), tiny)
+    best = np.full(len(rows), np.inf)
+    scales, steps = np.ones(len(rows), np.float32), np.zeros(rows.shape, np.int8)
+    for kept in _KEPT:
+        scale = np.maximum(largest * kept / highest, smallest).astype(precision).astype(np.float32)
+        rounded = np.clip(np.rint(rows / scale[:, None]), lowest, highest)
+        error = np.square(rounded * scale[:, None] - rows).sum(axis=1, dtype=np.float64)
+        better = error < best
+        best[better], scales[better], steps[better] = error[better], scale[better], rounded[better]
+    return steps, scales
 
 
 def least_scales(bias: Array | None, data_scale: float, axis: int | None) -> Array | float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -16,8 +15,8 @@ from edgecc.passes.base import PassContext
 from edgecc.passes.pipeline import PassPipeline
 from edgecc.passes.quantize_static import QuantizeStatic
 from edgecc.quantization.scheme import PORTABLE, QuantizationScheme, Role, rules
-from edgecc.target import Target
 from edgecc.testing import assert_skipped, check_contract, check_pass
+from edgecc.testing.declared import target_of
 from edgecc.testing.strategies import models
 
 RNG = np.random.default_rng(0)
@@ -52,17 +51,6 @@ def ops(model: Model) -> list[str]:
     """Operators in order, Q and D for the two that change."""
     short = {"QuantizeLinear": "Q", "DequantizeLinear": "D"}
     return [short.get(node.op, node.op) for node in model.nodes()]
-
-
-def target_of(scheme: QuantizationScheme) -> Target:
-    class Declared(Target):
-        name: ClassVar[str] = "declared"
-        suffixes: ClassVar[tuple[str, ...]] = (".declared",)
-
-        def quantization_scheme(self) -> QuantizationScheme:
-            return scheme
-
-    return Declared()
 
 
 # ------------------------------------------------------------------------------------------------------------- fires

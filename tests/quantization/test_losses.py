@@ -3,10 +3,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import edgecc
 from edgecc.model import Model
+from edgecc.passes.base import Pass
+from edgecc.passes.quantize_dynamic import QuantizeDynamic
 from edgecc.passes.quantize_static import QuantizeStatic
+from edgecc.passes.quantize_weights import QuantizeWeights
 from edgecc.quantization.losses import QuantizationLosses
 
 RNG = np.random.default_rng(0)
@@ -68,3 +72,20 @@ def test_nothing_is_said_where_nothing_was_quantized(tmp_path: Path) -> None:
     result = edgecc.compile(model, "onnxruntime", tmp_path / "m.onnx", passes=[QuantizeStatic()], calibration=data)
     assert result.losses is None
     assert result.artifact.report["quantization"] == {}
+
+
+@pytest.mark.parametrize("step", [QuantizeDynamic(min_elements=1), QuantizeWeights(min_elements=1)])
+def test_passes_that_need_no_data(step: Pass, tmp_path: Path) -> None:
+    model = Model.from_text(f"g (float[1,3,8,8] x) => (float[A,B] y) {{ {TEXT} }}", CONSTANTS)
+    result = edgecc.compile(model, "onnxruntime", tmp_path / "m.onnx", passes=[step], calibration={"x": images(16)})
+    found = result.losses
+    assert found is not None
+    assert found.samples == 2
+    assert 20 < found.outputs["y"].sqnr_db < 80
+    assert "Gemm" in {layer.op for layer in found.worst}
+    # Convolutions stay float in ONNX Runtime: the product has 4 * 5 of the multiply-accumulates.
+    share = 20 / (20 + 4 * 6 * 6 * 27) if step.name == "quantize-dynamic" else 0.0
+    assert found.integer_macs == pytest.approx(share)
+    without = edgecc.compile(model, "onnxruntime", tmp_path / "n.onnx", passes=[step]).losses
+    assert without is not None
+    assert without.samples == 0

@@ -17,4 +17,6 @@ SCHEME = QuantizationScheme(
     rounds_results=False,
     integer_bias=False,
     needs_weights=True,
+    integer_rows=False,
+    dynamic="",
 )

@@ -30,7 +30,7 @@ class TypedOnnx:
 
     Attributes:
         proto: everything but the large weights, which are initializers without data.
-        weights: their values, contiguous, by name.
+        weights: their values as bytes are stored, contiguous, by name.
     """
 
     proto: onnx.ModelProto
@@ -51,8 +51,7 @@ class TypedOnnx:
             if tensor.name not in detached or tensor.name in weights:
                 continue
             values = np.ascontiguousarray(tensor.values)
-            values = values.astype(values.dtype.newbyteorder("<"), copy=False)
-            weights[tensor.name] = values
+            weights[tensor.name] = _stored(values)
             dtype = onnx.helper.np_dtype_to_tensor_dtype(tensor.values.dtype)
             proto.graph.initializer.add(name=tensor.name, data_type=dtype, dims=values.shape)
         return cls(proto, weights)
@@ -82,6 +81,13 @@ class TypedOnnx:
             file[position : position + len(part)] = part
             position += len(part)
         return file
+
+
+def _stored(values: np.ndarray) -> np.ndarray:
+    """The array whose bytes are the tensor's raw data: little-endian, four bits two to a byte."""
+    if values.dtype.name in ("int4", "uint4"):
+        return np.frombuffer(onnx.numpy_helper.from_array(values).raw_data, np.uint8)
+    return values.astype(values.dtype.newbyteorder("<"), copy=False)
 
 
 def _initializer_head(stub: onnx.TensorProto, nbytes: int) -> bytes:

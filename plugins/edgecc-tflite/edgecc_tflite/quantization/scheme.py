@@ -33,4 +33,6 @@ SCHEME = QuantizationScheme(
     },
     int8_only=frozenset({"DepthToSpace", "Elu", "Exp", "Gelu", "HardSwish", "PRelu", "SpaceToDepth", "Tanh"}),
     clamps_alone=True,
+    dynamic="pairs",
+    dynamic_operators=frozenset({"Conv", "Gemm", "MatMul"}),
 )

@@ -36,6 +36,8 @@ _INT4 = np.dtype(ml_dtypes.int4)
 _LARGEST = {np.dtype(np.int8): 127, _INT4: 7}
 #: What may become of the largest weight: with few steps, cutting it off leaves finer ones for all others.
 _KEPT = np.linspace(1.0, 0.7, 7)
+#: How far weights may lie from a whole step, in steps.
+_STEP_ERROR = 0.01
 
 KEEP, FLOAT16, INT8, INT4 = "keep", "float16", "int8", "int4"
 
@@ -55,8 +57,13 @@ def store_weights(graph: Graph, stored: Mapping[str, Sequence[Stored]], weights:
         for place, tensor in enumerate(op.inputs):
             if tensor is None or tensor.data is None or not _is_large_float(tensor):
                 continue
+            known = [s for origin in op.origins for s in stored.get(origin, ())]
+            direct = _taken_in(tensor, op, place, known)
+            if direct is not None:
+                inputs[place] = direct
+                continue
             if tensor not in unpacked:
-                packed = _packed(tensor, op, [s for origin in op.origins for s in stored.get(origin, ())])
+                packed = _packed(tensor, op, known)
                 if packed is None and weights in (INT8, INT4) and _is_dynamic(op, place):
                     inputs[place] = _in_steps(tensor, op, weights)
                     continue
@@ -86,10 +93,45 @@ def _is_dynamic(op: Operator, place: int) -> bool:
     return op.builtin in _DYNAMIC and place == WEIGHTED[op.builtin].weights
 
 
+def _taken_in(tensor: Tensor, op: Operator, place: int, stored: Sequence[Stored]) -> Tensor | None:
+    """The constant as the source stored it, where the operator itself reads that and rounds its data at run time.
+
+    The source says so, or there is no other kernel: four bits with a scale for each run.
+    """
+    if not _is_dynamic(op, place):
+        return None
+    for known in stored:
+        if known.block:
+            packed = _in_blocks(tensor, known) if op.builtin == "FULLY_CONNECTED" else None
+        else:
+            packed = integer_weights(tensor, WEIGHTED[op.builtin].axis, [known]) if known.dynamic else None
+        if packed is not None:
+            return packed
+    return None
+
+
+def _in_blocks(tensor: Tensor, known: Stored) -> Tensor | None:
+    """A matrix in int4 again with the scales of the runs of its rows; None if it is not made of them."""
+    if known.dtype != "int4" or known.block % _BLOCK or tensor.rank != 2 or tensor.data is None:
+        return None
+    if tensor.shape != (known.scale.shape[0], known.scale.shape[1] * known.block):
+        return None
+    scales = known.scale.astype(np.float16)
+    unit = np.repeat(known.scale.astype(np.float32), known.block, axis=1)
+    steps = np.rint(tensor.data / unit)
+    exact = np.max(np.abs(tensor.data - steps * unit) / unit, initial=0) < _STEP_ERROR
+    if not exact or steps.min() < -_LARGEST[_INT4] - 1 or steps.max() > _LARGEST[_INT4] or not scales.all():
+        return None
+    blocks = Blocks(Tensor(f"{tensor.name}/scales", scales.shape, scales.dtype, scales), known.block)
+    return Tensor(tensor.name, tensor.shape, _INT4, steps.astype(_INT4), blocks=blocks)
+
+
 def _packed(tensor: Tensor, op: Operator, stored: Sequence[Stored]) -> Tensor | None:
     """The constant as the source stored it."""
     assert tensor.data is not None
     for known in stored:
+        if known.block:
+            continue
         if known.dtype == "float16":
             half = _halved(tensor)
             if half is not None and half.data is not None and np.array_equal(half.data, tensor.data):

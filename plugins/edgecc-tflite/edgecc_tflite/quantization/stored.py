@@ -26,16 +26,20 @@ class Stored:
         scale: float32, one value or one per slice, of shape (n,).
         zero_point: int64, as many.
         dtype: name of the stored type.
+        block: length of the runs of a matrix's rows that have a scale each, of shape (rows, runs) then; 0 for none.
+        dynamic: whether what reads it rounds its data at run time.
     """
 
     scale: np.ndarray
     zero_point: np.ndarray
     dtype: str
+    block: int = 0
+    dynamic: bool = False
 
     @property
     def grid(self) -> Grid | None:
         """The grid that its values are on; None for several scales, and for types that kernels do not compute with."""
-        if self.scale.size != 1 or self.dtype not in ("int8", "uint8", "int16"):
+        if self.scale.size != 1 or self.block or self.dtype not in ("int8", "uint8", "int16"):
             return None
         shift = 128 if self.dtype == "uint8" else 0
         dtype = "int16" if self.dtype == "int16" else "int8"
@@ -63,13 +67,14 @@ def with_float_constants(model: Model) -> tuple[Model, dict[str, Stored]]:
     if not any(node.op == "DequantizeLinear" or _widens(node) for node in model.all_nodes() if _is_standard(node)):
         return model, {}
     result = model.clone()
+    dynamic = _take_in_rounding(result)
     outputs = {tensor.name for part in graphs_of(result.graph) for tensor in part.outputs}
     stored: dict[str, Stored] = {}
     for node in result.all_nodes():
         if node.outputs[0].name in outputs or not _is_standard(node):
             continue
         if node.op == "DequantizeLinear":
-            _dequantize(node, stored)
+            _dequantize(node, stored, dynamic)
         elif _widens(node):
             stored[node.outputs[0].name] = Stored(np.ones(1, np.float32), np.zeros(1, np.int64), "float16")
             _become_constant(node, node.inputs[0].values)
@@ -88,7 +93,23 @@ def _widens(node: Node) -> bool:
     return values is not None and values.dtype == np.float16 and int(node.attrs["to"]) == 1
 
 
-def _dequantize(node: Node, stored: dict[str, Stored]) -> None:
+def _take_in_rounding(model: Model) -> set[str]:
+    """Drop the rounding of data at run time, which kernels do by themselves; names of the weights that say so."""
+    from edgecc.quantization.dynamic import reads_are_dynamic
+
+    found: set[str] = set()
+    for source in model.nodes("DynamicQuantizeLinear"):
+        if not reads_are_dynamic(source, model):
+            continue
+        for back in model.consumers(source.outputs[0]):
+            found |= {reader.inputs[1].name for reader in model.consumers(back.outputs[0])}
+            model.redirect(back.outputs[0], source.inputs[0])
+            model.remove(back)
+        model.remove(source)
+    return found
+
+
+def _dequantize(node: Node, stored: dict[str, Stored], dynamic: set[str]) -> None:
     values = [getattr(tensor, "values", None) for tensor in node.inputs]
     if values[0] is None or values[1] is None or np.dtype(values[1].dtype) != np.float32:
         return
@@ -103,7 +124,11 @@ def _dequantize(node: Node, stored: dict[str, Stored]) -> None:
     floats = (data.astype(np.float32) - spread_zero.astype(np.float32)) * spread_scale
     name = node.outputs[0].name
     if not block:
-        stored[name] = Stored(scale.reshape(-1), zero_point.reshape(-1).astype(np.int64), data.dtype.name)
+        flat = scale.reshape(-1), zero_point.reshape(-1).astype(np.int64)
+        stored[name] = Stored(*flat, data.dtype.name, dynamic=name in dynamic)
+    elif data.ndim == 2 and not zero_point.any():
+        rows = np.moveaxis(scale, axis, -1)
+        stored[name] = Stored(rows, np.zeros(1, np.int64), data.dtype.name, block)
     _become_constant(node, floats)
 
 

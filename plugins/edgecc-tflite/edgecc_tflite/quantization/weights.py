@@ -27,6 +27,8 @@ def integer_weights(weights: Tensor, axis: int, stored: Sequence[Stored]) -> Ten
     if values is None:
         return None
     for known in stored:
+        if known.block:
+            continue
         scale = _per_channel(known.scale, weights.shape[axis])
         if scale is None:
             continue
@@ -46,7 +48,7 @@ def unsigned_weights(weights: Tensor, stored: Sequence[Stored]) -> Tensor | None
     if values is None:
         return None
     for known in stored:
-        if known.scale.size > 1 or known.dtype != "uint8":
+        if known.scale.size > 1 or known.block or known.dtype != "uint8":
             continue
         steps = values.astype(np.float64) / float(known.scale[0])
         nearest = np.rint(steps) + int(known.zero_point[0])
