@@ -21,6 +21,7 @@ from rich.table import Table
 import edgecc
 from benchmarks.measuring import machine, show
 from benchmarks.models import mobilenet_v2, resnet50
+from benchmarks.quantization_minilm import minilm
 from benchmarks.quantization_tasks import MODELS, TASKS, Inputs
 from edgecc.measuring.metrics import fidelity
 
@@ -218,7 +219,14 @@ def repair(folder: Path) -> None:
     quantization_repair.repair(folder)
 
 
-PARTS = {"accuracy": accuracy, "latency": latency, "tensorrt": tensorrt, "equalization": equalization, "repair": repair}
+PARTS = {
+    "accuracy": accuracy,
+    "latency": latency,
+    "tensorrt": tensorrt,
+    "equalization": equalization,
+    "repair": repair,
+    "minilm": minilm,
+}
 
 
 def main() -> None:

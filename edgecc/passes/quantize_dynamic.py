@@ -62,7 +62,7 @@ class QuantizeDynamic(Pass):
             assert place is not None
             if node.op == "Gather":
                 ctx.done(node, "its rows are int8")
-                store.store_rows(place, per_channel=self.per_channel)
+                store.store_table(place, scheme, per_channel=self.per_channel)
             elif scheme.dynamic == "integers":
                 ctx.done(node, "a product of integers")
                 rounding.as_integers(place, per_channel=self.per_channel)

@@ -72,10 +72,7 @@ class QuantizeWeights(Pass):
     def _store(self, place: WeightPlace, store: WeightStore, ctx: PassContext) -> None:
         scheme = ctx.target.quantization_scheme() if ctx.target is not None else None
         if place.node.op == "Gather":
-            if scheme is None or scheme.integer_rows:
-                store.store_rows(place, per_channel=self.per_channel)
-            else:
-                store.store(place, per_channel=self.per_channel, block=0)
+            store.store_table(place, scheme, per_channel=self.per_channel)
             return
         block = self.block_size if self.block_size is not None else BLOCK * (self.dtype == "int4")
         store.store(place, per_channel=self.per_channel, block=block if place.node.op in ("Gemm", "MatMul") else 0)

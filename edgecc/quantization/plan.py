@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -95,11 +95,10 @@ def make_plan(
             plan.reasons[id(node)] = reason
         elif reason is not None:
             plan.rules[id(node)] = rule
-    nodes = [node for node in model.nodes() if id(node) in plan.rules]
-    _drop_islands(nodes, plan, model, scheme)
-    nodes = [node for node in nodes if id(node) in plan.rules]
-    for node in nodes:
-        _take_tensors(node, plan, model, scheme)
+    drop_islands(plan, model, scheme)
+    for node in model.nodes():
+        if id(node) in plan.rules:
+            _take_tensors(node, plan, model, scheme)
     return plan
 
 
@@ -193,12 +192,12 @@ def _refuses_clamp(node: Node, model: Model, scheme: QuantizationScheme, plan: P
     return f"{producer.name} cannot take it in"
 
 
-def _drop_islands(nodes: Iterable[Node], plan: Plan, model: Model, scheme: QuantizationScheme) -> None:
+def drop_islands(plan: Plan, model: Model, scheme: QuantizationScheme) -> None:
     """Let connected nodes stay float that only move values, or that the target does not gain from."""
     import networkx as nx
 
     wanted = (Role.WEIGHTED,) if scheme.needs_weights else _COMPUTING
-    graph, known = nx.Graph(), {id(node): node for node in nodes}
+    graph, known = nx.Graph(), {id(node): node for node in model.nodes() if id(node) in plan.rules}
     graph.add_nodes_from(known)
     for node in known.values():
         for place in plan.rules[id(node)].positions(node):

@@ -68,6 +68,7 @@ class QuantizationScheme:
             beside the weights get one scale.
         fixed: grid of the result by operator and type of data.
         int8_only: operators without a kernel for int16.
+        float_results: products of integers that can write float, for where rounding gains nothing or costs much.
         clamps_alone: whether a Clamp has an integer kernel of its own, for where no operator takes it in.
         needs_weights: whether integer operators that are connected to none with weights stay float: changing from
             float to integers and back takes longer than they gain.
@@ -83,6 +84,7 @@ class QuantizationScheme:
     channel_bytes: int = 0
     fixed: Mapping[tuple[str, str], Grid] = field(default_factory=lambda: dict(_FIXED))
     int8_only: frozenset[str] = frozenset()
+    float_results: frozenset[str] = frozenset()
     clamps_alone: bool = False
     needs_weights: bool = False
     integer_rows: bool = True

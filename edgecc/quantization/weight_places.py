@@ -13,12 +13,15 @@ from edgecc.rewriting.reading import constant, is_op
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node, Tensor
+    from edgecc.quantization.scheme import QuantizationScheme
     from edgecc.statistics.answers import Array
 
 #: Operators whose weights are stored.
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Gather")
 #: Rows of fewer values have no scale of their own to spare.
 SHORTEST_ROW = 8
+#: Smaller weights are not worth their scales.
+LEAST_ELEMENTS = 1024
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,13 @@ class WeightStore:
             self.model.add("DequantizeLinear", inputs, [out], attributes=attributes, origins=_origins(place.node))
             self._unpacked[id(stored)] = out
         self.model.set_input(place.node, place.position, self._unpacked[id(stored)])
+
+    def store_table(self, place: WeightPlace, scheme: QuantizationScheme | None, *, per_channel: bool) -> None:
+        """Let a Gather read a stored table as the target likes it."""
+        if scheme is None or scheme.integer_rows:
+            self.store_rows(place, per_channel=per_channel)
+        else:
+            self.store(place, per_channel=per_channel, block=0)
 
     def store_rows(self, place: WeightPlace, *, per_channel: bool) -> None:
         """Let a Gather read stored rows, and multiply what it found: unpacking the whole table is much work."""

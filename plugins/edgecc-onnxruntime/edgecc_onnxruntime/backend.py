@@ -6,6 +6,7 @@ import dataclasses
 import importlib.metadata
 import importlib.util
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -15,6 +16,7 @@ from edgecc_onnxruntime.target import OnnxRuntimeOptions, OnnxRuntimeTarget
 if TYPE_CHECKING:
     from edgecc.errors import Unsupported
     from edgecc.model import Model
+    from edgecc.passes.base import Pass
     from edgecc.target import RuntimeOptions, Target
 
 _INSTALL = "pip install onnxruntime"
@@ -29,6 +31,11 @@ class OnnxRuntimeBackend(Backend):
 
     target: ClassVar[type[Target]] = OnnxRuntimeTarget
     runtime: ClassVar[type[RuntimeOptions]] = OnnxRuntimeOptions
+
+    def passes(self, target: Target) -> Sequence[Pass]:
+        from edgecc_onnxruntime.separate_bias import SeparateBias
+
+        return (SeparateBias(),)
 
     def find_unsupported(self, model: Model, target: Target) -> list[Unsupported]:
         """Nodes without a kernel, and nodes that the wanted operator set does not have."""

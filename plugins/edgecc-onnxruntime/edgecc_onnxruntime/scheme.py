@@ -19,5 +19,6 @@ SCHEME = QuantizationScheme(
     # With uint8 every convolution of a residual net is fused and takes less than half the time of int8 (x86-64, VNNI,
     # ONNX Runtime 1.31); on Arm both are served alike.
     unsigned=True,
+    float_results=frozenset({"MatMul"}),
     needs_weights=True,
 )
