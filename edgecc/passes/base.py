@@ -187,7 +187,7 @@ class Pass(BaseModel, ABC):
         """What the pass needs to know about the data in this model; answered in `ctx.statistics` when it runs.
 
         Called right before `run`, with the model that `run` gets. A pass that asks for something cannot run without
-        calibration data: the user is told so.
+        calibration data, unless `needs_statistics` says so: the user is told so.
         """
         return ()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from edgecc.model import Model, Node
     from edgecc.precision.policy import Rule
     from edgecc.precision.slots import Slots
+    from edgecc.statistics.requests import Request
+    from edgecc.statistics.table import StatisticTable
 
 #: Operators that stay float32 unless asked otherwise.
 KEEP_FLOAT32_OPS: tuple[str, ...] = (
@@ -39,7 +42,8 @@ class ConvertFloat16(Pass):
     """Compute in float16 where that is safe, with Casts where it meets float32.
 
     Constants out of float16's range, precision-critical operators, arithmetic on indices and nodes with subgraphs stay
-    float32, each with its reason in the report. Integer tensors are untouched.
+    float32, each with its reason in the report. Integer tensors are untouched. With calibration data, or statistics of
+    an earlier compilation, so does what reads or writes values that came near the ends of float16's range.
 
     Before: a = Conv(x, w)  y = Softmax(a)
     After:  h = Cast<to=10>(x)  a = Conv(h, w_float16)  s = Cast<to=1>(a)  y = Softmax(s)
@@ -47,11 +51,28 @@ class ConvertFloat16(Pass):
 
     name: ClassVar[str] = "convert-float16"
     loss: ClassVar[Loss] = Loss.LOSSY
+    needs_statistics: ClassVar[bool] = False
     # No ensures: a model without float weights, or with unsafe ones only, has none in float16 afterwards.
 
     keep_io: bool = Field(default=True, description="inputs and outputs of the model keep their types")
     keep_float32_ops: tuple[str, ...] = Field(default=KEEP_FLOAT32_OPS, description="operators that stay float32")
+    headroom: float = Field(
+        default=8.0, ge=1, description="measured values may be this much smaller than float16's largest one, or more"
+    )
     ignore: tuple[str, ...] = Field(default=(), description="patterns of names of nodes that stay float32")
+
+    def statistics(self, model: Model) -> Iterable[Request]:
+        from edgecc.precision.policy import all_slots
+        from edgecc.precision.slots import is_float32
+        from edgecc.statistics.requests import Range
+
+        slots = all_slots(model)
+        found: dict[str, None] = {}
+        for node in model.nodes():
+            own = slots[id(node)]
+            tensors = [node.inputs[i] for i in own.inputs] + [node.outputs[i] for i in own.outputs]
+            found |= {t.name: None for t in tensors if is_float32(t) and getattr(t, "values", None) is None}
+        return [Range(name) for name in found]
 
     def run(self, model: Model, ctx: PassContext) -> bool:
         from edgecc.precision.choose import choose_half
@@ -61,7 +82,7 @@ class ConvertFloat16(Pass):
         check_ignore(self, self.ignore, model)
         self._check_ops()
         slots = all_slots(model)
-        half, reasons = choose_half(model, slots, self.rules(model), keep_io=self.keep_io)
+        half, reasons = choose_half(model, slots, self.rules(model, ctx.statistics), keep_io=self.keep_io)
         for node in model.nodes():
             if id(node) in reasons:
                 ctx.skip(node, reasons[id(node)])
@@ -71,7 +92,7 @@ class ConvertFloat16(Pass):
         drop_idle_casts(model)
         return True
 
-    def rules(self, model: Model) -> list[Rule]:
+    def rules(self, model: Model, statistics: StatisticTable) -> list[Rule]:
         """What may keep a node float32; the first objection is the one reported."""
         from edgecc.precision import policy
 
@@ -87,6 +108,7 @@ class ConvertFloat16(Pass):
             policy.unsafe_constants,
             policy.low_precision_statistics,
             policy.index_arithmetic(model),
+            policy.measured(statistics, self.headroom),
         ]
 
     def _check_ops(self) -> None:

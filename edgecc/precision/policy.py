@@ -1,18 +1,22 @@
 """Which nodes stay float32, and why.
 
-A rule looks at one node and gives a reason, or "" if it has no objection to float16. Rules see only the model;
-a pass that has calibrated ranges adds a rule of its own.
+A rule looks at one node and gives a reason, or "" if it has no objection to float16. Rules see the model, and what is
+known of its values where there is calibration data.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from edgecc.model import Model, Node, is_standard, value_of
 from edgecc.precision.slots import Slots, slots_of
+
+if TYPE_CHECKING:
+    from edgecc.statistics.table import StatisticTable
 
 Rule = Callable[[Node, Slots], str]
 
@@ -73,6 +77,35 @@ def unsafe_constants(node: Node, slots: Slots) -> str:
         if problem:
             return f"constant {node.inputs[position].name} {problem}"
     return ""
+
+
+def measured(statistics: StatisticTable, headroom: float) -> Rule:
+    """Values that come near the ends of float16's range on real data, masks and infinities among them.
+
+    Args:
+        statistics: answers to `Range`; a tensor without one is no reason.
+        headroom: values have to stay this much below the largest float16: others than those measured may be larger,
+            and kernels sum up before they write.
+    """
+    from edgecc.statistics.answers import Excluded
+    from edgecc.statistics.requests import Range
+
+    def problem(name: str) -> str:
+        if not statistics.answers or Range(name) not in statistics:
+            return ""
+        found = statistics.range(name)
+        largest = max(float(found.high), -float(found.low))
+        if largest > HALF_MAX / headroom:
+            return f"{name} reached {largest:.4g}, over 65504 / {headroom:g} (option headroom)"
+        if 0 < largest < HALF_SMALLEST_NORMAL:
+            return f"{name} was at most {largest:.4g}, under float16's smallest normal value 6.1e-05"
+        return f"{name} has infinities or masks among its values" if found.excluded != Excluded() else ""
+
+    def rule(node: Node, slots: Slots) -> str:
+        tensors = [node.inputs[i] for i in slots.inputs] + [node.outputs[i] for i in slots.outputs]
+        return next((text for tensor in tensors if (text := problem(tensor.name))), "")
+
+    return rule
 
 
 def saturates(node: Node, position: int) -> bool:

@@ -55,7 +55,7 @@ def test_plugins(edgecc: Run) -> None:
         "problem": "",
     }
     assert rows["tflite"]["brings"] == "backends, passes"
-    assert rows["onnxruntime"]["brings"] == "backends"
+    assert rows["onnxruntime"]["brings"] == "backends, passes"
 
 
 @pytest.mark.parametrize(
