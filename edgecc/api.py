@@ -34,6 +34,7 @@ def compile(
     samples: int | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     verify: bool = False,
+    measure: bool | None = None,
     seed: int = 0,
     progress: Progress = lambda text: None,
 ) -> CompileResult:
@@ -51,6 +52,8 @@ def compile(
         samples: how many of them are used; all if None.
         shapes: static shapes for named inputs.
         verify: execute the model before and after every pass that must keep its values.
+        measure: run the quantized model on this machine and keep layers in float that integers make slower; if None,
+            where `quantize` is "int8" and the target is for machines like this one.
         seed: of the generator that passes may use.
         progress: called with a sentence at each step.
 
@@ -71,6 +74,7 @@ def compile(
             "samples": samples,
             "shapes": {key: tuple(shape) for key, shape in (shapes or {}).items()},
             "verify": verify,
+            "measure": measure,
             "seed": seed,
         }
     )

@@ -16,6 +16,8 @@ from edgecc.errors import OutputError
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+    from edgecc.backend import Compiled
+
 REPORT_SUFFIX = ".report.json"
 
 
@@ -75,6 +77,17 @@ def check_writable(path: Path) -> None:
         raise OutputError(
             f"cannot write {path}", why=error.strerror or str(error), hint="choose another -o OUT"
         ) from error
+
+
+def named_files(output: Path, compiled: Compiled) -> dict[Path, Buffer]:
+    """The paths of what a backend made: the first file is the output, further ones are named after the whole of it.
+
+    So `m.engine.onnx` never meets a source called `m.onnx`.
+    """
+    return {
+        output if index == 0 else output.with_name(output.name + suffix): data
+        for index, (suffix, data) in enumerate(compiled.files.items())
+    }
 
 
 def write_files(files: Mapping[Path, Buffer | Iterator[Buffer]]) -> None:

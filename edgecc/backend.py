@@ -159,6 +159,14 @@ class Backend(ABC):
         """Whether artifacts of this backend run on this machine."""
         return Availability()
 
+    def is_for_this_machine(self, target: Target) -> bool:
+        """Whether artifacts most often run on the kind of machine that compiles them.
+
+        Then `--quantize int8` measures here which layers are faster in float, unless it is told not to.
+        """
+        del target
+        return False
+
     @abstractmethod
     def versions(self) -> dict[str, str]:
         """Package versions that decide what `compile` writes, for the provenance."""

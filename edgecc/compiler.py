@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgecc.artifact import Artifact, check_writable, report_bytes, report_path, write_files
+from edgecc.artifact import Artifact, check_writable, named_files, report_bytes, report_path, write_files
 from edgecc.errors import OptionError, OutputError, PluginError, UnsupportedError
 from edgecc.loading import load_model
+from edgecc.measured_recipe import measure, measures, settled
 from edgecc.options import build, parse_spec
 from edgecc.passes.base import Pass, PassContext, no_progress
 from edgecc.passes.entry import DeferredPass
@@ -23,9 +24,10 @@ from edgecc.registry import Registry, default_registry
 if TYPE_CHECKING:
     from edgecc.backend import Backend, Compiled
     from edgecc.data.calibration import Calibration, CalibrationData
+    from edgecc.measuring.float_layers import MeasuredChoice
     from edgecc.model import Model
     from edgecc.passes.base import WorkProgress
-    from edgecc.quantization.losses import QuantizationLosses
+    from edgecc.quantization.losses import QuantizationLosses, QuantizationWatch
     from edgecc.statistics.table import StatisticTable
     from edgecc.target import Target
 
@@ -101,11 +103,24 @@ def run_recipe(
     in_memory = model is not None
     model = model.clone() if model is not None else load_model(Path(recipe.source), registry, recipe.shapes)
     recipe = recipe.model_copy(update={"output": str(output), "target": target.spec()})
-    origin = provenance(recipe, backend, registry, model, in_memory=in_memory)
     signature = model.signature
     progress("running passes")
-    context = _context(target, recipe.seed, _opened(calibration, recipe, model), work_progress)
-    result, losses = _run_passes(pipeline, model, context)
+    source, data = model.clone(), _opened(calibration, recipe, model)
+    context = _context(target, recipe.seed, data, work_progress)
+    result, watch, held_out = _run_passes(pipeline, model, context)
+    choice = None
+    if watch is not None and measures(recipe, backend, target):
+        progress("measuring where integers are slower")
+        choice = measure(pipeline, watch, backend, target, context)
+        recipe = settled(recipe, choice.ignore if choice is not None else ())
+        if choice is not None and choice.ignore:
+            model, known = source.clone(), context.statistics
+            pipeline = build_pipeline(recipe, backend, target, registry, output)
+            context = _context(target, recipe.seed, data, work_progress)
+            context.statistics = known
+            result, watch, held_out = _run_passes(pipeline, model, context)
+    losses = watch.losses(held_out, context.calibration, work_progress) if watch is not None else None
+    origin = provenance(recipe, backend, registry, source, in_memory=in_memory)
     progress(f"compiling for {backend.name}")
     unsupported = backend.find_unsupported(model, target)
     if unsupported:
@@ -117,9 +132,10 @@ def run_recipe(
         "signature": {"inputs": list(map(asdict, signature.inputs)), "outputs": list(map(asdict, signature.outputs))},
         "calibration": _calibration_facts(context),
         "quantization": losses.to_dict() if losses is not None else {},
+        "measured": choice.to_dict() if choice is not None else {},
         "passes": [{"pass": r.spec, "changed": r.changed, "nodes": r.nodes_after} for r in result.records],
         "skipped": [asdict(skip) for skip in result.skips],
-        "notes": [*_calibration_notes(context, losses), *result.notes, *compiled.notes],
+        "notes": [*_calibration_notes(context, losses), *_choice_notes(choice), *result.notes, *compiled.notes],
         "correspondence": [asdict(match) for match in compiled.correspondence],
         "details": compiled.details,
     }
@@ -130,20 +146,23 @@ def run_recipe(
 
 def _run_passes(
     pipeline: PassPipeline, model: Model, context: PassContext
-) -> tuple[PipelineResult, QuantizationLosses | None]:
-    """Run them, and measure what those that quantize cost, on samples that are kept from them."""
+) -> tuple[PipelineResult, QuantizationWatch | None, CalibrationData | None]:
+    """Run them; where some quantize, what keeps the models around them, and the samples that are kept from them."""
     from edgecc.data.split import Part
     from edgecc.quantization.losses import QuantizationWatch
 
     if not QuantizationWatch.watches(pipeline.passes):
-        return pipeline.run(model, context), None
+        return pipeline.run(model, context), None, None
     watch, data = QuantizationWatch(), context.calibration
     pipeline.instruments = (*pipeline.instruments, watch)
     held_out = None
     if data is not None:
         context.calibration, held_out = Part(data, held_out=False), Part(data, held_out=True)
-    result = pipeline.run(model, context)
-    return result, watch.losses(held_out, context.calibration, context.progress)
+    return pipeline.run(model, context), watch, held_out
+
+
+def _choice_notes(choice: MeasuredChoice | None) -> tuple[str, ...]:
+    return () if choice is None else (choice.note(),)
 
 
 def resolve_target(spec: str, registry: Registry) -> tuple[Backend, Target]:
@@ -288,12 +307,7 @@ def _calibration_notes(context: PassContext, losses: QuantizationLosses | None) 
 
 
 def _write(output: Path, compiled: Compiled, report: Mapping[str, Any]) -> Artifact:
-    contents = list(compiled.files.items())
-    # Further files are named after the whole output: `m.engine.onnx` never meets a source called `m.onnx`.
-    files = {
-        output if index == 0 else output.with_name(output.name + suffix): data
-        for index, (suffix, data) in enumerate(contents)
-    }
+    files = named_files(output, compiled)
     full = {**report, "files": {path.name: {"bytes": memoryview(data).nbytes} for path, data in files.items()}}
     stale = _former_files(output) - {path.name for path in files}
     write_files({**files, report_path(output): report_bytes(full)})

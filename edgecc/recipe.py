@@ -41,6 +41,8 @@ class Recipe(BaseModel):
         samples: how many of them are used; all if None.
         shapes: static shapes for named inputs.
         verify: execute the model before and after every pass that must keep its values.
+        measure: run the quantized model on this machine and keep layers in float that integers make slower; if None,
+            where `quantize` is int8 and the target is for machines like this one.
         seed: of the only random generator that passes may use.
     """
 
@@ -56,6 +58,7 @@ class Recipe(BaseModel):
     samples: int | None = Field(default=None, gt=0)
     shapes: dict[str, tuple[int, ...]] = {}
     verify: bool = False
+    measure: bool | None = None
     seed: int = Field(default=0, ge=0)
 
     @property

@@ -23,6 +23,7 @@ recipes = st.builds(
     samples=st.one_of(st.none(), st.integers(1, 2**31)),
     shapes=st.dictionaries(names, st.lists(st.integers(0, 2**31), max_size=4).map(tuple), max_size=3),
     verify=st.booleans(),
+    measure=st.sampled_from([None, True, False]),
     seed=st.integers(0, 2**31),
 )
 

@@ -39,6 +39,11 @@ _SKIPS_SHOWN = 5
 @click.option("--save-statistics", metavar="T.json", help="Write what was measured, for --calibration T.json.")
 @shape_option
 @click.option("--verify", is_flag=True, help="Execute the model before and after every pass that must keep its values.")
+@click.option(
+    "--measure/--no-measure",
+    default=None,
+    help="Keep layers in float that integers make slower on this machine (default: --quantize int8 for onnxruntime).",
+)
 @click.option("--seed", type=int, help="Of the random generator that passes may use.")
 @click.option("--print-recipe", is_flag=True, help="Print what the flags mean as TOML, and stop.")
 @json_option
@@ -55,6 +60,7 @@ def command(
     save_statistics: str | None,
     shapes: tuple[str, ...],
     verify: bool,
+    measure: bool | None,
     seed: int | None,
     print_recipe: bool,
     as_json: bool,
@@ -77,6 +83,8 @@ def command(
     if shapes:
         known = values.get("shapes", {})
         values["shapes"] = {**(known if isinstance(known, dict) else {}), **parse_shapes(shapes)}
+    if measure is not None:
+        values["measure"] = measure
     if seed is not None:  # 0 is a seed like any other
         values["seed"] = seed
     if not values.get("target") and isinstance(values.get("output"), str) and values["output"]:

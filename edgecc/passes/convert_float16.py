@@ -51,7 +51,6 @@ class ConvertFloat16(Pass):
 
     name: ClassVar[str] = "convert-float16"
     loss: ClassVar[Loss] = Loss.LOSSY
-    needs_statistics: ClassVar[bool] = False
     # No ensures: a model without float weights, or with unsafe ones only, has none in float16 afterwards.
 
     keep_io: bool = Field(default=True, description="inputs and outputs of the model keep their types")
@@ -60,6 +59,10 @@ class ConvertFloat16(Pass):
         default=8.0, ge=1, description="measured values may be this much smaller than float16's largest one, or more"
     )
     ignore: tuple[str, ...] = Field(default=(), description="patterns of names of nodes that stay float32")
+
+    def needs_statistics(self) -> bool:
+        # Without data, constants alone say what fits.
+        return False
 
     def statistics(self, model: Model) -> Iterable[Request]:
         from edgecc.precision.policy import all_slots

@@ -124,6 +124,15 @@ class Runner:
         else:
             process.kill()
 
+    def reload(self) -> None:
+        """Load the file again, which holds something else now, in the same process.
+
+        Raises:
+            RunnerError: the runtime failed or crashed.
+        """
+        self._loaded, _ = self._entered().ask("loading", self.timeout, {"request": "load"})
+        self._fed = False
+
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
         """What the artifact takes, in order."""

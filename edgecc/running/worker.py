@@ -6,7 +6,7 @@ device run there over ssh. SESSION_FILE defines `Session(path, options)`, descri
 A frame is a magic number, a JSON header and arrays as .npy, each with its length before it. Requests on stdin, one
 answer each on stdout:
 
-    load                                         -> what `info` gives
+    load                                         -> what `info` gives; again: the file as it is now
     info                                         -> inputs, outputs, the session's info, times, memory
     infer   + one array per input                -> one array per output
     time    iterations, warmup, min/max seconds  -> nanoseconds of each iteration
@@ -150,6 +150,7 @@ class Worker:
         raise ProtocolError(f"unknown request {kind!r}")
 
     def _load(self) -> None:
+        self._session = self._first_run_seconds = None
         spec = importlib.util.spec_from_file_location("edgecc_session", self._session_file)
         if spec is None or spec.loader is None:
             raise RuntimeError(f"{self._session_file} is not a Python file")

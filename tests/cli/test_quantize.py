@@ -23,7 +23,8 @@ def data(digits: Path) -> Path:
 
 @pytest.mark.parametrize("output", ["out.onnx", "out.tflite"])
 def test_says_what_was_lost(edgecc: Run, data: Path, output: str) -> None:
-    done = edgecc("compile", "digits.onnx", "-o", output, "--quantize", "int8", "--calibration", "d.npz")
+    words = ("compile", "digits.onnx", "-o", output, "--quantize", "int8", "--calibration", "d.npz", "--no-measure")
+    done = edgecc(*words)
     assert done.code == 0, done.err
     assert "100.0 % of multiply-accumulates are computed with integers" in done.out
     assert "against the float model, on 8 held-out samples" in done.out
@@ -32,6 +33,18 @@ def test_says_what_was_lost(edgecc: Run, data: Path, output: str) -> None:
     assert report["recipe"]["quantize"] == "int8"
     assert report["calibration"]["samples"] == 56
     assert report["quantization"]["integer_macs"] == 1.0
+
+
+def test_measures_what_is_faster_here(edgecc: Run, data: Path) -> None:
+    done = edgecc("compile", "digits.onnx", "-o", "out.onnx", "--quantize", "int8", "--calibration", "d.npz")
+    assert done.code == 0, done.err
+    assert "note: measured here (" in done.err
+    report = json.loads(Path("out.onnx.report.json").read_text())
+    assert report["measured"]["integers"]["median"] > 0
+    # Whatever the machine said, the recipe that is recorded says it too.
+    assert report["recipe"]["measure"] is False
+    kept = report["measured"]["ignore"]
+    assert [json.dumps(name) in str(report["recipe"]["passes"]) for name in kept] == [True] * len(kept)
 
 
 def test_without_data(edgecc: Run, data: Path) -> None:
@@ -43,7 +56,7 @@ def test_without_data(edgecc: Run, data: Path) -> None:
 
 
 def test_saved_statistics_serve_every_target(edgecc: Run, data: Path) -> None:
-    common = ("compile", "digits.onnx", "--quantize", "int8", "--calibration")
+    common = ("compile", "digits.onnx", "--quantize", "int8", "--no-measure", "--calibration")
     first = edgecc(*common, "d.npz", "-o", "out.onnx", "--save-statistics", "t.json")
     assert first.code == 0, first.err
     done = edgecc(*common, "t.json", "-o", "out.tflite")
@@ -76,7 +89,9 @@ def test_bad_data(edgecc: Run, data: Path, arrays: dict[str, np.ndarray], text: 
 
 def test_one_sample(edgecc: Run, data: Path) -> None:
     np.savez("one.npz", image=np.ones((1, 1, 8, 8), np.float32))
-    done = edgecc("compile", "digits.onnx", "-o", "o.onnx", "--quantize", "int8", "--calibration", "one.npz")
+    done = edgecc(
+        "compile", "digits.onnx", "-o", "o.onnx", "--quantize", "int8", "--calibration", "one.npz", "--no-measure"
+    )
     assert done.code == 0, done.err
     assert "calibrated on a single sample" in done.err
     assert "too few to hold some out" in done.out

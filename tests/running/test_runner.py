@@ -55,6 +55,15 @@ def test_a_runner_can_be_entered_again(make_runner: MakeRunner) -> None:
     assert len(pids) == 2
 
 
+def test_the_same_process_loads_the_file_again(make_runner: MakeRunner) -> None:
+    with make_runner("def info(self):\n    return {**super().info(), 'text': open(self.path).read()}") as runner:
+        first = runner.pid, runner.info["text"], runner.infer({"x": X})["y"]
+        runner.artifact.write_text("another")
+        runner.reload()
+        assert (runner.pid, runner.info["text"]) == (first[0], "another")
+        np.testing.assert_array_equal(runner.infer({"x": X})["y"], first[2])
+
+
 def test_options_and_threads_reach_the_session(make_runner: MakeRunner) -> None:
     with make_runner(threads=3, options={"provider": "cuda"}) as runner:
         assert runner.info["options"] == {"threads": 3, "provider": "cuda"}

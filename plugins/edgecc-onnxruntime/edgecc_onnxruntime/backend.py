@@ -84,6 +84,11 @@ class OnnxRuntimeBackend(Backend):
             return Availability("onnxruntime is not installed", _INSTALL)
         return Availability()
 
+    def is_for_this_machine(self, target: Target) -> bool:
+        """Where the processor computes, and no small build of another device does."""
+        options = cast(OnnxRuntimeTarget, target)
+        return options.provider == "cpu" and options.format == "onnx"
+
     def versions(self) -> dict[str, str]:
         import onnxruntime
 

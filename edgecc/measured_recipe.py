@@ -1,0 +1,80 @@
+"""A recipe that leaves to this machine what is faster becomes one that says it.
+
+Passes never know a runner, and an artifact is what its recipe says, byte for byte. So whether a layer is faster in
+float is measured between the two: the passes run as asked for, what they made is raced against the float model, and
+where it loses, the recipe is written again with those layers excluded. That one is run and recorded.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgecc.options import build, parse_spec
+from edgecc.passes.base import PassContext
+from edgecc.passes.pipeline import PassPipeline
+from edgecc.passes.quantize_static import QuantizeStatic
+
+if TYPE_CHECKING:
+    from edgecc.backend import Backend
+    from edgecc.measuring.float_layers import MeasuredChoice
+    from edgecc.model import Model
+    from edgecc.quantization.losses import QuantizationWatch
+    from edgecc.recipe import Recipe
+    from edgecc.target import Target
+
+
+def measures(recipe: Recipe, backend: Backend, target: Target) -> bool:
+    """Whether the recipe leaves it to this machine: as it says, or where `quantize` is for such machines."""
+    if recipe.measure is not None:
+        return recipe.measure
+    return recipe.quantize == "int8" and backend.is_for_this_machine(target)
+
+
+def measure(
+    pipeline: PassPipeline, watch: QuantizationWatch, backend: Backend, target: Target, context: PassContext
+) -> MeasuredChoice | None:
+    """Race what quantize-static made against the float model; None where it made nothing.
+
+    Args:
+        pipeline: that has run.
+        watch: kept the models on both sides of the pass.
+        backend: whose runtime runs them.
+        target: what they are compiled for.
+        context: of that run, with what is known of the data.
+    """
+    from edgecc.measuring.float_layers import choose_float_layers
+
+    steps = [place for place, step in enumerate(pipeline.passes) if isinstance(step, QuantizeStatic)]
+    if watch.before is None or watch.after is None or len(steps) != 1:
+        return None
+    step, before = pipeline.passes[steps[0]], watch.before
+    assert isinstance(step, QuantizeStatic), "it is one of those"
+
+    def requantize(ignore: tuple[str, ...]) -> Model:
+        model = before.clone()
+        again = PassContext(target, context.rng, calibration=context.calibration)
+        again.statistics = context.statistics
+        PassPipeline([step.model_copy(update={"ignore": (*step.ignore, *ignore)})]).run(model, again)
+        return model
+
+    behind = pipeline.passes[steps[0] + 1 :]
+    return choose_float_layers(before, watch.after, backend, target, behind, requantize, context.progress)
+
+
+def settled(recipe: Recipe, ignore: tuple[str, ...]) -> Recipe:
+    """The recipe that says what was measured: what `quantize` stands for is written out, and nothing is measured.
+
+    Args:
+        recipe: that was measured.
+        ignore: patterns of nodes that quantize-static is to keep in float, beside those that it has.
+    """
+    if not ignore:
+        return recipe.model_copy(update={"measure": False})
+    passes = []
+    for spec in recipe.all_passes:
+        name, options = parse_spec(spec)
+        if name == QuantizeStatic.name:
+            step = build(QuantizeStatic, "pass", name, options)
+            spec = step.model_copy(update={"ignore": (*step.ignore, *ignore)}).spec()
+        passes.append(spec)
+    return recipe.model_copy(update={"passes": tuple(passes), "quantize": None, "measure": False})
