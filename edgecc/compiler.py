@@ -13,7 +13,7 @@ from edgecc.errors import OptionError, OutputError, PluginError, UnsupportedErro
 from edgecc.loading import load_model
 from edgecc.measured_recipe import measure, measures, settled
 from edgecc.options import build, parse_spec
-from edgecc.passes.base import Pass, PassContext, no_progress
+from edgecc.passes.base import Loss, Pass, PassContext, no_progress
 from edgecc.passes.entry import DeferredPass
 from edgecc.passes.pipeline import PassPipeline, PipelineResult, Rounds
 from edgecc.presets import DEFAULT
@@ -134,6 +134,7 @@ def run_recipe(
         "quantization": losses.to_dict() if losses is not None else {},
         "measured": choice.to_dict() if choice is not None else {},
         "passes": [{"pass": r.spec, "changed": r.changed, "nodes": r.nodes_after} for r in result.records],
+        "changed": _choices_of(pipeline, context),
         "skipped": [asdict(skip) for skip in result.skips],
         "notes": [*_calibration_notes(context, losses), *_choice_notes(choice), *result.notes, *compiled.notes],
         "correspondence": [asdict(match) for match in compiled.correspondence],
@@ -159,6 +160,12 @@ def _run_passes(
     if data is not None:
         context.calibration, held_out = Part(data, held_out=False), Part(data, held_out=True)
     return pipeline.run(model, context), watch, held_out
+
+
+def _choices_of(pipeline: PassPipeline, context: PassContext) -> list[dict[str, Any]]:
+    """What lossy passes said about single nodes."""
+    lossy = {step.name for step in pipeline.made_passes if step.loss is Loss.LOSSY}
+    return [asdict(change) for change in context.changes if change.pass_name in lossy]
 
 
 def _choice_notes(choice: MeasuredChoice | None) -> tuple[str, ...]:

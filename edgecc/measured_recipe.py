@@ -44,10 +44,11 @@ def measure(
     """
     from edgecc.measuring.float_layers import choose_float_layers
 
-    steps = [place for place, step in enumerate(pipeline.passes) if isinstance(step, QuantizeStatic)]
+    passes = pipeline.made_passes
+    steps = [place for place, step in enumerate(passes) if step.name == QuantizeStatic.name]
     if watch.before is None or watch.after is None or len(steps) != 1:
         return None
-    step, before = pipeline.passes[steps[0]], watch.before
+    step, before = passes[steps[0]], watch.before
     assert isinstance(step, QuantizeStatic), "it is one of those"
 
     def requantize(ignore: tuple[str, ...]) -> Model:
@@ -57,7 +58,7 @@ def measure(
         PassPipeline([step.model_copy(update={"ignore": (*step.ignore, *ignore)})]).run(model, again)
         return model
 
-    behind = pipeline.passes[steps[0] + 1 :]
+    behind = passes[steps[0] + 1 :]
     return choose_float_layers(before, watch.after, backend, target, behind, requantize, context.progress)
 
 

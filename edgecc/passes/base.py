@@ -77,6 +77,7 @@ class PassContext:
         rng: seeded generator; the only source of randomness that a pass may use.
         skips: nodes left alone, with reasons; filled through `skip`.
         changes: nodes changed, for `edgecc inspect --explain`; filled through `done`.
+        notes: sentences that the user should read; filled through `note`.
         calibration: the samples themselves, to be streamed; None if the user gave none, or saved statistics.
         float_model: as it was in front of the pass that first wrote quantized constants or data, its weights shared;
             None if there was no such pass, or none in the pipeline `needs_float_model`.
@@ -87,6 +88,7 @@ class PassContext:
     rng: np.random.Generator
     skips: list[Skip] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     calibration: CalibrationData | None = None
     float_model: Model | None = None
     progress: WorkProgress = no_progress
@@ -138,6 +140,10 @@ class PassContext:
 
         names = ", ".join(merged_origins(reversed(nodes or [node])))
         self.changes.append(Change(self._pass_name, names, node.op, what))
+
+    def note(self, text: str) -> None:
+        """A sentence that the user should read, about the model as a whole."""
+        self.notes.append(text)
 
     def forget_skips(self) -> None:
         """Drop what this pass reported in an earlier round: it looks at every node again."""
@@ -258,8 +264,8 @@ class NodePass(Pass):
         check_ignore(self, self.ignore, model)
 
 
-def check_ignore(step: Pass, patterns: tuple[str, ...], model: Model) -> None:
-    """Raise OptionError for a pattern of option `ignore` that matches no node: it would silently do nothing."""
+def check_ignore(step: Pass, patterns: tuple[str, ...], model: Model, *, option: str = "ignore") -> None:
+    """Raise OptionError for a pattern of an option that matches no node: it would silently do nothing."""
     import fnmatch
 
     from edgecc.errors import OptionError
@@ -270,7 +276,7 @@ def check_ignore(step: Pass, patterns: tuple[str, ...], model: Model) -> None:
     for pattern in patterns:
         if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
             raise OptionError(
-                f"pattern {pattern!r} of option 'ignore' matches no node",
+                f"pattern {pattern!r} of option {option!r} matches no node",
                 where=f"pass {step.name}",
                 hint="edgecc inspect SOURCE --nodes lists the node names",
             )

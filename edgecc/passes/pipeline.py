@@ -98,6 +98,11 @@ class PassPipeline:
         """Every pass, in order; some of those that run in rounds are not made yet."""
         return tuple(step for item in self.steps for step in (item.passes if isinstance(item, Rounds) else (item,)))
 
+    @property
+    def made_passes(self) -> tuple[Pass, ...]:
+        """Those that are made; the others keep values, ask for nothing, and run in rounds."""
+        return tuple(step for step in self.passes if isinstance(step, Pass))
+
     def run(self, model: Model, ctx: PassContext) -> PipelineResult:
         """Run every pass on the model, in place; cleanup and `model.verify()` after each that changed something.
 
@@ -112,7 +117,7 @@ class PassPipeline:
             else:
                 answer_requests(item, _directly_behind(self.steps, index), model, ctx)
                 result.records.append(self._run_one(item, model, ctx, result))
-        result.notes = list(dict.fromkeys(result.notes))
+        result.notes = list(dict.fromkeys([*ctx.notes, *result.notes]))
         return result
 
     def _run_rounds(
@@ -180,7 +185,7 @@ class PassPipeline:
         """Whether somebody wants to see the model in front of the pass: the verifier, or a later pass."""
         if step.loses() is not Loss.LOSSY:
             return self.verifier is not None
-        if ctx.float_model is not None or not any(later.needs_float_model for later in self.passes):
+        if ctx.float_model is not None or not any(later.needs_float_model for later in self.made_passes):
             return False
         return not model.nodes(*_QUANTIZED)
 

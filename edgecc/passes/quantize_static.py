@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from edgecc.errors import OptionError
-from edgecc.passes.base import Loss, Pass, PassContext, check_ignore, check_ops
+from edgecc.passes.base import Loss, Pass, PassContext, check_ignore
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node
     from edgecc.quantization.grids import Grid
-    from edgecc.quantization.groups import Solution
-    from edgecc.quantization.plan import Plan
-    from edgecc.quantization.ranges import Interval
+    from edgecc.quantization.quantizer import Precision, Quantizer
     from edgecc.quantization.scheme import QuantizationScheme
     from edgecc.statistics.answers import HistogramStatistic, RangeStatistic
     from edgecc.statistics.requests import Request
+
+
+#: By the words of option `layers`.
+PRECISIONS: dict[str, Precision] = {"int8": "int8", "int16": "int16", "float16": "float16", "float32": "float32"}
 
 
 class QuantizeStatic(Pass):
@@ -50,6 +51,11 @@ class QuantizeStatic(Pass):
     percent: float = Field(default=99.99, gt=0, le=100, description="of the values that range=percentile keeps")
     per_channel: bool = Field(default=True, description="weights get a scale per output channel, or one in all")
     ignore: tuple[str, ...] = Field(default=(), description="patterns of names of nodes that stay float")
+    layers: tuple[str, ...] = Field(
+        default=(),
+        description="precision of single nodes, each PATTERN:PRECISION: int8, int16, float32, or float16, in which "
+        "weights are stored",
+    )
     ignore_ops: tuple[str, ...] = Field(default=(), description="operators that stay float")
     least_sqnr: float = Field(
         default=28.0,
@@ -62,6 +68,15 @@ class QuantizeStatic(Pass):
         default="keep", description="what is done about a model that is quantized already"
     )
 
+    @field_validator("layers")
+    @classmethod
+    def _readable(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for item in value:
+            pattern, _, precision = item.rpartition(":")
+            if not pattern or precision not in PRECISIONS:
+                raise ValueError(f"{item!r} is not PATTERN:PRECISION, the latter one of {', '.join(PRECISIONS)}")
+        return value
+
     def statistics(self, model: Model) -> Iterable[Request]:
         from edgecc.quantization.plan import measured_tensors
         from edgecc.quantization.ranges import request_for
@@ -71,77 +86,39 @@ class QuantizeStatic(Pass):
         return [request_for(self.range, name) for name in measured_tensors(model, self._kept(model))]
 
     def run(self, model: Model, ctx: PassContext) -> bool:
-        from edgecc.quantization.placement import Placement
-        from edgecc.quantization.plan import make_plan, measured_tensors
-        from edgecc.statistics.answers import Excluded
-
         if self._is_done(model, ctx):
             return False
-        scheme = self._scheme(ctx)
-        kept = self._kept(model)
-        excluded = {name: self._statistic(name, ctx).excluded for name in measured_tensors(model, kept)}
-        unbounded = {name for name, count in excluded.items() if count != Excluded()}
-        plan = make_plan(model, scheme, self.activations, kept, unbounded)
-        dynamic = self._free_results(plan, scheme, model, ctx)
-        chosen = {id(node) for node in dynamic}
+        quantizer, choice = self._quantizer(model, ctx), self._choice(model)
+        plan = quantizer.plan(model, choice)
         for node in model.nodes():
-            if id(node) in plan.reasons and id(node) not in chosen:
+            if id(node) in plan.dynamic:
+                ctx.done(node, "its data is rounded at run time, and its result is float")
+            elif id(node) in plan.reasons:
                 ctx.skip(node, plan.reasons[id(node)])
-        tables = [node for node in model.nodes("Gather") if id(node) not in kept]
-        if plan.tensors:
-            solution = self._solve(plan, scheme, model, ctx)
-            Placement(model, plan, solution, scheme, self.activations, self.per_channel).run()
-        self._round_at_run_time(dynamic, model, ctx)
-        return self._store_tables(tables, model, scheme) or bool(plan.tensors or dynamic)
+        return quantizer.quantize(model, choice, plan)
 
-    def _store_tables(self, nodes: list[Node], model: Model, scheme: QuantizationScheme) -> bool:
-        """Store what Gather reads rows of; whether there is any."""
-        from edgecc.quantization.weight_places import LEAST_ELEMENTS, WeightStore, weight_place
-        from edgecc.rewriting.reading import constant
+    def _quantizer(self, model: Model, ctx: PassContext) -> Quantizer:
+        """What quantizes this model, or a copy of it, for the target."""
+        from edgecc.quantization.float_results import rounding_sqnr
+        from edgecc.quantization.plan import measured_tensors
+        from edgecc.quantization.quantizer import Quantizer
+        from edgecc.quantization.ranges import choose_range
+        from edgecc.statistics.answers import Excluded, HistogramStatistic
 
-        store, found = WeightStore(model, 8), False
-        for node in nodes:
-            place, values = weight_place(node), constant(node, 0)
-            if place is None or values is None or values.size < LEAST_ELEMENTS or model.is_inner(node):
-                continue
-            if not np.isfinite(values).all():
-                continue
-            store.store_table(place, scheme, per_channel=self.per_channel)
-            found = True
-        return found
+        def range_of(name: str, levels: int, symmetric: bool) -> tuple[float, float]:
+            statistic = self._statistic(name, ctx)
+            return choose_range(self.range, statistic, levels=levels, symmetric=symmetric, percent=self.percent)
 
-    def _free_results(self, plan: Plan, scheme: QuantizationScheme, model: Model, ctx: PassContext) -> list[Node]:
-        """Take out of the plan what had better stay float; the products that round their data at run time instead."""
-        from edgecc.quantization.float_results import FloatResults, rounding_sqnr
-        from edgecc.quantization.weight_places import weight_place
-        from edgecc.statistics.answers import HistogramStatistic
+        excluded = {name: self._statistic(name, ctx).excluded for name in measured_tensors(model, self._kept(model))}
+        unbounded = {name for name, count in excluded.items() if count != Excluded()}
 
-        if not scheme.rounds_results:
-            return []
-        poor = {}
-        if self.activations == "int8" and self.least_sqnr > 0:
-            for name, grid in self._grids(plan, scheme, ctx).items():
-                statistic = self._statistic(name, ctx)
-                sqnr = rounding_sqnr(statistic, grid) if isinstance(statistic, HistogramStatistic) else self.least_sqnr
-                if sqnr < self.least_sqnr:
-                    poor[name] = sqnr
-        found = FloatResults(model, plan, scheme, poor)
-        found.run()
-        if scheme.dynamic != "pairs":
-            return []
-        nodes = model.nodes(*scheme.dynamic_operators)
-        return [node for node in nodes if id(node) in found.dynamic and weight_place(node) is not None]
+        def sqnr_of(name: str, grid: Grid) -> float:
+            statistic = self._statistic(name, ctx)
+            return rounding_sqnr(statistic, grid) if isinstance(statistic, HistogramStatistic) else float("inf")
 
-    def _round_at_run_time(self, nodes: list[Node], model: Model, ctx: PassContext) -> None:
-        from edgecc.quantization.dynamic import DynamicRounding
-        from edgecc.quantization.weight_places import WeightStore, weight_place
-
-        rounding = DynamicRounding(model, WeightStore(model, 8))
-        for node in nodes:
-            place = weight_place(node)
-            assert place is not None, "only such nodes are chosen"
-            ctx.done(node, "its data is rounded at run time, and its result is float")
-            rounding.as_pair(place, per_channel=self.per_channel)
+        return Quantizer(
+            self._scheme(ctx), self.activations, self.per_channel, range_of, unbounded, sqnr_of, self.least_sqnr
+        )
 
     def _is_done(self, model: Model, ctx: PassContext) -> bool:
         """Whether the model is quantized already."""
@@ -162,12 +139,14 @@ class QuantizeStatic(Pass):
 
         scheme = ctx.target.quantization_scheme() if ctx.target is not None else None
         scheme = scheme or PORTABLE
-        if self.activations not in scheme.activations:
-            raise OptionError(
-                f"target {ctx.target.name if ctx.target else 'none'} has no kernels for {self.activations} activations",
-                where=f"pass {self.name}",
-                hint=f"activations={scheme.activations[0]}",
-            )
+        wanted = (self.activations, *("int16" for item in self.layers if item.endswith(":int16")))
+        for dtype in wanted:
+            if dtype not in scheme.activations:
+                raise OptionError(
+                    f"target {ctx.target.name if ctx.target else 'none'} has no kernels for {dtype} activations",
+                    where=f"pass {self.name}",
+                    hint=f"activations={scheme.activations[0]}",
+                )
         return scheme
 
     def _kept(self, model: Model) -> set[int]:
@@ -179,46 +158,34 @@ class QuantizeStatic(Pass):
         weighted = [node for node in model.nodes() if node.op in ("Conv", "ConvTranspose", "Gemm", "MatMul")]
         kept = {id(node) for node in weighted[: int(self.keep_first)]}
         kept |= {id(node) for node in weighted[len(weighted) - int(self.keep_last) :]}
-        check_ops(self, self.ignore_ops, model, MEASURED)
+        present = {node.op for node in model.nodes()}
+        for op in self.ignore_ops:
+            if op not in present:
+                raise OptionError(
+                    f"operator {op!r} of option 'ignore_ops' is not in the model",
+                    where=f"pass {self.name}",
+                    hint=f"it has {', '.join(sorted(present & MEASURED))}",
+                )
         for node in model.nodes():
             if node.op in self.ignore_ops or (self.ignore and matches_any(node, self.ignore)):
                 kept.add(id(node))
-        return kept
+        return kept | {key for key, precision in self._layers(model).items() if precision in ("float16", "float32")}
 
-    def _solve(self, plan: Plan, scheme: QuantizationScheme, model: Model, ctx: PassContext) -> Solution:
-        """The grid of each tensor."""
-        from edgecc.quantization.groups import solve
-        from edgecc.quantization.scheme import Role
+    def _choice(self, model: Model) -> dict[int, Precision]:
+        """The precision of the nodes that do not get that of all, by id."""
+        kept: dict[int, Precision] = dict.fromkeys(self._kept(model), "float32")
+        return kept | self._layers(model)
 
-        symmetric = scheme.is_symmetric(self.activations)
-        ranges = self._ranges(plan, scheme, ctx)
-        fixed = {
-            node.outputs[0].name: scheme.fixed[node.op, self.activations]
-            for node in model.nodes()
-            if id(node) in plan.rules and plan.rules[id(node)].role is Role.FIXED and scheme.rounds_results
-        }
-        return solve(ranges, plan.edges, fixed, self.activations, symmetric=symmetric)
+    def _layers(self, model: Model) -> dict[int, Precision]:
+        """What option `layers` says, by id of a node."""
+        from edgecc.model import matches_any
 
-    def _ranges(self, plan: Plan, scheme: QuantizationScheme, ctx: PassContext) -> dict[str, Interval]:
-        """The range of each tensor on its own."""
-        from edgecc.quantization.ranges import choose_range
-
-        levels = 1 << (8 if self.activations == "int8" else 16)
-        symmetric = scheme.is_symmetric(self.activations)
-        return {
-            name: choose_range(
-                self.range, self._statistic(name, ctx), levels=levels, symmetric=symmetric, percent=self.percent
-            )
-            for name in plan.tensors
-        }
-
-    def _grids(self, plan: Plan, scheme: QuantizationScheme, ctx: PassContext) -> dict[str, Grid]:
-        """The grid of each tensor on its own."""
-        from edgecc.quantization.grids import grid_for
-
-        symmetric = scheme.is_symmetric(self.activations)
-        ranges = self._ranges(plan, scheme, ctx)
-        return {name: grid_for(ranges[name], self.activations, symmetric=symmetric) for name in ranges}
+        found: dict[int, Precision] = {}
+        for item in self.layers:
+            pattern, _, precision = item.rpartition(":")
+            check_ignore(self, (pattern,), model, option="layers")
+            found |= {id(node): PRECISIONS[precision] for node in model.nodes() if matches_any(node, (pattern,))}
+        return found
 
     def _statistic(self, name: str, ctx: PassContext) -> HistogramStatistic | RangeStatistic:
         """What is known of a tensor."""

@@ -45,7 +45,7 @@ class FloatResults:
         model: not changed.
         plan: edited in place.
         scheme: of the target, which rounds results.
-        poor: signal-to-noise ratio in dB of the tensors that are held badly, by name.
+        poor: signal-to-noise ratio in dB of the tensors that are held badly, by their keys in the plan.
         dynamic: ids of the operators with weights that left the plan for their results' sake alone.
     """
 
@@ -59,9 +59,9 @@ class FloatResults:
         """Until nothing changes: what stays float may leave others without a reader on integers."""
         while self._visit_all():
             drop_islands(self.plan, self.model, self.scheme)
-        read = {name for name, tensor in self.plan.tensors.items() if self._is_read(tensor)}
-        written = {t.name for t in self.plan.tensors.values() if id(self.model.producer(t)) in self.plan.rules}
-        self.plan.tensors = {name: t for name, t in self.plan.tensors.items() if name in read | written}
+        read = {key for key, tensor in self.plan.tensors.items() if self._is_read(tensor)}
+        written = {key for key, t in self.plan.tensors.items() if id(self.model.producer(t)) in self.plan.rules}
+        self.plan.tensors = {key: t for key, t in self.plan.tensors.items() if key in read | written}
         kept = {node.name for node in self.model.nodes() if id(node) in self.plan.rules}
         self.plan.edges = [edge for edge in self.plan.edges if edge.node in kept]
 
@@ -77,12 +77,12 @@ class FloatResults:
         if rule is None or rule.role is Role.CLAMP or any(map(self._is_clamped, node.outputs)):
             return False
         data = [node.inputs[place] for place in rule.positions(node)] if rule.role is not Role.WEIGHTED else []
-        poor = self._poor(data)
+        poor = self._poor(data, node)
         if poor:
             return self._drop(node, poor)
-        results = [out for out in node.outputs if out.name in self.plan.tensors]
+        results = [out for out in node.outputs if self.plan.key(out, node) in self.plan.tensors]
         unread = [out for out in results if not self._is_read(out)]
-        poor = self._poor(unread if rule.role is Role.WEIGHTED else results)
+        poor = self._poor(unread if rule.role is Role.WEIGHTED else results, node)
         if poor:
             return self._free(node, poor)
         useless = bool(results) and len(unread) == len(node.outputs) and not any(map(self.model.is_output, results))
@@ -90,10 +90,11 @@ class FloatResults:
             return self._free(node, _UNREAD)
         return False
 
-    def _poor(self, tensors: Iterable[Tensor]) -> str:
+    def _poor(self, tensors: Iterable[Tensor], node: Node) -> str:
         for tensor in tensors:
-            if tensor.name in self.poor and tensor.name in self.plan.tensors:
-                return _POOR.format(name=tensor.name, sqnr=self.poor[tensor.name])
+            key = self.plan.key(tensor, node)
+            if key in self.poor and key in self.plan.tensors:
+                return _POOR.format(name=tensor.name, sqnr=self.poor[key])
         return ""
 
     def _free(self, node: Node, reason: str) -> bool:
@@ -101,7 +102,7 @@ class FloatResults:
         if node.op not in self.scheme.float_results:
             return self._drop(node, reason)
         for out in node.outputs:
-            self.plan.tensors.pop(out.name, None)
+            self.plan.tensors.pop(self.plan.key(out, node), None)
         return True
 
     def _drop(self, node: Node, reason: str) -> bool:

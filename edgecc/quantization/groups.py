@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from edgecc.quantization.grids import Grid, grid_for
 from edgecc.quantization.ranges import Interval
@@ -40,7 +41,13 @@ class Solution:
 
 
 def solve(
-    ranges: Mapping[str, Interval], edges: Iterable[Edge], fixed: Mapping[str, Grid], dtype: str, *, symmetric: bool
+    ranges: Mapping[str, Interval],
+    edges: Iterable[Edge],
+    fixed: Mapping[str, Grid],
+    dtype: str,
+    *,
+    symmetric: bool,
+    dtypes: Mapping[str, str] = MappingProxyType({}),
 ) -> Solution:
     """The grid of every tensor.
 
@@ -52,7 +59,8 @@ def solve(
         edges: between them; one whose tensors have no range is left out.
         fixed: grids that kernels write whatever the tensor says, by tensor name.
         dtype: int8 or int16.
-        symmetric: whether zero points are 0.
+        symmetric: whether zero points are 0, as those of int16 always are.
+        dtypes: of tensors of another type, by name; edges are between tensors of one type.
     """
     import networkx as nx
 
@@ -63,7 +71,9 @@ def solve(
     grids: dict[str, Grid] = {}
     for group in nx.connected_components(graph):
         known = [fixed[name] for name in sorted(group) if name in fixed]
-        grid = known[0] if known else grid_for(union(ranges[name] for name in group), dtype, symmetric=symmetric)
+        kind = dtypes.get(next(iter(group)), dtype)
+        held = union(ranges[name] for name in group)
+        grid = known[0] if known else grid_for(held, kind, symmetric=symmetric or kind == "int16")
         grids |= dict.fromkeys(group, grid)
     ordered = {name: grids[name] for name in ranges}
     split = tuple(edge for edge in boundaries if grids[edge.data] != grids[edge.result])

@@ -24,7 +24,7 @@ MOST_SAMPLES = 64
 #: Layers that are listed.
 WORST = 10
 #: Passes whose result is measured.
-_QUANTIZING = frozenset({"quantize-static", "quantize-dynamic", "quantize-weights"})
+_QUANTIZING = frozenset({"quantize-static", "quantize-dynamic", "quantize-weights", "mixed-precision"})
 
 
 _INTEGER = ("ConvInteger", "MatMulInteger")

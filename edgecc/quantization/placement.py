@@ -29,7 +29,6 @@ class Placement:
         plan: what becomes integers.
         solution: the grid of each tensor.
         scheme: of the target.
-        dtype: of the data: int8 or int16.
         per_channel: whether weights get a scale for each output channel where the target takes them.
     """
 
@@ -37,8 +36,8 @@ class Placement:
     plan: Plan
     solution: Solution
     scheme: QuantizationScheme
-    dtype: str
     per_channel: bool
+    _rounded: dict[str, Tensor] = field(default_factory=dict)
     _scales: dict[float, Tensor] = field(default_factory=dict)
     _zeros: dict[tuple[str, int], Tensor] = field(default_factory=dict)
 
@@ -51,35 +50,41 @@ class Placement:
             else:
                 self._quantize_constants(node)
         cut = {(edge.data, edge.node): edge for edge in self.solution.boundaries}
-        for name, tensor in self.plan.tensors.items():
-            self._round(tensor, self.solution.grids[name], cut)
+        for key, tensor in self.plan.tensors.items():
+            self._round(tensor, key, cut)
 
     # ---------------------------------------------------------------------------------------------- data
 
-    def _round(self, tensor: Tensor, grid: Grid, cut: dict[tuple[str, str], Edge]) -> None:
-        """Let those who read the tensor read it rounded."""
-        model, producer = self.model, self.model.producer(tensor)
+    def _round(self, tensor: Tensor, key: str, cut: dict[tuple[str, str], Edge]) -> None:
+        """Let those who read the tensor read it rounded; from what is rounded already, if they read another type."""
+        model, producer, grid = self.model, self.model.producer(tensor), self.solution.grids[key]
+        first = key == tensor.name
+        source = self._rounded.get(tensor.name, tensor)
         everybody = self.scheme.rounds_results and producer is not None and id(producer) in self.plan.rules
-        readers = [node for node in model.consumers(tensor) if everybody or self._reads(node, tensor)]
-        if everybody and model.is_output(tensor):
+        readers = [n for n in model.consumers(source) if (everybody and first) or self._reads(n, source, key)]
+        if everybody and first and model.is_output(tensor):
             assert producer is not None
             raw = model.variable(f"{tensor.name}/raw", np.dtype(np.float32), tensor.shape)
             place = next(i for i, out in enumerate(producer.outputs) if out is tensor)
             model.set_output(producer, place, raw)
-            self._pair(raw, grid, tensor)
-            rounded = tensor
+            rounded = self._pair(raw, grid, tensor)
         else:
-            rounded = self._pair(tensor, grid)
+            rounded = self._pair(source, grid)
             for node in readers:
-                _exchange(model, node, tensor, rounded)
+                _exchange(model, node, source, rounded)
+        if everybody and first:
+            self._rounded[tensor.name] = rounded
         for node in readers:
-            edge = cut.get((tensor.name, node.name))
+            edge = cut.get((key, node.name))
             if edge is not None:
                 _exchange(model, node, rounded, self._pair(rounded, self.solution.grids[edge.result]))
 
-    def _reads(self, node: Node, tensor: Tensor) -> bool:
+    def _reads(self, node: Node, tensor: Tensor, key: str) -> bool:
+        """Whether the node reads the tensor as data, in the type of that key."""
         rule = self.plan.rules.get(id(node))
-        return rule is not None and any(node.inputs[place] is tensor for place in rule.positions(node))
+        if rule is None or self.plan.types[id(node)] != self.plan.dtypes[key]:
+            return False
+        return any(node.inputs[place] is tensor for place in rule.positions(node))
 
     def _pair(self, tensor: Tensor, grid: Grid, out: Tensor | None = None) -> Tensor:
         """The tensor rounded to a grid."""
@@ -116,8 +121,8 @@ class Placement:
         weights, bias = constant(node, 1), constant(node, 2)
         assert weights is not None, "the plan has seen to it"
         axis = channel_axis(node, self.scheme) if self.per_channel else None
-        data_scale = self.solution.grids[node.inputs[0].name].scale
-        integer = bias is not None and self.scheme.integer_bias and self.dtype == "int8"
+        data_scale = self.solution.grids[self.plan.key(node.inputs[0], node)].scale
+        integer = bias is not None and self.scheme.integer_bias and self.plan.types[id(node)] == "int8"
         least = least_scales(bias, data_scale, axis) if integer else 0.0
         values, scales = integer_weights(weights, axis, least)
         self._dequantize(node, 1, values, scales, axis)
@@ -127,18 +132,19 @@ class Placement:
 
     def _quantize_constants(self, node: Node) -> None:
         """Operands that are constant, on the result's grid where that must be the data's, or on one of their own."""
-        rule = self.plan.rules[id(node)]
+        rule, dtype = self.plan.rules[id(node)], self.plan.types[id(node)]
         if rule.role is Role.CLAMP:
             return
         for place in rule.positions(node):
             values = constant(node, place)
             if values is None or values.dtype != np.float32 or is_float(node.inputs[place]):
                 continue
-            grid = self.solution.grids.get(node.outputs[0].name) if rule.role is Role.SAME else None
+            key = self.plan.key(node.outputs[0], node)
+            grid = self.solution.grids.get(key) if rule.role is Role.SAME else None
             if grid is None:
                 interval = float(values.min(initial=0.0)), float(values.max(initial=0.0))
-                symmetric = self.scheme.is_symmetric(self.dtype) or values.size == 1
-                grid = grid_for(interval, self.dtype, symmetric=symmetric)
+                symmetric = self.scheme.is_symmetric(dtype) or values.size == 1
+                grid = grid_for(interval, dtype, symmetric=symmetric)
             grid = grid.as_unsigned() if self.scheme.unsigned else grid
             scale = np.asarray(grid.scale, np.float32)
             self._dequantize(node, place, grid.store(values), scale, None, grid.zero_point)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,15 +26,34 @@ class Plan:
 
     Attributes:
         rules: row of each node that computes with integers, by its id.
-        tensors: float tensors that are rounded, by name, in order.
+        types: type of the data of each of them, by its id: int8 or int16.
+        tensors: float tensors that are rounded, in order, by key: the name, and the type behind it where some read it
+            in another type than the first.
+        dtypes: type of each of them, by key.
         edges: pairs of them that share a scale.
         reasons: why a node of an operator that has an integer kernel stays float, by its id.
+        dynamic: products that round their data at run time, by id, since their results had better stay float.
     """
 
     rules: dict[int, OperatorRule] = field(default_factory=dict)
+    types: dict[int, str] = field(default_factory=dict)
     tensors: dict[str, Tensor] = field(default_factory=dict)
+    dtypes: dict[str, str] = field(default_factory=dict)
     edges: list[Edge] = field(default_factory=list)
     reasons: dict[int, str] = field(default_factory=dict)
+    dynamic: set[int] = field(default_factory=set)
+
+    def key(self, tensor: Tensor, node: Node) -> str:
+        """The key of a tensor as that node writes or reads it."""
+        dtype = self.types[id(node)]
+        first = self.dtypes.get(tensor.name, dtype)
+        return str(tensor.name) if dtype == first else f"{tensor.name}/{dtype}"
+
+    def take(self, tensor: Tensor, node: Node) -> str:
+        """Let the tensor be rounded as that node writes or reads it; its key."""
+        key = self.key(tensor, node)
+        self.tensors[key], self.dtypes[key] = tensor, self.types[id(node)]
+        return key
 
 
 def measured_tensors(model: Model, kept: Collection[int]) -> list[str]:
@@ -73,7 +93,12 @@ def _has_computed_bounds(clamp: Node) -> bool:
 
 
 def make_plan(
-    model: Model, scheme: QuantizationScheme, dtype: str, kept: Collection[int], unbounded: Collection[str]
+    model: Model,
+    scheme: QuantizationScheme,
+    dtype: str,
+    kept: Collection[int],
+    unbounded: Collection[str],
+    types: Mapping[int, str] = MappingProxyType({}),
 ) -> Plan:
     """Decide what becomes integers.
 
@@ -83,23 +108,37 @@ def make_plan(
         dtype: of the data: int8 or int16.
         kept: ids of nodes that the user wants to stay float.
         unbounded: names of tensors with infinities or masks among their values, which no scale can hold.
+        types: of single nodes' data, by id, where it is another one. What only moves values or clamps follows the
+            operator in front of it.
     """
     plan = Plan()
     for node in model.nodes(*scheme.operators):
         rule = _rule_of(node, scheme)
-        reason = "it is excluded" if id(node) in kept else _refuses(node, rule, scheme, dtype)
+        chosen = types.get(id(node)) or _type_in_front(node, rule, model, scheme, plan) or dtype
+        reason = "it is excluded" if id(node) in kept else _refuses(node, rule, scheme, chosen)
         reason = reason or (reason if reason is None else _refuses_values(node, model, unbounded))
         if reason == "" and node.op in CLAMPS:
             reason = _refuses_clamp(node, model, scheme, plan)
         if reason:
             plan.reasons[id(node)] = reason
         elif reason is not None:
-            plan.rules[id(node)] = rule
+            plan.rules[id(node)], plan.types[id(node)] = rule, chosen
     drop_islands(plan, model, scheme)
     for node in model.nodes():
         if id(node) in plan.rules:
             _take_tensors(node, plan, model, scheme)
     return plan
+
+
+def _type_in_front(node: Node, rule: OperatorRule, model: Model, scheme: QuantizationScheme, plan: Plan) -> str | None:
+    """The type of the operator in front of what moves values or clamps; None where it does not follow one."""
+    if rule.role not in (Role.SAME, Role.CLAMP):
+        return None
+    writers = [model.producer(node.inputs[place]) for place in rule.positions(node)]
+    found = next(
+        (plan.types[id(writer)] for writer in writers if writer is not None and id(writer) in plan.types), None
+    )
+    return None if found == "int16" and node.op in scheme.int8_only else found
 
 
 def _rule_of(node: Node, scheme: QuantizationScheme) -> OperatorRule:
@@ -219,12 +258,11 @@ def _take_tensors(node: Node, plan: Plan, model: Model, scheme: QuantizationSche
     rule = plan.rules[id(node)]
     data = [node.inputs[place] for place in rule.positions(node)]
     clamped = rule.role is Role.CLAMP and clamp_behind(node.inputs[0], model) is node
-    if not clamped:
-        plan.tensors |= {tensor.name: tensor for tensor in data if is_float(tensor)}
+    read = [] if clamped else [plan.take(tensor, node) for tensor in data if is_float(tensor)]
     if not scheme.rounds_results:
         return
     behind = clamp_behind(node.outputs[0], model)
     if behind is None or id(behind) not in plan.rules:
-        plan.tensors |= {tensor.name: tensor for tensor in node.outputs}
-    if rule.role is Role.SAME:
-        plan.edges += [Edge(t.name, out.name, node.name) for t in data if is_float(t) for out in node.outputs]
+        written = [plan.take(tensor, node) for tensor in node.outputs]
+        if rule.role is Role.SAME:
+            plan.edges += [Edge(data_key, out, node.name) for data_key in read for out in written]

@@ -334,3 +334,31 @@ def test_random_models(model: Model) -> None:
     except DataError as error:
         # Random graphs divide by zero: what they compute then is NaN, which calibration refuses.
         assert "NaN" in str(error)  # noqa: PT017
+
+
+# ------------------------------------------------------------------------------------------------------------- layers
+
+
+def test_layers_stay_float_by_name() -> None:
+    text = "a = Conv(x, w)  r = Relu(a)  y = Conv(r, v)"
+    model = check(of(text), QuantizeStatic(layers=("Conv_2:float32",)), skips=["it is excluded"])
+    writer = model.producer(model.nodes("Conv")[1].inputs[0])
+    assert writer is not None
+    assert writer.op == "DequantizeLinear", "what was rounded in front of it is read so"
+    assert value_of(model.nodes("Conv")[1].inputs[1]) is not None
+
+
+@pytest.mark.parametrize("item", ["Conv_0", "Conv_0:int9", ":int8"])
+def test_layers_that_cannot_be_read(item: str) -> None:
+    with pytest.raises(ValueError, match="is not PATTERN:PRECISION, the latter one of int8, int16, float16, float32"):
+        QuantizeStatic(layers=(item,))
+
+
+def test_layers_that_match_nothing() -> None:
+    with pytest.raises(OptionError, match="pattern 'nothing' of option 'layers' matches no node"):
+        check(of("y = Conv(x, w)"), QuantizeStatic(layers=("nothing:float32",)))
+
+
+def test_layers_of_a_type_without_kernels() -> None:
+    with pytest.raises(OptionError, match="has no kernels for int16 activations"):
+        check(of("y = Conv(x, w)"), QuantizeStatic(layers=("Conv_0:int16",)))
