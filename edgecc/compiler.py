@@ -137,6 +137,7 @@ def run_recipe(
         "changed": _choices_of(pipeline, context),
         "skipped": [asdict(skip) for skip in result.skips],
         "notes": [*_calibration_notes(context, losses), *_choice_notes(choice), *result.notes, *compiled.notes],
+        "output_steps": _output_steps(model),
         "correspondence": [asdict(match) for match in compiled.correspondence],
         "details": compiled.details,
     }
@@ -166,6 +167,22 @@ def _choices_of(pipeline: PassPipeline, context: PassContext) -> list[dict[str, 
     """What lossy passes said about single nodes."""
     lossy = {step.name for step in pipeline.made_passes if step.loss is Loss.LOSSY}
     return [asdict(change) for change in context.changes if change.pass_name in lossy]
+
+
+def _output_steps(model: Model) -> dict[str, float]:
+    """What one step of each output stands for that is dequantized, or quantized, last."""
+    from edgecc.model import value_of
+
+    found = {}
+    for output in model.outputs:
+        last = model.producer(output)
+        scale = value_of(last.inputs[1]) if last is not None and last.op in _CHANGING else None
+        if scale is not None and scale.size == 1:
+            found[output.name] = float(scale.reshape(()))
+    return found
+
+
+_CHANGING = ("DequantizeLinear", "QuantizeLinear")
 
 
 def _choice_notes(choice: MeasuredChoice | None) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from edgecc.measuring.benchmark import BenchmarkResult
     from edgecc.measuring.compare import CompareResult, Comparison
     from edgecc.measuring.metrics import Fidelity
+    from edgecc.measuring.parity import Parity
 
 _FIDELITY = [
     "artifact",
@@ -26,6 +27,7 @@ _FIDELITY = [
     "top-1 agreement",
     "accuracy",
 ]
+_PARITY = ["artifacts", "output", "same top-1", "max LSB", "max error", "equal", "LSB"]
 _COST = ["artifact", "target", "size", "median", "p90", "peak memory"]
 
 
@@ -53,6 +55,9 @@ def command(
     as_json: bool,
 ) -> None:
     """Compare artifacts with their source on the same inputs: what was lost, and what it costs.
+
+    Several are compared with each other as well: of one model quantized for several targets, on how many samples they
+    agree in top-1, and the largest difference in steps of the output's integers (LSB).
 
     An artifact whose runtime or device is not on this machine is a row that says so; one that fails makes the exit
     code 1.
@@ -90,6 +95,10 @@ def _print(result: CompareResult, costs: list[BenchmarkResult]) -> None:
         click.echo(f"accuracy of the source: {result.accuracy:.2%}")
     rows = [row for comparison in result.comparisons for row in _fidelity_rows(comparison)]
     print_table(_FIDELITY, rows, right=_FIDELITY[2:])
+    if result.parity:
+        click.echo()
+        parity = [_parity_row(row) for row in result.parity]
+        print_table(_PARITY, parity, title="artifacts against each other", right=_PARITY[2:])
     if costs:
         click.echo()
         print_table(_COST, [_cost_row(cost) for cost in costs], right=_COST[2:])
@@ -116,6 +125,18 @@ def _figures(values: Fidelity) -> list[str]:
         f"{values.sqnr_db:.1f} dB",
         f"{values.cosine:.6f}",
         "-" if values.top1 is None else f"{values.top1:.2%}",
+    ]
+
+
+def _parity_row(row: Parity) -> list[str]:
+    return [
+        f"{Path(row.first).name}, {Path(row.second).name}",
+        row.output,
+        "-" if row.top1 is None else f"{row.top1:.2%}",
+        "-" if row.max_steps is None else f"{row.max_steps:.1f}",
+        f"{row.max_abs:.3g}",
+        f"{row.equal:.2%}",
+        "-" if row.step is None else f"{row.step:.3g}",
     ]
 
 

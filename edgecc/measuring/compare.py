@@ -15,6 +15,7 @@ from edgecc.data.feeds import Batch, load_feeds, random_feeds
 from edgecc.errors import DataError, InvalidModelError, OptionError, RequestError, RunnerError, UnavailableError
 from edgecc.measuring.correspondence import Boundary
 from edgecc.measuring.metrics import AccuracyMeter, Fidelity, FidelityMeter, class_scores
+from edgecc.measuring.parity import Parity, ParityMeter
 from edgecc.provenance import sha256_of, source_files
 from edgecc.running.runner import TIMEOUT, Runner, runners_for
 from edgecc.signature import Signature, TensorSpec
@@ -58,6 +59,7 @@ class CompareResult:
         samples: how many times the model ran, or how many samples of the data it saw.
         accuracy: the source's own top-1; None without labels.
         comparisons: one per artifact, in order.
+        parity: artifacts against each other, a row for each output of each pair.
     """
 
     source: str
@@ -65,6 +67,7 @@ class CompareResult:
     samples: int
     accuracy: float | None
     comparisons: tuple[Comparison, ...]
+    parity: tuple[Parity, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -72,7 +75,7 @@ class CompareResult:
             {**vars(row), "outputs": {name: item.to_dict() for name, item in row.outputs.items()}}
             for row in self.comparisons
         ]
-        return {**vars(self), "comparisons": rows}
+        return {**vars(self), "comparisons": rows, "parity": [row.to_dict() for row in self.parity]}
 
 
 @dataclass
@@ -83,6 +86,7 @@ class _Track:
     boundary: Boundary = field(default_factory=Boundary)
     meters: dict[str, FidelityMeter] = field(default_factory=dict)
     accuracy: AccuracyMeter = field(default_factory=AccuracyMeter)
+    outputs: dict[str, np.ndarray] = field(default_factory=dict)
     error: str = ""
     unavailable: bool = False
 
@@ -138,16 +142,24 @@ def compare(
             track.attempt(_open, track, reference, stack)
         signature = _closed(reference.signature, [t.boundary for t in tracks if not t.error])
         batches, total, text = _feeds(data, signature, samples, seed)
+        parity = ParityMeter({str(t.runner.artifact): _steps(t.runner.artifact) for t in tracks})
         for batch in batches:
             progress(seen, total, f"comparing on {text}")
             expected = _first(reference.infer(batch.feeds), batch)
             _count(accuracy, expected, batch.labels)
             for track in tracks:
                 track.attempt(_add, track, batch, expected)
+            parity.add([(str(track.runner.artifact), track.outputs) for track in tracks if not track.error])
             seen += batch.count
         progress(seen, total, "done")
     rows = tuple(_comparison(track, notes) for track in tracks)
-    return CompareResult(str(reference.artifact), text, seen, accuracy.result(), rows)
+    return CompareResult(str(reference.artifact), text, seen, accuracy.result(), rows, parity.result())
+
+
+def _steps(artifact: Path) -> dict[str, float]:
+    """What one step of each quantized output stands for."""
+    steps = Artifact.open(artifact).report.get("output_steps", {})
+    return {str(name): float(step) for name, step in steps.items()}
 
 
 def _open(track: _Track, reference: Runner, stack: contextlib.ExitStack) -> None:
@@ -167,6 +179,7 @@ def _add(track: _Track, batch: Batch, expected: Mapping[str, np.ndarray]) -> Non
                 where=str(track.runner.artifact),
             )
         track.meters[name].add(values, outputs[name])
+    track.outputs = outputs
     _count(track.accuracy, outputs, batch.labels)
 
 
