@@ -57,6 +57,20 @@ class CalibrationData(Protocol):
         ...
 
 
+@runtime_checkable
+class LabelledData(CalibrationData, Protocol):
+    """Samples of which some sources know the labels."""
+
+    def labelled(self) -> Iterator[tuple[Feeds, np.ndarray]] | None:
+        """The same calls with the labels of each, one per sample; None if there are no labels."""
+        ...
+
+
+def labelled(data: CalibrationData) -> Iterator[tuple[Feeds, np.ndarray]] | None:
+    """Calls with their labels; None if the data has none."""
+    return data.labelled() if isinstance(data, LabelledData) else None
+
+
 Calibration: TypeAlias = (
     "str | Path | np.ndarray | Mapping[str, np.ndarray] | FeedFunction | Iterable[Mapping[str, np.ndarray]]"
     " | CalibrationData | StatisticTable"

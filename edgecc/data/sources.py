@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgecc.data.feed_check import check_feeds
-from edgecc.data.feeds import Dataset, Feeds, dataset_of, random_feeds
+from edgecc.data.feeds import Batch, Dataset, Feeds, dataset_of, random_feeds
 from edgecc.data.names import RANDOM
 from edgecc.errors import DataError, EdgeccError
 
@@ -71,8 +71,20 @@ class ArraySource:
         return tuple(found)
 
     def samples(self) -> Iterator[Feeds]:
-        for batch in islice(self.dataset.batches(self._count, open_batch=1), self.total):
+        for batch in self._batches():
             yield batch.feeds
+
+    def labelled(self) -> Iterator[tuple[Feeds, np.ndarray]] | None:
+        """The same calls with their labels; None if the arrays have none."""
+        if self.dataset.labels is None:
+            return None
+        # Where the last sample fills the rest of a call, its label does too.
+        size = self.per_call
+        whole = ((batch.feeds, batch.labels) for batch in self._batches())
+        return ((feeds, _filled(labels, size)) for feeds, labels in whole if labels is not None)
+
+    def _batches(self) -> Iterator[Batch]:
+        return islice(self.dataset.batches(self._count, open_batch=1), self.total)
 
 
 @dataclass
@@ -197,6 +209,10 @@ class RandomSource:
         sizes = {str(spec.shape[0]): 1 for spec in self.signature.inputs if spec.shape}
         for index in range(self.total):
             yield random_feeds(self.signature, self.seed + index, sizes=sizes)
+
+
+def _filled(labels: np.ndarray, size: int) -> np.ndarray:
+    return np.concatenate([labels, np.repeat(labels[-1:], size - len(labels), axis=0)])
 
 
 def _integer_notes(spec: TensorSpec, dtype: np.dtype[Any]) -> list[str]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from edgecc.data.calibration import CalibrationData
     from edgecc.data.feeds import Feeds
+
+T = TypeVar("T")
 
 #: One call in so many is held out.
 EVERY = 8
@@ -44,6 +48,16 @@ class Part:
         return self.data.per_call
 
     def samples(self) -> Iterator[Feeds]:
-        for index, feeds in enumerate(self.data.samples()):
+        return self._part(self.data.samples())
+
+    def labelled(self) -> Iterator[tuple[Feeds, np.ndarray]] | None:
+        """This part's calls with their labels; None if the data has none."""
+        from edgecc.data.calibration import labelled
+
+        pairs = labelled(self.data)
+        return None if pairs is None else self._part(pairs)
+
+    def _part(self, calls: Iterable[T]) -> Iterator[T]:
+        for index, call in enumerate(calls):
             if (index % EVERY == EVERY - 1) == self.held_out:
-                yield feeds
+                yield call

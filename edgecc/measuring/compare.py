@@ -14,7 +14,7 @@ from edgecc.artifact import Artifact
 from edgecc.data.feeds import Batch, load_feeds, random_feeds
 from edgecc.errors import DataError, InvalidModelError, OptionError, RequestError, RunnerError, UnavailableError
 from edgecc.measuring.correspondence import Boundary
-from edgecc.measuring.metrics import AccuracyMeter, Fidelity, FidelityMeter, class_scores
+from edgecc.measuring.metrics import AccuracyMeter, Fidelity, FidelityMeter, score
 from edgecc.measuring.parity import Parity, ParityMeter
 from edgecc.provenance import sha256_of, source_files
 from edgecc.running.runner import TIMEOUT, Runner, runners_for
@@ -146,7 +146,7 @@ def compare(
         for batch in batches:
             progress(seen, total, f"comparing on {text}")
             expected = _first(reference.infer(batch.feeds), batch)
-            _count(accuracy, expected, batch.labels)
+            score(accuracy, expected, batch.labels)
             for track in tracks:
                 track.attempt(_add, track, batch, expected)
             parity.add([(str(track.runner.artifact), track.outputs) for track in tracks if not track.error])
@@ -180,18 +180,7 @@ def _add(track: _Track, batch: Batch, expected: Mapping[str, np.ndarray]) -> Non
             )
         track.meters[name].add(values, outputs[name])
     track.outputs = outputs
-    _count(track.accuracy, outputs, batch.labels)
-
-
-def _count(meter: AccuracyMeter, outputs: Mapping[str, np.ndarray], labels: np.ndarray | None) -> None:
-    """Labels are about the first output that is class scores."""
-    if labels is None or labels.dtype.kind == "f":
-        return
-    for values in outputs.values():
-        scores = class_scores(values)
-        if scores is not None and scores.ndim == 2 and len(scores) == len(labels):
-            meter.add(scores, labels)
-            return
+    score(track.accuracy, outputs, batch.labels)
 
 
 def _first(outputs: Mapping[str, np.ndarray], batch: Batch) -> dict[str, np.ndarray]:

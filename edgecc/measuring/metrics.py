@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -163,6 +164,17 @@ class AccuracyMeter:
     def result(self) -> float | None:
         """From 0 to 1; None without samples."""
         return self._right / self._count if self._count else None
+
+
+def score(meter: AccuracyMeter, outputs: Mapping[str, np.ndarray], labels: np.ndarray | None) -> None:
+    """Count a batch: labels are about the first output that is class scores; numbers that are not whole are no labels."""
+    if labels is None or labels.dtype.kind == "f":
+        return
+    for values in outputs.values():
+        scores = class_scores(values)
+        if scores is not None and scores.ndim == 2 and len(scores) == len(labels):
+            meter.add(scores, labels)
+            return
 
 
 def _larger(so_far: float, values: np.ndarray) -> float:

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from edgecc.measuring.metrics import Fidelity, FidelityMeter
+from edgecc.quantization.accuracy import Accuracy, measure_accuracy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,6 +59,7 @@ class QuantizationLosses:
         integer_macs: share of the multiply-accumulates that are computed with integers.
         float_bytes: of the weights before.
         worst: layers by SQNR, the worst first.
+        accuracy: of both models, where the data has labels.
     """
 
     samples: int
@@ -66,12 +68,14 @@ class QuantizationLosses:
     integer_macs: float
     float_bytes: int
     worst: tuple[LayerLoss, ...]
+    accuracy: Accuracy | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
         outputs = {name: found.to_dict() for name, found in self.outputs.items()}
         worst = [{**asdict(layer), "sqnr_db": _json(layer.sqnr_db)} for layer in self.worst]
-        return {**vars(self), "outputs": outputs, "worst": worst}
+        accuracy = None if self.accuracy is None else asdict(self.accuracy)
+        return {**vars(self), "outputs": outputs, "worst": worst, "accuracy": accuracy}
 
 
 class QuantizationWatch:
@@ -138,7 +142,8 @@ def measure(
     ]
     worst = tuple(sorted(losses, key=lambda layer: (layer.sqnr_db, layer.tensor))[:WORST])
     fidelities = {name: meters[name].result() for name in outputs if count}
-    return QuantizationLosses(count, held_out and count > 0, fidelities, *_shares(before, after), worst)
+    shares, accuracy = _shares(before, after), measure_accuracy(before, after, data, progress)
+    return QuantizationLosses(count, held_out and count > 0, fidelities, *shares, worst, accuracy)
 
 
 def _rounded_tensors(before: Model, after: Model) -> dict[str, tuple[str, Node | None]]:

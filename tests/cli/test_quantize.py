@@ -17,7 +17,7 @@ Run = Callable[..., Outcome]
 @pytest.fixture
 def data(digits: Path) -> Path:
     rng = np.random.default_rng(0)
-    np.savez("d.npz", image=rng.standard_normal((64, 1, 8, 8)).astype(np.float32), labels=np.zeros(64))
+    np.savez("d.npz", image=rng.standard_normal((64, 1, 8, 8)).astype(np.float32), labels=np.arange(64) % 10)
     return digits
 
 
@@ -29,10 +29,12 @@ def test_says_what_was_lost(edgecc: Run, data: Path, output: str) -> None:
     assert "100.0 % of multiply-accumulates are computed with integers" in done.out
     assert "against the float model, on 8 held-out samples" in done.out
     assert "least exact layers" in done.out
+    assert "accuracy on 8 held-out samples with labels: " in done.out
     report = json.loads(Path(f"{output}.report.json").read_text())
     assert report["recipe"]["quantize"] == "int8"
     assert report["calibration"]["samples"] == 56
     assert report["quantization"]["integer_macs"] == 1.0
+    assert report["quantization"]["accuracy"]["samples"] == 8
 
 
 def test_measures_what_is_faster_here(edgecc: Run, data: Path) -> None:

@@ -89,3 +89,44 @@ def test_passes_that_need_no_data(step: Pass, tmp_path: Path) -> None:
     without = edgecc.compile(model, "onnxruntime", tmp_path / "n.onnx", passes=[step]).losses
     assert without is not None
     assert without.samples == 0
+
+
+def labelled_losses(folder: Path, count: int, dtype: type = np.int64, batch: int = 1) -> QuantizationLosses:
+    """Labels are what the float model says, but for one held-out sample."""
+    from edgecc.reference_session import reference_session
+
+    model = Model.from_text(f"g (float[{batch},3,8,8] x) => (float[A,B] y) {{ {TEXT} }}", CONSTANTS)
+    session, samples = reference_session(model.to_proto()), images(count)
+    parts = samples.reshape(-1, batch, 3, 8, 8)
+    labels = np.concatenate([session.run(None, {"x": part})[0].argmax(axis=1) for part in parts])
+    labels[7 * batch] = (labels[7 * batch] + 1) % 5
+    labels[0] = (labels[0] + 1) % 5
+    data = {"x": samples, "labels": labels.astype(dtype)}
+    result = edgecc.compile(model, "onnxruntime", folder / "m.onnx", passes=[QuantizeStatic()], calibration=data)
+    assert result.losses is not None
+    assert result.artifact.report["quantization"] == result.losses.to_dict()
+    return result.losses
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_accuracy_on_held_out_samples(batch: int, tmp_path: Path) -> None:
+    found = labelled_losses(tmp_path, 64 * batch, batch=batch).accuracy
+    assert found is not None
+    assert found.samples == 8 * batch
+    # One of the labels is wrong; the other wrong one belongs to a sample that scales were chosen from.
+    assert found.source == 1 - 1 / (8 * batch)
+    assert found.quantized >= found.source - 2 / (8 * batch)
+
+
+def test_accuracy_is_measured_on_more_samples_than_the_rest(tmp_path: Path) -> None:
+    found = labelled_losses(tmp_path, 1024)
+    assert found.accuracy is not None
+    assert (found.samples, found.accuracy.samples) == (64, 128)
+
+
+def test_numbers_that_are_not_whole_are_no_labels(tmp_path: Path) -> None:
+    assert labelled_losses(tmp_path, 16, np.float32).accuracy is None
+
+
+def test_no_labels_no_accuracy(tmp_path: Path) -> None:
+    assert losses(tmp_path, images(16)).accuracy is None
