@@ -38,8 +38,6 @@ def print_losses(losses: QuantizationLosses) -> None:
 
 
 def _kind(losses: QuantizationLosses) -> str:
-    return (
-        "held-out samples"
-        if losses.held_out
-        else "of the samples that scales were chosen from (too few to hold some out)"
-    )
+    if losses.held_out:
+        return "held-out samples"
+    return "of the samples that scales were chosen from (too few to hold some out)"

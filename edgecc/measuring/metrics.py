@@ -167,7 +167,7 @@ class AccuracyMeter:
 
 
 def score(meter: AccuracyMeter, outputs: Mapping[str, np.ndarray], labels: np.ndarray | None) -> None:
-    """Count a batch: labels are about the first output that is class scores; numbers that are not whole are no labels."""
+    """Count a batch: labels are about the first output that is class scores; fractions are no labels."""
     if labels is None or labels.dtype.kind == "f":
         return
     for values in outputs.values():
