@@ -127,14 +127,14 @@ class Unsupported:
 
 
 class UnsupportedError(EdgeccError):
-    """The model cannot be compiled for the target; every such node is listed."""
+    """The model cannot be compiled for the target, or imported from a file; every such node is listed."""
 
     exit_code = 3
 
-    def __init__(self, target: str, nodes: Iterable[Unsupported]) -> None:
+    def __init__(self, target: str, nodes: Iterable[Unsupported], *, done: str = "compiled for") -> None:
         self.nodes = tuple(nodes)
         count = f"{len(self.nodes)} node{'s' if len(self.nodes) != 1 else ''}"
-        super().__init__(f"{count} cannot be compiled for {target}")
+        super().__init__(f"{count} cannot be {done} {target}")
         self.target = target
 
     def details(self) -> list[tuple[str, str]]:

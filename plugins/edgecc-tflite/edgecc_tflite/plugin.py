@@ -8,6 +8,7 @@ from edgecc.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from edgecc.backend import Backend
+    from edgecc.importers.base import Importer
     from edgecc.passes.base import Pass
 
 
@@ -16,6 +17,13 @@ def edgecc_backends() -> list[type[Backend]]:
     from edgecc_tflite.backend import TFLiteBackend
 
     return [TFLiteBackend]
+
+
+@hookimpl
+def edgecc_importers() -> list[type[Importer]]:
+    from edgecc_tflite.importing.importer import TFLiteImporter
+
+    return [TFLiteImporter]
 
 
 @hookimpl

@@ -29,6 +29,7 @@ from edgecc_tflite.quantization.kernels import (
     Role,
     rescales_too_much,
 )
+from edgecc_tflite.quantization.moved_integers import spread_scales
 from edgecc_tflite.quantization.pools import pads, rescaling_pool
 from edgecc_tflite.quantization.stored import Stored
 from edgecc_tflite.quantization.weights import integer_bias, integer_weights, unsigned_weights
@@ -49,6 +50,7 @@ def use_integer_kernels(graph: Graph, stored: Mapping[Operator, Sequence[Stored]
         stored: how constants of the source node behind each operator were stored.
     """
     if any(op.builtin in ("QUANTIZE", "DEQUANTIZE") for op in graph.operators):
+        spread_scales(graph)
         _Rewriter(graph, stored).run()
 
 

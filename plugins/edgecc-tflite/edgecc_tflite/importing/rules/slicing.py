@@ -1,0 +1,186 @@
+"""Parts of tensors: slices, strided slices, and elements in another order."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgecc_tflite.importing.base import ImportRule, Refusal
+from edgecc_tflite.importing.context import Import
+
+#: ONNX's way to say "up to the end", in either direction.
+_END = np.iinfo(np.int64).max
+_FRONT = np.iinfo(np.int64).min
+
+
+def _slice(c: Import) -> None:
+    """A size of -1 is all that is left."""
+    begin, size = c.value(1), c.value(2)
+    axes = c.constant(list(range(c.rank())), "axes")
+    if begin is not None and size is not None:
+        first, count = begin.reshape(-1).astype(np.int64), size.reshape(-1).astype(np.int64)
+        ends = np.where(count < 0, _END, first + count)
+        c.give(c.add("Slice", [c.x(), c.constant(first, "starts"), c.constant(ends, "ends"), axes]))
+        return
+    first_name, count_name = c.int64(1), c.int64(2)
+    ends_name = c.add("Add", [first_name, count_name])
+    if size is None or (size < 0).any():
+        rest = c.add("Less", [count_name, c.scalar(0, np.int64)])
+        ends_name = c.add("Where", [rest, c.scalar(_END, np.int64), ends_name])
+    c.give(c.add("Slice", [c.x(), first_name, ends_name, axes]))
+
+
+def _strided_slice(c: Import) -> None:
+    """Python's x[a:b:c, ..., None, d]: masks say which bounds do not count, and which axes come and go."""
+    spec = _Spec(c)
+    x = c.x()
+    if spec.axes:
+        bounds = [spec.bound(1), spec.bound(2), c.constant(spec.axes, "axes"), c.constant(spec.steps, "steps")]
+        x = c.add("Slice", [x, *bounds])
+    if spec.dropped:
+        x = c.add("Squeeze", [x, c.constant(spec.dropped, "dropped")])
+    if spec.added:
+        x = c.add("Unsqueeze", [x, c.constant(spec.added, "added")])
+    c.give(x)
+
+
+class _Spec:
+    """A strided slice read entry by entry.
+
+    Attributes:
+        axes, steps: of the input, where something is cut.
+        dropped: axes of the input that vanish.
+        added: axes of the result that the input does not have.
+    """
+
+    def __init__(self, c: Import) -> None:
+        self._c = c
+        self._strides = c.known(3, "its strides").reshape(-1).astype(np.int64)
+        self._entries: list[int] = []
+        self.axes: list[int] = []
+        self.steps: list[int] = []
+        self.dropped: list[int] = []
+        self.added: list[int] = []
+        if not self._strides.all():
+            raise Refusal("a stride is 0")
+        self._read()
+
+    def _read(self) -> None:
+        c, count = self._c, self._strides.size
+        new = self._mask("newAxisMask")
+        ellipsis = self._mask("ellipsisMask")
+        axis = place = 0
+        for entry in range(count):
+            if ellipsis[entry]:
+                skipped = c.rank() - axis - int((~new[entry + 1 :]).sum())
+                axis, place = axis + skipped, place + skipped
+            elif new[entry]:
+                self.added.append(place)
+                place += 1
+            else:
+                self._cut(entry, axis)
+                place += 0 if self._mask("shrinkAxisMask")[entry] else 1
+                axis += 1
+        if axis > c.rank():
+            raise Refusal(f"it cuts {axis} axes of a tensor with {c.rank()}")
+
+    def _cut(self, entry: int, axis: int) -> None:
+        shrinks = bool(self._mask("shrinkAxisMask")[entry])
+        if shrinks:
+            self.dropped.append(axis)
+        step, is_whole = int(self._strides[entry]), not shrinks
+        is_whole &= bool(self._mask("beginMask")[entry] and self._mask("endMask")[entry]) and step == 1
+        if not is_whole:
+            self._entries.append(entry)
+            self.axes.append(axis)
+            self.steps.append(1 if shrinks else step)
+
+    def _mask(self, name: str) -> np.ndarray:
+        bits = int(self._c.option(name))
+        return np.array([bool(bits >> entry & 1) for entry in range(self._strides.size)], bool)
+
+    def bound(self, index: int) -> str:
+        """Begins (input 1) or ends (input 2) as Slice wants them."""
+        c = self._c
+        shrinks = self._mask("shrinkAxisMask")[self._entries]
+        ignored = self._mask("beginMask" if index == 1 else "endMask")[self._entries]
+        steps = np.array(self.steps, np.int64)
+        far = np.where(steps > 0, 0 if index == 1 else _END, _END if index == 1 else _FRONT)
+        begin, found = c.value(1), c.value(index)
+        if found is None or begin is None:
+            return self._computed(index, shrinks, ignored, far)
+        begins = begin.reshape(-1).astype(np.int64)[self._entries]
+        ends = found.reshape(-1).astype(np.int64)[self._entries]
+        if index == 1:
+            # An index is an index: its begin counts in any case.
+            return c.constant(np.where(ignored & ~shrinks, far, ends), "starts")
+        offset = ends + begins if c.option("offset") else ends
+        after = np.where(begins == -1, _END, begins + 1)
+        return c.constant(np.where(shrinks, after, np.where(ignored, far, offset)), "ends")
+
+    def _computed(self, index: int, shrinks: np.ndarray, ignored: np.ndarray, far: np.ndarray) -> str:
+        c = self._c
+        entries = c.constant(np.array(self._entries, np.int64), "entries")
+        bounds = c.add("Gather", [c.int64(index), entries], axis=0)
+        fixed = ignored & ~shrinks
+        if index == 2:
+            begins = c.add("Gather", [c.int64(1), entries], axis=0)
+            if c.option("offset"):
+                bounds = c.add("Add", [bounds, begins])
+            if shrinks.any():
+                next_ = c.add("Add", [begins, c.scalar(1, np.int64)])
+                is_last = c.add("Equal", [next_, c.scalar(0, np.int64)])
+                after = c.add("Where", [is_last, c.scalar(_END, np.int64), next_])
+                bounds = c.add("Where", [c.constant(shrinks, "single"), after, bounds])
+        if not fixed.any():
+            return bounds
+        return c.add("Where", [c.constant(fixed, "open"), c.constant(far.astype(np.int64), "far"), bounds])
+
+
+def _reverse(c: Import) -> None:
+    axes = c.axes(1, c.rank())
+    count = len(axes)
+    bounds = [c.constant([value] * count, hint) for value, hint in ((_END, "starts"), (_FRONT, "ends"))]
+    c.give(c.add("Slice", [c.x(), *bounds, c.constant(axes, "axes"), c.constant([-1] * count, "steps")]))
+
+
+def _reverse_sequence(c: Import) -> None:
+    """ONNX has the batch and time axes first: other axes are moved there."""
+    rank = c.rank()
+    time, batch = c.axis(int(c.option("seqDim")), rank), c.axis(int(c.option("batchDim")), rank)
+    if {time, batch} == {0, 1}:
+        c.give(c.add("ReverseSequence", [c.x(), c.int64(1)], time_axis=time, batch_axis=batch))
+        return
+    perm = [time, batch, *(axis for axis in range(rank) if axis not in (time, batch))]
+    moved = c.add("ReverseSequence", [c.transpose(c.x(), perm), c.int64(1)], time_axis=0, batch_axis=1)
+    c.give(c.transpose(moved, [perm.index(axis) for axis in range(rank)]))
+
+
+def _dynamic_update(c: Import) -> None:
+    """The update at a computed place, moved inwards where it would reach beyond the end."""
+    sizes, whole = c.shape(1), c.shape()
+    if -1 in (*sizes, *whole):
+        raise Refusal("it has an open dimension")
+    grid = np.stack(np.meshgrid(*[np.arange(size) for size in sizes], indexing="ij"), -1).astype(np.int64)
+    if grid.size > _MOST_POSITIONS:
+        raise Refusal(f"it updates {grid.size // max(len(sizes), 1):,} elements")
+    room = np.array([size - part for size, part in zip(whole, sizes, strict=True)], np.int64)
+    start = c.add("Max", [c.int64(2), c.scalar(0, np.int64)])
+    start = c.add("Min", [start, c.constant(room, "room")])
+    c.give(c.add("ScatterND", [c.x(0), c.add("Add", [c.constant(grid, "grid"), start]), c.x(1)]))
+
+
+#: Positions that an update may be written out as.
+_MOST_POSITIONS = 1 << 22
+
+RULES = (
+    ImportRule("SLICE", _slice, ("Slice", "Add", "Less", "Where")),
+    ImportRule(
+        "STRIDED_SLICE",
+        _strided_slice,
+        ("Slice", "Squeeze", "Unsqueeze", "Gather", "Add", "Equal", "Where"),
+        "Its strides are constants.",
+    ),
+    ImportRule("REVERSE_V2", _reverse, ("Slice",)),
+    ImportRule("REVERSE_SEQUENCE", _reverse_sequence, ("ReverseSequence", "Transpose")),
+    ImportRule("DYNAMIC_UPDATE_SLICE", _dynamic_update, ("ScatterND", "Add", "Max", "Min")),
+)
