@@ -28,29 +28,14 @@ def onnx_type(dtype: np.dtype[Any]) -> int | None:
     return _TYPES.get(dtype.newbyteorder("="))
 
 
-class Shared:
-    """What all graphs of one model have in common.
+class _Names:
+    """Names that are given once."""
 
-    Attributes:
-        initializers: of the main graph, where subgraphs read them, too.
-        variables: tensors that keep their values between runs of the file.
-        states: names of those that are read.
-        count: nodes that were added, to all graphs.
-    """
-
-    def __init__(self, variables: set[Tensor]) -> None:
-        self.initializers: list[onnx.TensorProto] = []
-        self.variables = variables
-        self.states: list[str] = []
-        self.count = 0
+    def __init__(self) -> None:
         self._taken: set[str] = set()
         self._suffixes: dict[str, int] = {}
-        self._known: dict[tuple[Any, ...], str] = {}
-        self._kept: list[np.ndarray] = []
 
     def fresh(self, hint: str) -> str:
-        """The hint, or with a number behind it if something has that name."""
-        hint = hint or "tensor"
         name, count = hint, self._suffixes.get(hint, 1)
         while name in self._taken:
             count += 1
@@ -58,6 +43,36 @@ class Shared:
         self._suffixes[hint] = count
         self._taken.add(name)
         return name
+
+
+class Shared:
+    """What all graphs of one model have in common.
+
+    Attributes:
+        initializers: of the main graph, where subgraphs read them, too.
+        variables: tensors that keep their values between runs of the file.
+        states: names of those that are read.
+        captured: names that subgraphs read from around them.
+        count: nodes that were added, to all graphs.
+    """
+
+    def __init__(self, variables: set[Tensor]) -> None:
+        self.initializers: list[onnx.TensorProto] = []
+        self.variables = variables
+        self.states: list[str] = []
+        self.captured: set[str] = set()
+        self.count = 0
+        self._tensors, self._nodes = _Names(), _Names()
+        self._known: dict[tuple[Any, ...], str] = {}
+        self._kept: list[np.ndarray] = []
+
+    def fresh(self, hint: str) -> str:
+        """A name for a tensor: the hint, or with a number behind it if something has that name."""
+        return self._tensors.fresh(hint or "tensor")
+
+    def fresh_node(self, hint: str) -> str:
+        """A name for a node."""
+        return self._nodes.fresh(hint)
 
     def constant(self, values: np.ndarray, hint: str) -> str:
         """The initializer with these values, an earlier one if it is small and there is one."""

@@ -14,6 +14,7 @@ from edgecc_tflite.importing.graph_import import GraphImport, is_quantized
 from edgecc_tflite.ir import Operator, Shape, Tensor
 
 INT64 = np.dtype(np.int64)
+_STATEFUL = frozenset({"ASSIGN_VARIABLE", "CALL_ONCE", "LSTM", "READ_VARIABLE", "RNN", "SVDF", "VAR_HANDLE"})
 
 
 class Import:
@@ -107,6 +108,8 @@ class Import:
 
     def hint(self) -> str:
         """What to do about an operator without a rule."""
+        if self.operator.builtin in _STATEFUL:
+            return "it keeps a state between runs of the model, which ONNX has no place for"
         if self.operator.builtin.startswith("CUSTOM Flex"):
             return "it is TensorFlow's own: convert the model again without SELECT_TF_OPS"
         return ""
@@ -201,7 +204,8 @@ class Import:
         """Let the node of this operator that writes the old name write the new one; whether there is one."""
         own = self.graph.nodes[self._first_node :]
         producer = next((node for node in own if old in node.output), None)
-        if producer is None or old in self._given or old in self.graph.lasting:
+        lasting = self._given | self.graph.lasting | self.graph.shared.captured
+        if producer is None or old in lasting:
             return False
         producer.output[list(producer.output).index(old)] = new
         for node in own:

@@ -40,9 +40,15 @@ class GraphImport:
         lasting: names that later operators read, too.
     """
 
-    def __init__(self, shared: Shared, table: ImportTable, problems: list[Unsupported]) -> None:
+    def __init__(
+        self,
+        shared: Shared,
+        table: ImportTable,
+        problems: list[Unsupported],
+        nodes: list[onnx.NodeProto] | None = None,
+    ) -> None:
         self.shared, self.table, self.problems = shared, table, problems
-        self.nodes: list[onnx.NodeProto] = []
+        self.nodes: list[onnx.NodeProto] = [] if nodes is None else nodes
         self.lasting: set[str] = set()
         self._stored: dict[Tensor, str] = {}
         self._real: dict[Tensor, str] = {}
@@ -53,6 +59,16 @@ class GraphImport:
         """The tensor's values, as the file stores them, have this name."""
         self._stored[tensor] = name
         self.lasting.add(name)
+
+    def called(self, inputs: Sequence[Tensor], names: Sequence[str], *, is_inline: bool = False) -> GraphImport:
+        """A graph for a subgraph whose inputs have these names: one of its own, or this one's nodes go on."""
+        inner = GraphImport(self.shared, self.table, self.problems, self.nodes if is_inline else None)
+        if len(inputs) != len(names):
+            raise Refusal(f"it hands {len(names)} values to a subgraph that takes {len(inputs)}")
+        for tensor, name in zip(inputs, names, strict=True):
+            inner.bind(tensor, name)
+            self.shared.captured.add(name)
+        return inner
 
     def reserve(self, outputs: Sequence[tuple[Tensor, str]]) -> None:
         """The names that the graph's outputs are to have; `settle` is called with the same ones at the end."""
@@ -94,7 +110,7 @@ class GraphImport:
         self.shared.count += 1
         if self.shared.count > _MOST_NODES:
             raise InvalidModelError(f"the model comes to more than {_MOST_NODES:,} nodes", why="subgraphs call others")
-        name = self.shared.fresh(f"{origin}/{op}")
+        name = self.shared.fresh_node(f"{origin}/{op}")
         node = onnx.helper.make_node(op, inputs, outputs, name=name, **attributes)
         if origin:
             node.metadata_props.add(key=METADATA_ORIGINS, value=origin.replace("\n", " "))

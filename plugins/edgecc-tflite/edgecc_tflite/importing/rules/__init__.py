@@ -6,12 +6,16 @@ import functools
 
 from edgecc_tflite.importing.base import ImportRule, ImportTable
 from edgecc_tflite.importing.rules import (
+    control_flow,
     conv,
+    detection,
     elementwise,
     index,
     matmul,
     padding,
     pool,
+    random,
+    recurrent,
     reduce,
     resize,
     shape,
@@ -19,12 +23,16 @@ from edgecc_tflite.importing.rules import (
 )
 
 _FAMILIES: tuple[tuple[ImportRule, ...], ...] = (
+    control_flow.RULES,
     conv.RULES,
+    detection.RULES,
     elementwise.RULES,
     index.RULES,
     matmul.RULES,
     padding.RULES,
     pool.RULES,
+    random.RULES,
+    recurrent.RULES,
     reduce.RULES,
     resize.RULES,
     shape.RULES,

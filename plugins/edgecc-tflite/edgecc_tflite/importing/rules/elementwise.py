@@ -20,6 +20,19 @@ def binary(builtin: str, op: str) -> ImportRule:
     return ImportRule(builtin, lambda c: c.give_active(c.add(op, [c.x(0), c.x(1)])), (op,))
 
 
+def _extreme(builtin: str, op: str) -> ImportRule:
+    """ONNX Runtime has no kernels for small integers."""
+
+    def emit(c: Import) -> None:
+        x, y, dtype = c.x(0), c.x(1), c.real_type()
+        if dtype.kind in "iu" and dtype.itemsize < 4:
+            c.give(c.cast(c.add(op, [c.cast(x, np.int32), c.cast(y, np.int32)]), dtype))
+            return
+        c.give(c.add(op, [x, y]))
+
+    return ImportRule(builtin, emit, (op, "Cast"))
+
+
 def composed(builtin: str, emit: Callable[[Import], None], gives: str, note: str = "") -> ImportRule:
     """An operator made of several."""
     return ImportRule(builtin, emit, tuple(gives.split()), note)
@@ -39,6 +52,14 @@ def _dequantize(c: Import) -> None:
 def _cast(c: Import) -> None:
     # CAST takes the stored integers for what they are.
     c.give_stored(c.cast(c.stored(), c.out().dtype))
+
+
+def _bitcast(c: Import) -> None:
+    """A Cast between signed and unsigned integers of one width keeps the bits."""
+    source, result = c.tensor().dtype, c.out().dtype
+    if source.kind not in "iu" or result.kind not in "iu" or source.itemsize != result.itemsize:
+        raise Refusal(f"it takes the bits of {source.name} for {result.name}, for which ONNX has no operator")
+    c.give_stored(c.cast(c.stored(), result))
 
 
 def _add_n(c: Import) -> None:
@@ -188,16 +209,18 @@ _UNARY = {
     **{"ROUND": "Round", "SIGN": "Sign", "SIN": "Sin", "SQRT": "Sqrt", "TANH": "Tanh"},
 }
 _BINARY = {
-    **{"ADD": "Add", "SUB": "Sub", "MUL": "Mul", "DIV": "Div", "POW": "Pow", "MAXIMUM": "Max", "MINIMUM": "Min"},
+    **{"ADD": "Add", "SUB": "Sub", "MUL": "Mul", "DIV": "Div", "POW": "Pow"},
     **{"EQUAL": "Equal", "GREATER": "Greater", "GREATER_EQUAL": "GreaterOrEqual", "LESS": "Less"},
     **{"LESS_EQUAL": "LessOrEqual", "LOGICAL_AND": "And", "LOGICAL_OR": "Or", "BITWISE_XOR": "BitwiseXor"},
     **{"PRELU": "PRelu", "STABLEHLO_ADD": "Add", "STABLEHLO_MULTIPLY": "Mul"},
-    **{"STABLEHLO_MAXIMUM": "Max", "STABLEHLO_MINIMUM": "Min"},
 }
 
 RULES = (
     *(unary(builtin, op) for builtin, op in _UNARY.items()),
     *(binary(builtin, op) for builtin, op in _BINARY.items()),
+    *(_extreme(f"{prefix}MAXIMUM", "Max") for prefix in ("", "STABLEHLO_")),
+    *(_extreme(f"{prefix}MINIMUM", "Min") for prefix in ("", "STABLEHLO_")),
+    composed("BITCAST", _bitcast, "Cast", "Between integers of one width."),
     composed("QUANTIZE", _copy, "QuantizeLinear DequantizeLinear"),
     composed("DEQUANTIZE", _dequantize, "DequantizeLinear Cast", "float16 becomes a Cast."),
     composed("CAST", _cast, "Cast"),

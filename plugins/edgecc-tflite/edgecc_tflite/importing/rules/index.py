@@ -54,8 +54,10 @@ def _where(c: Import) -> None:
 
 
 def _unique(c: Import) -> None:
-    values, _, where, _ = c.many("Unique", [c.x()], 4, sorted=0)
-    c.give(values)
+    dtype = c.real_type()
+    is_known = dtype in (np.dtype(np.float32), np.dtype(np.int64), np.dtype(np.int8))
+    values, _, where, _ = c.many("Unique", [c.x() if is_known else c.cast(c.x(), np.int64)], 4, sorted=0)
+    c.give(values if is_known else c.cast(values, dtype))
     c.give(where if c.out(1).dtype == np.int64 else c.cast(where, c.out(1).dtype), 1)
 
 

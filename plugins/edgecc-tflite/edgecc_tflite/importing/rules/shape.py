@@ -124,10 +124,14 @@ def _broadcast_args(c: Import) -> None:
 
 
 def _one_hot(c: Import) -> None:
-    depth = c.reshape(c.int64(1), [1])
-    values = c.add("Concat", [c.reshape(c.x(3), [1]), c.reshape(c.x(2), [1])], axis=0)
+    """Numbers that are no position have no place, where OneHot counts negative ones from the end."""
     axis = int(c.option("axis"))
-    c.give(c.add("OneHot", [c.x(0), depth, values], axis=axis if axis >= 0 else -1))
+    axis = axis if axis >= 0 else c.rank(0)
+    spread = c.add("Unsqueeze", [c.int64(0), c.constant([axis], "axis")])
+    places = c.add("Range", [c.scalar(0, np.int64), c.reshape(c.int64(1), []), c.scalar(1, np.int64)])
+    if axis < c.rank(0):
+        places = c.reshape(places, [-1, *[1] * (c.rank(0) - axis)])
+    c.give(c.add("Where", [c.add("Equal", [spread, places]), c.x(2), c.x(3)]))
 
 
 def _space_to_batch(c: Import) -> None:
@@ -188,7 +192,7 @@ RULES = (
     ImportRule("RANK", _rank, ("Shape", "Reshape", "Cast")),
     ImportRule("RANGE", _range, ("Range",)),
     ImportRule("BROADCAST_ARGS", _broadcast_args, ("Expand", "BitwiseOr", "Shape", "Cast")),
-    ImportRule("ONE_HOT", _one_hot, ("OneHot", "Concat", "Reshape")),
+    ImportRule("ONE_HOT", _one_hot, ("Unsqueeze", "Range", "Reshape", "Equal", "Where")),
     ImportRule("SPACE_TO_BATCH_ND", _space_to_batch, ("Pad", "Reshape", "Transpose")),
     ImportRule("BATCH_TO_SPACE_ND", _batch_to_space, ("Reshape", "Transpose", "Slice")),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgecc_tflite.importing.base import ImportRule, Refusal
-from edgecc_tflite.importing.context import Import
+from edgecc_tflite.importing.context import INT64, Import
 
 #: ONNX's way to say "up to the end", in either direction.
 _END = np.iinfo(np.int64).max
@@ -34,7 +34,7 @@ def _strided_slice(c: Import) -> None:
     spec = _Spec(c)
     x = c.x()
     if spec.axes:
-        bounds = [spec.bound(1), spec.bound(2), c.constant(spec.axes, "axes"), c.constant(spec.steps, "steps")]
+        bounds = [spec.bound(1), spec.bound(2), c.constant(spec.axes, "axes"), spec.steps()]
         x = c.add("Slice", [x, *bounds])
     if spec.dropped:
         x = c.add("Squeeze", [x, c.constant(spec.dropped, "dropped")])
@@ -47,31 +47,33 @@ class _Spec:
     """A strided slice read entry by entry.
 
     Attributes:
-        axes, steps: of the input, where something is cut.
+        axes: of the input, where something is cut.
         dropped: axes of the input that vanish.
         added: axes of the result that the input does not have.
     """
 
     def __init__(self, c: Import) -> None:
         self._c = c
-        self._strides = c.known(3, "its strides").reshape(-1).astype(np.int64)
+        self._count = c.shape(3)[0] if c.rank(3) == 1 else -1
+        if self._count < 0 or self._count > _MOST_ENTRIES:
+            raise Refusal("the number of its bounds is open")
+        strides = c.value(3)
+        self._strides = None if strides is None else strides.astype(np.int64)
+        if self._strides is not None and not self._strides.all():
+            raise Refusal("a stride is 0")
         self._entries: list[int] = []
         self.axes: list[int] = []
-        self.steps: list[int] = []
         self.dropped: list[int] = []
         self.added: list[int] = []
-        if not self._strides.all():
-            raise Refusal("a stride is 0")
         self._read()
 
     def _read(self) -> None:
-        c, count = self._c, self._strides.size
-        new = self._mask("newAxisMask")
-        ellipsis = self._mask("ellipsisMask")
-        axis = place = 0
-        for entry in range(count):
+        new, ellipsis = self._mask("newAxisMask"), self._mask("ellipsisMask")
+        axis, rank = 0, self._c.rank()
+        place = 0
+        for entry in range(self._count):
             if ellipsis[entry]:
-                skipped = c.rank() - axis - int((~new[entry + 1 :]).sum())
+                skipped = rank - axis - int((~new[entry + 1 :]).sum())
                 axis, place = axis + skipped, place + skipped
             elif new[entry]:
                 self.added.append(place)
@@ -80,60 +82,74 @@ class _Spec:
                 self._cut(entry, axis)
                 place += 0 if self._mask("shrinkAxisMask")[entry] else 1
                 axis += 1
-        if axis > c.rank():
-            raise Refusal(f"it cuts {axis} axes of a tensor with {c.rank()}")
+        if axis > rank:
+            raise Refusal(f"it cuts {axis} axes of a tensor with {rank}")
 
     def _cut(self, entry: int, axis: int) -> None:
         shrinks = bool(self._mask("shrinkAxisMask")[entry])
         if shrinks:
             self.dropped.append(axis)
-        step, is_whole = int(self._strides[entry]), not shrinks
-        is_whole &= bool(self._mask("beginMask")[entry] and self._mask("endMask")[entry]) and step == 1
-        if not is_whole:
+        is_open = bool(self._mask("beginMask")[entry] and self._mask("endMask")[entry]) and not shrinks
+        if not is_open or self._strides is None or self._strides[entry] != 1:
             self._entries.append(entry)
             self.axes.append(axis)
-            self.steps.append(1 if shrinks else step)
 
     def _mask(self, name: str) -> np.ndarray:
         bits = int(self._c.option(name))
-        return np.array([bool(bits >> entry & 1) for entry in range(self._strides.size)], bool)
+        return np.array([bool(bits >> entry & 1) for entry in range(self._count)], bool)
+
+    def steps(self) -> str:
+        """Strides; where one element is taken, 1."""
+        c, shrinks = self._c, self._mask("shrinkAxisMask")[self._entries]
+        if self._strides is not None:
+            return c.constant(np.where(shrinks, 1, self._strides[self._entries]), "steps")
+        strides = self._computed(3)
+        return (
+            c.add("Where", [c.constant(shrinks, "single"), c.scalar(1, INT64), strides]) if shrinks.any() else strides
+        )
 
     def bound(self, index: int) -> str:
         """Begins (input 1) or ends (input 2) as Slice wants them."""
         c = self._c
         shrinks = self._mask("shrinkAxisMask")[self._entries]
-        ignored = self._mask("beginMask" if index == 1 else "endMask")[self._entries]
-        steps = np.array(self.steps, np.int64)
-        far = np.where(steps > 0, 0 if index == 1 else _END, _END if index == 1 else _FRONT)
-        begin, found = c.value(1), c.value(index)
-        if found is None or begin is None:
-            return self._computed(index, shrinks, ignored, far)
-        begins = begin.reshape(-1).astype(np.int64)[self._entries]
-        ends = found.reshape(-1).astype(np.int64)[self._entries]
+        # An index is an index: its begin counts in any case.
+        is_open = self._mask("beginMask" if index == 1 else "endMask")[self._entries] & ~shrinks
+        begins, found = c.value(1), c.value(index)
+        if found is None or begins is None or self._strides is None:
+            return self._computed_bound(index, shrinks, is_open)
+        begin = begins.reshape(-1).astype(np.int64)[self._entries]
+        end = found.reshape(-1).astype(np.int64)[self._entries]
+        far = np.where(self._strides[self._entries] > 0, *_FAR[index])
         if index == 1:
-            # An index is an index: its begin counts in any case.
-            return c.constant(np.where(ignored & ~shrinks, far, ends), "starts")
-        offset = ends + begins if c.option("offset") else ends
-        after = np.where(begins == -1, _END, begins + 1)
-        return c.constant(np.where(shrinks, after, np.where(ignored, far, offset)), "ends")
+            return c.constant(np.where(is_open, far, begin), "starts")
+        end = end + begin if c.option("offset") else end
+        after = np.where(begin == -1, _END, begin + 1)
+        return c.constant(np.where(shrinks, after, np.where(is_open, far, end)), "ends")
 
-    def _computed(self, index: int, shrinks: np.ndarray, ignored: np.ndarray, far: np.ndarray) -> str:
+    def _computed(self, index: int) -> str:
         c = self._c
         entries = c.constant(np.array(self._entries, np.int64), "entries")
-        bounds = c.add("Gather", [c.int64(index), entries], axis=0)
-        fixed = ignored & ~shrinks
-        if index == 2:
-            begins = c.add("Gather", [c.int64(1), entries], axis=0)
-            if c.option("offset"):
-                bounds = c.add("Add", [bounds, begins])
-            if shrinks.any():
-                next_ = c.add("Add", [begins, c.scalar(1, np.int64)])
-                is_last = c.add("Equal", [next_, c.scalar(0, np.int64)])
-                after = c.add("Where", [is_last, c.scalar(_END, np.int64), next_])
-                bounds = c.add("Where", [c.constant(shrinks, "single"), after, bounds])
-        if not fixed.any():
+        return c.int64(index) if len(self._entries) == self._count else c.add("Gather", [c.int64(index), entries])
+
+    def _computed_bound(self, index: int, shrinks: np.ndarray, is_open: np.ndarray) -> str:
+        c, bounds = self._c, self._computed(index)
+        if index == 2 and c.option("offset"):
+            bounds = c.add("Add", [bounds, self._computed(1)])
+        if index == 2 and shrinks.any():
+            after = c.add("Add", [self._computed(1), c.scalar(1, INT64)])
+            is_last = c.add("Equal", [after, c.scalar(0, INT64)])
+            after = c.add("Where", [is_last, c.scalar(_END, INT64), after])
+            bounds = c.add("Where", [c.constant(shrinks, "single"), after, bounds])
+        if not is_open.any():
             return bounds
-        return c.add("Where", [c.constant(fixed, "open"), c.constant(far.astype(np.int64), "far"), bounds])
+        is_forward = c.add("Greater", [self.steps(), c.scalar(0, INT64)])
+        far = c.add("Where", [is_forward, *(c.scalar(value, INT64) for value in _FAR[index])])
+        return c.add("Where", [c.constant(is_open, "open"), far, bounds])
+
+
+#: Where an open bound lies with a positive and with a negative stride: begins (1) and ends (2).
+_FAR = {1: (0, _END), 2: (_END, _FRONT)}
+_MOST_ENTRIES = 32
 
 
 def _reverse(c: Import) -> None:
@@ -177,8 +193,7 @@ RULES = (
     ImportRule(
         "STRIDED_SLICE",
         _strided_slice,
-        ("Slice", "Squeeze", "Unsqueeze", "Gather", "Add", "Equal", "Where"),
-        "Its strides are constants.",
+        ("Slice", "Squeeze", "Unsqueeze", "Gather", "Add", "Equal", "Greater", "Where"),
     ),
     ImportRule("REVERSE_V2", _reverse, ("Slice",)),
     ImportRule("REVERSE_SEQUENCE", _reverse_sequence, ("ReverseSequence", "Transpose")),
