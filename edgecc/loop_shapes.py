@@ -82,13 +82,14 @@ def _undeclared_states(node: gs.Node) -> list[tuple[gs.Tensor, gs.Tensor, gs.Ten
 def type_states(graph: onnx.GraphProto, infos: Mapping[str, onnx.ValueInfoProto]) -> bool:
     """Give results of Loops that keep their shape the type of the initial values; returns whether there were any."""
     changed = False
+    constants = {t.name: onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in graph.initializer}
     for node in graph.node:
         body = next((a.g for a in node.attribute if a.name == "body"), None)
         if node.op_type != "Loop" or node.domain not in ("", "ai.onnx") or body is None:
             continue
         states = zip(node.input[2:], body.input[2:], body.output[1:], node.output, strict=False)
         for start, before, after, result in states:
-            source = infos.get(start)
+            source = infos.get(start) or constants.get(start)
             if source is None or not result or not all(map(_has_shape, (source, before, after))):
                 continue
             if (result in infos and _has_shape(infos[result])) or not _same_shape(source, before, after):

@@ -116,6 +116,14 @@ def test_the_state_of_a_loop_has_the_shape_of_its_start() -> None:
     assert model.nodes("Loop")[0].attrs["body"].inputs[2].shape == [2, 3]
 
 
+def test_a_state_that_begins_with_a_constant_has_its_shape() -> None:
+    text = """g (int64 n) => (float[a] y) { t = Loop(n, , s)<
+        body = b (int64 i, bool go, float[2] v) => (bool keep, float[2] w) { keep = Identity(go) w = Neg(v) }>
+        y = Relu(t) }"""
+    model = Model.from_text(text, {"s": np.ones(2, np.float32)})
+    assert shapes(model)["t"] == [2]
+
+
 def test_a_state_that_grows_has_no_shape() -> None:
     model = _undeclared("u = Neg(v) w = Concat<axis=0>(u, x)")
     body = model.nodes("Loop")[0].attrs["body"]
