@@ -18,6 +18,7 @@ def infer_loops(model: Model, infer: Callable[[Model], None]) -> None:
     """Shapes of the states of Loop and Scan whose body does not declare them.
 
     The first iteration gets the shapes of the initial values. If it gives the same ones to the next, all have them.
+    Another loop may begin with what this one ends with: then it is its turn.
 
     Args:
         model: shapes outside of its loops are inferred.
@@ -25,7 +26,20 @@ def infer_loops(model: Model, infer: Callable[[Model], None]) -> None:
     """
     if _declare_slices(model):
         infer(model)
-    guesses = [guess for part in graphs_of(model.graph) for node in part.nodes for guess in _undeclared_states(node)]
+    tried: set[int] = set()
+    while True:
+        states = [state for part in graphs_of(model.graph) for node in part.nodes for state in _undeclared_states(node)]
+        guesses = [state for state in states if id(state[1]) not in tried]
+        if not guesses:
+            return
+        tried.update(id(state[1]) for state in guesses)
+        _try_guesses(model, infer, guesses)
+
+
+def _try_guesses(
+    model: Model, infer: Callable[[Model], None], guesses: list[tuple[gs.Tensor, gs.Tensor, gs.Tensor]]
+) -> None:
+    """Give the states the shapes that they begin with, and leave out those that do not keep them."""
     known = {
         id(t): (t, t.shape)
         for part in graphs_of(model.graph)
@@ -34,9 +48,9 @@ def infer_loops(model: Model, infer: Callable[[Model], None]) -> None:
     }
     while guesses:
         for start, before, _ in guesses:
-            before.shape, before.dtype = start.shape, start.dtype
+            before.shape, before.dtype = list(start.shape), start.dtype
         infer(model)
-        right = [guess for guess in guesses if guess[2].shape == guess[0].shape]
+        right = [(start, before, after) for start, before, after in guesses if after.shape == list(start.shape)]
         if len(right) == len(guesses):
             return
         # What was derived from a wrong guess must not stay.

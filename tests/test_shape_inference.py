@@ -124,6 +124,20 @@ def test_a_state_that_begins_with_a_constant_has_its_shape() -> None:
     assert shapes(model)["t"] == [2]
 
 
+def test_a_loop_may_begin_with_what_another_ends_with() -> None:
+    """The first one begins with a constant, whose shape is a tuple."""
+    body = "(int64 i, bool go, float {v}) => (bool keep{w}, float {w}) {{ keep{w} = Identity(go) {w} = Neg({v}) }}"
+    first, second = body.format(v="v", w="w"), body.format(v="p", w="q")
+    text = f"g (int64 n) => (float[a] y) {{ t = Loop(n, , s)<body = b {first}> u = Loop(n, , t)<body = c {second}>"
+    model = Model.from_text(f"{text} y = Relu(u) }}", {"s": np.ones(2, np.float32)})
+    for node in model.nodes("Loop"):
+        inner = node.attrs["body"]
+        for tensor in (inner.inputs[2], inner.outputs[1], *node.outputs):
+            tensor.shape = None
+    model.infer_shapes()
+    assert shapes(model)["u"] == [2]
+
+
 def test_a_state_that_grows_has_no_shape() -> None:
     model = _undeclared("u = Neg(v) w = Concat<axis=0>(u, x)")
     body = model.nodes("Loop")[0].attrs["body"]

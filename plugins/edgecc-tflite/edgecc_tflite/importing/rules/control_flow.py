@@ -102,11 +102,14 @@ def _graph(inner: GraphImport, name: str, inputs: list[onnx.ValueInfoProto]) -> 
 
 
 def _declared(tensor: Tensor, name: str) -> onnx.ValueInfoProto:
-    """Type and shape of a subgraph's input or output; open dimensions have no name."""
+    """Type and shape of a subgraph's input or output.
+
+    No shape where a dimension is open: those of the values around it, which have names, say more.
+    """
     kind = onnx_type(tensor.dtype)
     if kind is None:
         raise Refusal(f"its subgraph's {tensor.name!r} holds {tensor.dtype.name}, which cannot be imported")
-    return onnx.helper.make_tensor_value_info(name, kind, [None if dim < 0 else dim for dim in tensor.shape])
+    return onnx.helper.make_tensor_value_info(name, kind, None if -1 in tensor.shape else tensor.shape)
 
 
 def _check_count(c: Import, found: int, wanted: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from edgecc_tflite.importing.base import ImportRule, Refusal
@@ -172,17 +174,48 @@ def _reverse_sequence(c: Import) -> None:
 
 
 def _dynamic_update(c: Import) -> None:
-    """The update at a computed place, moved inwards where it would reach beyond the end."""
+    """The update at a computed place, moved inwards where it would reach beyond the end.
+
+    What is as long as the whole begins at 0. Where that is so of all axes but one, whole slices are written.
+    """
+    sizes, whole = c.shape(1), c.shape()
+    if len(sizes) != len(whole):
+        raise Refusal(f"it updates {list(whole)} with {list(sizes)}")
+    partial = [axis for axis, size in enumerate(sizes) if size != whole[axis]]
+    if not partial:
+        c.give(c.x(1))
+    elif len(partial) == 1 and sizes[partial[0]] >= 0:
+        _update_slices(c, partial[0])
+    else:
+        _update_elements(c)
+
+
+def _update_slices(c: Import, axis: int) -> None:
+    size, rank = c.shape(1)[axis], c.rank()
+    perm = [axis, *(a for a in range(rank) if a != axis)]
+    place = c.constant([axis], "axis")
+    room = c.add("Sub", [c.add("Shape", [c.x(0)], start=axis, end=axis + 1), c.constant([size], "size")])
+    start = _clamped(c, c.add("Gather", [c.int64(2), place], axis=0), room)
+    rows = c.add("Add", [c.constant(np.arange(size, dtype=np.int64)[:, None], "rows"), start])
+    found = c.add("ScatterND", [c.permuted(0, perm), rows, c.permuted(1, perm)])
+    c.give(c.transpose(found, [perm.index(a) for a in range(rank)]))
+
+
+def _update_elements(c: Import) -> None:
     sizes, whole = c.shape(1), c.shape()
     if -1 in (*sizes, *whole):
         raise Refusal("it has an open dimension")
+    count = math.prod(sizes)
+    if count > _MOST_POSITIONS:
+        raise Refusal(f"it updates {count:,} elements")
     grid = np.stack(np.meshgrid(*[np.arange(size) for size in sizes], indexing="ij"), -1).astype(np.int64)
-    if grid.size > _MOST_POSITIONS:
-        raise Refusal(f"it updates {grid.size // max(len(sizes), 1):,} elements")
     room = np.array([size - part for size, part in zip(whole, sizes, strict=True)], np.int64)
-    start = c.add("Max", [c.int64(2), c.scalar(0, np.int64)])
-    start = c.add("Min", [start, c.constant(room, "room")])
+    start = _clamped(c, c.int64(2), c.constant(room, "room"))
     c.give(c.add("ScatterND", [c.x(0), c.add("Add", [c.constant(grid, "grid"), start]), c.x(1)]))
+
+
+def _clamped(c: Import, start: str, room: str) -> str:
+    return c.add("Min", [c.add("Max", [start, c.scalar(0, INT64)]), room])
 
 
 #: Positions that an update may be written out as.
@@ -197,5 +230,5 @@ RULES = (
     ),
     ImportRule("REVERSE_V2", _reverse, ("Slice",)),
     ImportRule("REVERSE_SEQUENCE", _reverse_sequence, ("ReverseSequence", "Transpose")),
-    ImportRule("DYNAMIC_UPDATE_SLICE", _dynamic_update, ("ScatterND", "Add", "Max", "Min")),
+    ImportRule("DYNAMIC_UPDATE_SLICE", _dynamic_update, ("ScatterND", "Add", "Max", "Min", "Shape", "Sub")),
 )
