@@ -10,7 +10,7 @@ import numpy as np
 from edgecc_tflite.enums import Activation
 from edgecc_tflite.importing.base import Refusal
 from edgecc_tflite.importing.constants import onnx_type
-from edgecc_tflite.importing.graph_import import GraphImport, is_quantized
+from edgecc_tflite.importing.graph_import import MOST_VALUES, GraphImport, is_quantized
 from edgecc_tflite.ir import Operator, Shape, Tensor
 
 INT64 = np.dtype(np.int64)
@@ -102,6 +102,16 @@ class Import:
         if not -rank <= axis < rank:
             raise Refusal(f"it names axis {axis} of a tensor with {rank} axes")
         return axis % rank
+
+    def positions(self, count: int) -> np.ndarray:
+        """The numbers from 0 to below `count`.
+
+        Raises:
+            Refusal: there are too many to write out.
+        """
+        if not 0 <= count <= MOST_VALUES:
+            raise Refusal(f"it comes to a constant of {count:,} values")
+        return np.arange(count, dtype=np.int64)
 
     def option(self, name: str) -> Any:
         return self.operator.options.get(name, 0)

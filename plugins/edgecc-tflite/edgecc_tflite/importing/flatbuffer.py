@@ -39,6 +39,10 @@ _FORMATS = {
 }
 
 
+#: Bytes of a text; converters join the names of all that they fused.
+_LONGEST_TEXT = 1 << 16
+
+
 @dataclass(frozen=True)
 class Field:
     """Where a table keeps a field, the format of its value ("" for an offset), and what it is if it is not there."""
@@ -163,7 +167,12 @@ class Table:
     def text(self, name: str) -> str:
         """A text; "" if it is not there. Bytes that are no UTF-8 become question marks."""
         found = self._vector(name, 1)
-        return "" if found is None else bytes(self._data[found[0] : found[0] + found[1]]).decode(errors="replace")
+        if found is None:
+            return ""
+        end = found[0] + found[1]
+        if found[1] > _LONGEST_TEXT or end >= len(self._data) or self._data[end] != 0:
+            raise self.damaged(f"text {name!r} of {found[1]:,} bytes has no end, or is longer than {_LONGEST_TEXT:,}")
+        return bytes(self._data[found[0] : end]).decode(errors="replace")
 
     def _place(self, field: Field) -> int | None:
         offset = self._slots[field.slot] if field.slot < len(self._slots) else 0

@@ -18,7 +18,7 @@ from edgecc_tflite.ir import Graph, Operator, Tensor
 #: Types that stand for real values where they have a scale. Wider ones are plain integers but for biases.
 QUANTIZED = frozenset({"int8", "uint8", "int16", "int4", "uint4"})
 #: Values of a constant that is not in the file: a state's, or one that is computed now.
-_MOST_VALUES = 1 << 26
+MOST_VALUES = 1 << 26
 #: Nodes of one model: subgraphs that are called in many places are written in each.
 _MOST_NODES = 1_000_000
 
@@ -100,6 +100,11 @@ class GraphImport:
                 rule.emit(context)
             except FollowingRefusal:
                 continue
+            except (ArithmeticError, LookupError, ValueError) as error:
+                # Ranks and sizes that no runtime would take; rules check what real files may have.
+                name, what = operator.builtin, f"{type(error).__name__}: {error}"
+                where = f"operator {context.origin!r} ({name})"
+                raise InvalidModelError("its operands do not fit an operator", where=where, why=what) from error
             except Refusal as refusal:
                 name = ", ".join(operator.origins)
                 op = operator.builtin.removeprefix("CUSTOM ")
@@ -214,7 +219,7 @@ class GraphImport:
 
 def _nothing(tensor: Tensor) -> np.ndarray:
     """The first values of a state."""
-    if any(dim < 0 for dim in tensor.shape) or math.prod(tensor.shape) > _MOST_VALUES:
+    if any(dim < 0 for dim in tensor.shape) or math.prod(tensor.shape) > MOST_VALUES:
         raise Refusal(f"state {tensor.name!r} has no size, or too large a one")
     zero = 0 if tensor.quantization is None else int(tensor.quantization.zero_point[0])
     return np.full(tensor.shape, zero, tensor.dtype)

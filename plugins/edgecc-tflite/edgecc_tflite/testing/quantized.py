@@ -12,6 +12,7 @@ from onnx import helper, numpy_helper
 
 from edgecc.model import Model
 from edgecc_tflite.testing.case import to_model
+from edgecc_tflite.testing.importing import imported
 from edgecc_tflite.testing.running import Feeds, counts, lowered, run_tflite
 
 
@@ -179,3 +180,8 @@ def check_quantized(case: QuantizedCase) -> None:
         assert all(actual[name].dtype == wanted.dtype for name, wanted in expected.items())
         apart = steps_apart(actual, expected)
         assert apart <= case.lsb, f"{apart} LSB {'delegated' if xnnpack else 'on the reference kernels'}"
+    again = imported(graph)
+    if again is not None:
+        apart = steps_apart(run_exactly(again, feeds), expected)
+        assert apart <= case.lsb, f"{apart} LSB imported from the file"
+        assert not counts(lowered(again)) - found, "imported from the file and written once more"

@@ -13,6 +13,7 @@ from edgecc_tflite.ir import Graph
 from edgecc_tflite.lower import find_unsupported, lower
 from edgecc_tflite.lowerings import RuleTable, builtin_rules
 from edgecc_tflite.testing.case import Case
+from edgecc_tflite.testing.importing import imported
 from edgecc_tflite.writer import write
 
 Feeds = dict[str, np.ndarray]
@@ -81,7 +82,10 @@ def counts(graph: Graph) -> Counter[str]:
 
 
 def check(case: Case, rules: RuleTable | None = None) -> None:
-    """Assert that a case's result equals ONNX Runtime's: delegated, on the reference kernels, and before layout."""
+    """Assert that a case's result equals ONNX Runtime's: delegated, on the reference kernels, and before layout.
+
+    The written file, imported, must give the same once more.
+    """
     model, feeds = case.model(), case.feeds()
     expected = run_onnx(model, feeds)
     solved = lowered(model, rules=rules)
@@ -89,3 +93,6 @@ def check(case: Case, rules: RuleTable | None = None) -> None:
     assert_close(run_tflite(solved, feeds, xnnpack=False), expected, case.tolerance)
     # Layout only makes it faster: what the rule emits is right as it stands.
     assert_close(run_tflite(lowered(model, rules=rules, solve=False), feeds), expected, case.tolerance)
+    again = imported(solved)
+    if again is not None:
+        assert_close(run_onnx(again, feeds), expected, case.tolerance)

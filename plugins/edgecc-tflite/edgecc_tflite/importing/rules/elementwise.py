@@ -153,12 +153,21 @@ def _log_softmax(c: Import) -> None:
     c.give(c.add("LogSoftmax", [c.x()], axis=-1))
 
 
+#: Integers that ONNX Runtime's Where takes.
+_SELECTED = frozenset({"int32", "int64", "uint8"})
+
+
 def _select(c: Import) -> None:
     """The older SELECT takes one condition per row."""
     condition, rank = c.x(0), c.rank(1)
     if c.operator.builtin == "SELECT" and c.rank(0) == 1 and rank > 1:
         condition = c.reshape(condition, [-1, *[1] * (rank - 1)])
-    c.give(c.add("Where", [condition, c.x(1), c.x(2)]))
+    dtype = c.real_type(1)
+    if dtype.kind not in "iu" or dtype.name in _SELECTED:
+        c.give(c.add("Where", [condition, c.x(1), c.x(2)]))
+        return
+    chosen = c.add("Where", [condition, c.cast(c.x(1), np.int64), c.cast(c.x(2), np.int64)])
+    c.give(c.cast(chosen, dtype))
 
 
 def _zeros_like(c: Import) -> None:
@@ -240,8 +249,8 @@ RULES = (
     composed("GELU", _gelu, "Gelu"),
     composed("SOFTMAX", _softmax, "Softmax Mul"),
     composed("LOG_SOFTMAX", _log_softmax, "LogSoftmax"),
-    composed("SELECT", _select, "Where Reshape"),
-    composed("SELECT_V2", _select, "Where"),
+    composed("SELECT", _select, "Where Reshape Cast"),
+    composed("SELECT_V2", _select, "Where Cast"),
     composed("ZEROS_LIKE", _zeros_like, "Shape Expand"),
     composed("RIGHT_SHIFT", _right_shift, "BitShift Cast Min Mod Sub Div"),
     composed("FAKE_QUANT", _fake_quant, "Clip Sub Div Add Floor Mul", "Written out: it has no type of its own."),

@@ -24,7 +24,7 @@ def _gather(c: Import) -> None:
     rest = [shape[a] for a in perm[batch + 1 :]]
     count, size = math.prod(shape[:batch]), shape[axis]
     flat = c.reshape(c.transpose(c.x(), perm), [count * size, *rest])
-    starts = (np.arange(count, dtype=np.int64) * size).reshape(*shape[:batch], *[1] * (len(indices) - batch))
+    starts = (c.positions(count) * size).reshape(*shape[:batch], *[1] * (len(indices) - batch))
     taken = c.add("Gather", [flat, c.add("Add", [c.int64(1), c.constant(starts, "starts")])], axis=0)
     # Behind the indices stand the axes in front of the gathered one, then those behind it.
     middle, inner = axis - batch, len(indices) - batch
@@ -128,6 +128,7 @@ def _matrix_diag(c: Import) -> None:
     size = c.shape()[-1] if c.rank() else -1
     if size < 0:
         raise Refusal("its size is open")
+    c.positions(size * size)
     square = c.add("Unsqueeze", [c.x(), c.constant([c.rank() - 1], "axis")])
     c.give(c.add("Where", [c.constant(np.eye(size, dtype=bool), "diagonal"), square, c.scalar(0)]))
 
@@ -136,6 +137,7 @@ def _matrix_set_diag(c: Import) -> None:
     rows, columns = c.shape()[-2:] if c.rank() > 1 else (-1, -1)
     if min(rows, columns) < 0:
         raise Refusal("its size is open")
+    c.positions(rows * columns)
     mask = c.constant(np.eye(rows, columns, dtype=bool), "diagonal")
     diagonal = c.x(1)
     if columns > rows:

@@ -48,10 +48,11 @@ def _mirror_pad(c: Import) -> None:
         size = c.shape()[axis]
         if not before and not behind:
             continue
-        if size < max(before, behind):
+        if size < max(before, behind) or min(before, behind) < 0:
             raise Refusal(f"it mirrors {max(before, behind)} elements of {size}")
-        order = np.concatenate([np.arange(before)[::-1], np.arange(size), np.arange(size - behind, size)[::-1]])
-        x = c.add("Gather", [x, c.constant(order.astype(np.int64), "order")], axis=axis)
+        row = c.positions(size)
+        order = np.concatenate([row[:before][::-1], row, row[size - behind :][::-1]])
+        x = c.add("Gather", [x, c.constant(order, "order")], axis=axis)
     c.give(x)
 
 

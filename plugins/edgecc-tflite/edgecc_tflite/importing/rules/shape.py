@@ -72,19 +72,23 @@ def _unpack(c: Import) -> None:
 
 def _split(c: Import) -> None:
     axis, count = c.axis(int(c.known(0, "its axis").reshape(-1)[0]), c.rank(1)), len(c.operator.outputs)
-    parts = c.many("Split", [c.x(1)], count, axis=axis, num_outputs=count) if count > 1 else [c.x(1)]
-    for index, part in enumerate(parts):
-        c.give(part, index)
+    _give_parts(c, c.many("Split", [c.x(1)], count, axis=axis, num_outputs=count) if count > 1 else [c.x(1)])
 
 
 def _split_v(c: Import) -> None:
     axis = c.axis(int(c.known(2, "its axis").reshape(-1)[0]), c.rank())
+    if c.value(1) is None:
+        _give_parts(c, c.many("Split", [c.x(), c.int64(1)], len(c.operator.outputs), axis=axis))
+        return
     sizes, extent = c.known(1, "its sizes").reshape(-1).astype(np.int64), c.shape()[axis]
     if (sizes < 0).sum() == 1 and extent >= 0:
         sizes = np.where(sizes < 0, extent - sizes[sizes >= 0].sum(), sizes)
     if (sizes < 0).any() or sizes.size != len(c.operator.outputs):
         raise Refusal(f"it splits into parts of {sizes.tolist()}")
-    parts = c.many("Split", [c.x(), c.constant(sizes, "sizes")], sizes.size, axis=axis)
+    _give_parts(c, c.many("Split", [c.x(), c.constant(sizes, "sizes")], sizes.size, axis=axis))
+
+
+def _give_parts(c: Import, parts: list[str]) -> None:
     for index, part in enumerate(parts):
         c.give(part, index)
 

@@ -196,7 +196,7 @@ def _update_slices(c: Import, axis: int) -> None:
     place = c.constant([axis], "axis")
     room = c.add("Sub", [c.add("Shape", [c.x(0)], start=axis, end=axis + 1), c.constant([size], "size")])
     start = _clamped(c, c.add("Gather", [c.int64(2), place], axis=0), room)
-    rows = c.add("Add", [c.constant(np.arange(size, dtype=np.int64)[:, None], "rows"), start])
+    rows = c.add("Add", [c.constant(c.positions(size)[:, None], "rows"), start])
     found = c.add("ScatterND", [c.permuted(0, perm), rows, c.permuted(1, perm)])
     c.give(c.transpose(found, [perm.index(a) for a in range(rank)]))
 
@@ -205,9 +205,7 @@ def _update_elements(c: Import) -> None:
     sizes, whole = c.shape(1), c.shape()
     if -1 in (*sizes, *whole):
         raise Refusal("it has an open dimension")
-    count = math.prod(sizes)
-    if count > _MOST_POSITIONS:
-        raise Refusal(f"it updates {count:,} elements")
+    c.positions(math.prod(sizes) * len(sizes))
     grid = np.stack(np.meshgrid(*[np.arange(size) for size in sizes], indexing="ij"), -1).astype(np.int64)
     room = np.array([size - part for size, part in zip(whole, sizes, strict=True)], np.int64)
     start = _clamped(c, c.int64(2), c.constant(room, "room"))
@@ -217,9 +215,6 @@ def _update_elements(c: Import) -> None:
 def _clamped(c: Import, start: str, room: str) -> str:
     return c.add("Min", [c.add("Max", [start, c.scalar(0, INT64)]), room])
 
-
-#: Positions that an update may be written out as.
-_MOST_POSITIONS = 1 << 22
 
 RULES = (
     ImportRule("SLICE", _slice, ("Slice", "Add", "Less", "Where")),
