@@ -53,7 +53,7 @@ class Shared:
         variables: tensors that keep their values between runs of the file.
         states: names of those that are read.
         captured: names that subgraphs read from around them.
-        count: nodes that were added, to all graphs.
+        calls: subgraphs that were entered.
     """
 
     def __init__(self, variables: set[Tensor]) -> None:
@@ -61,7 +61,7 @@ class Shared:
         self.variables = variables
         self.states: list[str] = []
         self.captured: set[str] = set()
-        self.count = 0
+        self.calls = 0
         self._tensors, self._nodes = _Names(), _Names()
         self._known: dict[tuple[Any, ...], str] = {}
         self._kept: list[np.ndarray] = []

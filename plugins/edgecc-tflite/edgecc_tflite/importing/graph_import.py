@@ -19,8 +19,8 @@ from edgecc_tflite.ir import Graph, Operator, Tensor
 QUANTIZED = frozenset({"int8", "uint8", "int16", "int4", "uint4"})
 #: Values of a constant that is not in the file: a state's, or one that is computed now.
 MOST_VALUES = 1 << 26
-#: Nodes of one model: subgraphs that are called in many places are written in each.
-_MOST_NODES = 1_000_000
+#: Subgraphs of one model, each counted wherever it is called.
+_MOST_CALLS = 1000
 
 
 def is_quantized(tensor: Tensor) -> bool:
@@ -62,6 +62,12 @@ class GraphImport:
 
     def called(self, inputs: Sequence[Tensor], names: Sequence[str], *, is_inline: bool = False) -> GraphImport:
         """A graph for a subgraph whose inputs have these names: one of its own, or this one's nodes go on."""
+        self.shared.calls += 1
+        if self.shared.calls > _MOST_CALLS:
+            why = f"its subgraphs come to more than {_MOST_CALLS:,} where they are called"
+            raise InvalidModelError(
+                "a subgraph of the TFLite file cannot be written out: it calls others too often", why=why
+            )
         inner = GraphImport(self.shared, self.table, self.problems, self.nodes if is_inline else None)
         if len(inputs) != len(names):
             raise Refusal(f"it hands {len(names)} values to a subgraph that takes {len(inputs)}")
@@ -112,9 +118,6 @@ class GraphImport:
 
     def add(self, op: str, inputs: Sequence[str], outputs: Sequence[str], origin: str, **attributes: Any) -> None:
         """Append a node."""
-        self.shared.count += 1
-        if self.shared.count > _MOST_NODES:
-            raise InvalidModelError(f"the model comes to more than {_MOST_NODES:,} nodes", why="subgraphs call others")
         name = self.shared.fresh_node(f"{origin}/{op}")
         node = onnx.helper.make_node(op, inputs, outputs, name=name, **attributes)
         if origin:

@@ -153,7 +153,7 @@ def _log_softmax(c: Import) -> None:
     c.give(c.add("LogSoftmax", [c.x()], axis=-1))
 
 
-#: Integers that ONNX Runtime's Where takes.
+#: Whole numbers that ONNX Runtime's Where takes.
 _SELECTED = frozenset({"int32", "int64", "uint8"})
 
 
@@ -163,7 +163,7 @@ def _select(c: Import) -> None:
     if c.operator.builtin == "SELECT" and c.rank(0) == 1 and rank > 1:
         condition = c.reshape(condition, [-1, *[1] * (rank - 1)])
     dtype = c.real_type(1)
-    if dtype.kind not in "iu" or dtype.name in _SELECTED:
+    if dtype.kind not in "iub" or dtype.name in _SELECTED:
         c.give(c.add("Where", [condition, c.x(1), c.x(2)]))
         return
     chosen = c.add("Where", [condition, c.cast(c.x(1), np.int64), c.cast(c.x(2), np.int64)])

@@ -28,19 +28,17 @@ def _resize(c: Import, mode: str, attributes: dict[str, Any]) -> str:
         places = "half_pixel" if mode == "linear" else "tf_half_pixel_for_nn"
     else:
         places = "asymmetric"
-    return c.add(
-        "Resize",
-        [c.first(), "", "", _sizes(c)],
-        mode=mode,
-        coordinate_transformation_mode=places,
-        axes=[2, 3],
-        **attributes,
-    )
+    sizes, axes = _sizes(c)
+    inputs = [c.first(), "", "", sizes]
+    return c.add("Resize", inputs, mode=mode, coordinate_transformation_mode=places, **axes, **attributes)
 
 
-def _sizes(c: Import) -> str:
-    values = c.value(1)
-    return c.int64(1) if values is None else c.constant(values.reshape(-1).astype(np.int64), "sizes")
+def _sizes(c: Import) -> tuple[str, dict[str, Any]]:
+    """The sizes of all axes where they are known; else of two, which not everything understands as well."""
+    values, (batch, *_, channels) = c.value(1), c.shape()
+    if values is None or min(batch, channels) < 0:
+        return c.int64(1), {"axes": [2, 3]}
+    return c.constant(np.array([batch, channels, *values.reshape(-1)], np.int64), "sizes"), {}
 
 
 RULES = (
