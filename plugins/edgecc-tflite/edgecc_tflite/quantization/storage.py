@@ -157,7 +157,8 @@ def _narrowed(packed: Tensor, known: Stored) -> Tensor:
 
 def _channel_axes(op: Operator, tensor: Tensor) -> list[int]:
     places = WEIGHTED.get(op.builtin)
-    return [places.axis] if places is not None else list(range(tensor.rank))
+    is_weights = places is not None and tensor is op.inputs[places.weights]
+    return [places.axis] if places is not None and is_weights else list(range(tensor.rank))
 
 
 def _halved(tensor: Tensor) -> Tensor | None:
