@@ -2,15 +2,20 @@
 
     python plugins/edgecc-tflite/tests/node_tests/run_cases.py [PART_OF_A_NAME]     prints what differs, and why
     python plugins/edgecc-tflite/tests/node_tests/run_cases.py --update             writes expectations.txt
+    python plugins/edgecc-tflite/tests/node_tests/run_cases.py --imported ...       the same of the importer
 
 A case is `ok` (right on XNNPACK and on the reference kernels), `unsupported` (a node without a rule that takes it) or
 `refused` (the model cannot be imported). Everything else is a bug: `wrong`, `runtime`, `error`, `crash`, `hang`.
+With `--imported` the file that a case comes to is imported and ONNX Runtime's result compared with LiteRT's; a case of
+which there is no file is `unwritten`.
+
 Cases run in child processes, so that a crash or a hang of the runtime is a result like any other.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import subprocess
@@ -30,7 +35,8 @@ if TYPE_CHECKING:
     from onnx.backend.test.case.test_case import TestCase
 
 EXPECTATIONS = Path(__file__).with_name("expectations.txt")
-ALLOWED = ("ok", "unsupported", "refused")
+IMPORTED = Path(__file__).with_name("imported.txt")
+ALLOWED = ("ok", "unsupported", "refused", "unwritten")
 #: Seconds after which a case hangs; the slowest takes less than two on a busy machine.
 LIMIT = 60.0
 #: Of a value, and of the largest one beside it (never taken for less than one): sums are made in another order.
@@ -78,13 +84,17 @@ def _is_plain(model: onnx.ModelProto) -> bool:
 # ------------------------------------------------------------------------------------------------------------- child
 
 
-def child() -> None:
+def child(is_imported: bool) -> None:
     """Read names from stdin, and write a line before and after each case."""
     known = cases()
     warnings.simplefilter("ignore")
+    judge = outcome
+    if is_imported:
+        sys.path.insert(0, str(Path(__file__).parents[1]))
+        from node_tests.importing import outcome as judge
     for case in [known[name] for name in json.load(sys.stdin)]:
         print("START", case.name, flush=True)
-        print("END", json.dumps([case.name, *outcome(case)]), flush=True)
+        print("END", json.dumps([case.name, *judge(case)]), flush=True)
 
 
 def outcome(case: TestCase) -> Result:
@@ -92,7 +102,7 @@ def outcome(case: TestCase) -> Result:
     from edgecc.errors import RequestError, UnsupportedError
 
     try:
-        contents = _compiled(case.model)
+        contents = compiled(case.model)
     except UnsupportedError as error:
         return "unsupported", "; ".join(f"{node.op}: {node.reason}" for node in error.nodes)
     except RequestError as error:
@@ -106,7 +116,7 @@ def outcome(case: TestCase) -> Result:
     return "ok", ""
 
 
-def _compiled(proto: onnx.ModelProto) -> bytes:
+def compiled(proto: onnx.ModelProto) -> bytes:
     import edgecc
     from edgecc.compiler import arrange
     from edgecc.errors import UnsupportedError
@@ -140,19 +150,19 @@ def _run(case: TestCase, contents: bytes, xnnpack: bool) -> Result:
         for inputs, outputs in case.data_sets:
             try:
                 session = Session(str(path), {"xnnpack": xnnpack})
-                session.set_inputs(_feeds(case.model.graph, inputs))
+                session.set_inputs(feeds_of(case.model.graph, inputs))
                 session.run()
                 found = session.get_outputs()
             except Exception as error:  # the runtime raises what it likes
                 return "runtime", str(error)
             for value, wanted in zip(case.model.graph.output, outputs, strict=True):
-                why = _difference(found[value.name], _array(wanted))
+                why = difference(found[value.name], _array(wanted))
                 if why:
                     return "wrong", f"{value.name}: {why}"
     return "ok", ""
 
 
-def _feeds(graph: onnx.GraphProto, inputs: Sequence[Any]) -> dict[str, np.ndarray]:
+def feeds_of(graph: onnx.GraphProto, inputs: Sequence[Any]) -> dict[str, np.ndarray]:
     stored = {tensor.name for tensor in graph.initializer}
     names = [value.name for value in graph.input if value.name not in stored]
     return dict(zip(names, map(_array, inputs), strict=True))
@@ -165,7 +175,7 @@ def _array(value: Any) -> np.ndarray:
     return onnx.numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else np.asarray(value)
 
 
-def _difference(found: np.ndarray, wanted: np.ndarray) -> str:
+def difference(found: np.ndarray, wanted: np.ndarray) -> str:
     import numpy as np
 
     if found.shape != wanted.shape:
@@ -187,29 +197,30 @@ def _difference(found: np.ndarray, wanted: np.ndarray) -> str:
 # ------------------------------------------------------------------------------------------------------------ parent
 
 
-def run(names: Sequence[str], jobs: int) -> dict[str, Result]:
-    """What becomes of each case, in `jobs` child processes side by side."""
+def run(names: Sequence[str], jobs: int, flags: tuple[str, ...] = ()) -> dict[str, Result]:
+    """What becomes of each case, in `jobs` child processes side by side that get the flags."""
     shares = [share for share in (list(names[start::jobs]) for start in range(jobs)) if share]
+    drive = functools.partial(_drive, flags=flags)
     with ThreadPoolExecutor(jobs) as pool:
-        results = {name: result for share in pool.map(_drive, shares) for name, result in share.items()}
+        results = {name: result for share in pool.map(drive, shares) for name, result in share.items()}
     return {name: results[name] for name in names}
 
 
-def _drive(names: Sequence[str]) -> dict[str, Result]:
+def _drive(names: Sequence[str], flags: tuple[str, ...] = ()) -> dict[str, Result]:
     """Start children until every case has a result; each goes on behind the case that ended the one before."""
     results: dict[str, Result] = {}
     while pending := [name for name in names if name not in results]:
-        results |= dict(_one_child(pending))
+        results |= dict(_one_child(pending, flags))
     return results
 
 
-def _one_child(names: Sequence[str]) -> Iterator[tuple[str, Result]]:
+def _one_child(names: Sequence[str], flags: tuple[str, ...] = ()) -> Iterator[tuple[str, Result]]:
     """Results as they come; the case at which the child ended is a crash or a hang.
 
     Raises:
         RuntimeError: the child ended outside of any case, which says nothing about cases.
     """
-    command = [sys.executable, str(Path(__file__)), "--child"]
+    command = [sys.executable, str(Path(__file__)), "--child", *flags]
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, encoding="utf-8"
@@ -274,13 +285,15 @@ def main() -> int:
     parser.add_argument("--update", action="store_true", help="write what was found to expectations.txt")
     parser.add_argument("--why", action="store_true", help="print every case that is not right, with the reason")
     parser.add_argument("--jobs", type=int, default=min(4, os.cpu_count() or 1), help="child processes side by side")
+    parser.add_argument("--imported", action="store_true", help="what the importer makes of the files")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        child()
+        child(options.imported)
         return 0
-    results = run([name for name in sorted(cases()) if options.part in name], options.jobs)
-    _, expected = read(EXPECTATIONS.read_text(encoding="utf-8")) if EXPECTATIONS.exists() else ("", {})
+    path, flags = (IMPORTED, ("--imported",)) if options.imported else (EXPECTATIONS, ())
+    results = run([name for name in sorted(cases()) if options.part in name], options.jobs, flags)
+    _, expected = read(path.read_text(encoding="utf-8")) if path.exists() else ("", {})
     if options.why:
         print("\n".join(f"{name}: {state}: {why}" for name, (state, why) in results.items() if state != "ok"))
     print("\n".join(moved(expected, results)) or "nothing moved")
@@ -293,7 +306,7 @@ def main() -> int:
         return 1
     kept = expected if options.part else {}
     states = kept | {name: state for name, (state, _) in results.items()}
-    EXPECTATIONS.write_text(write(onnx.__version__, states), encoding="utf-8")
+    path.write_text(write(onnx.__version__, states), encoding="utf-8")
     return 0
 
 

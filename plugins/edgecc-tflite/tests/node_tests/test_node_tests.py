@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import onnx
 import pytest
 
-from .run_cases import ALLOWED, EXPECTATIONS, _one_child, cases, moved, read, run, write
+from .run_cases import ALLOWED, EXPECTATIONS, IMPORTED, _one_child, cases, moved, read, run, write
 
 _HINT = """
 a case moved; if that is meant:  python plugins/edgecc-tflite/tests/node_tests/run_cases.py --update
 why it moved:                    python plugins/edgecc-tflite/tests/node_tests/run_cases.py NAME --why"""
 
 
+LISTS = pytest.mark.parametrize(("path", "flags"), [(EXPECTATIONS, ()), (IMPORTED, ("--imported",))])
+
+
 @pytest.mark.slow
-def test_every_case_comes_to_what_is_expected() -> None:
-    version, expected = read(EXPECTATIONS.read_text(encoding="utf-8"))
+@LISTS
+def test_every_case_comes_to_what_is_expected(path: Path, flags: tuple[str, ...]) -> None:
+    version, expected = read(path.read_text(encoding="utf-8"))
     known = sorted(cases())
     if version == onnx.__version__:
         assert sorted(expected) == known
-    lines = moved(expected, run([name for name in known if name in expected], jobs=2))
+    lines = moved(expected, run([name for name in known if name in expected], 2, flags))
     assert not lines, "\n".join(["", *lines, _HINT])
 
 
-def test_no_bug_is_expected() -> None:
-    version, expected = read(EXPECTATIONS.read_text(encoding="utf-8"))
+@LISTS
+def test_no_bug_is_expected(path: Path, flags: tuple[str, ...]) -> None:
+    version, expected = read(path.read_text(encoding="utf-8"))
     assert version
     assert set(expected.values()) <= set(ALLOWED)
-    assert write(version, expected) == EXPECTATIONS.read_text(encoding="utf-8")
+    assert write(version, expected) == path.read_text(encoding="utf-8")
 
 
 def test_a_few_cases_run() -> None:
@@ -34,6 +41,11 @@ def test_a_few_cases_run() -> None:
     assert list(results) == ["test_relu", "test_bitcast_bool_to_uint8", "test_det_2d"]
     assert {results[name][0] for name in results} <= set(ALLOWED)
     assert results["test_relu"] == ("ok", "")
+
+
+def test_a_few_files_are_imported() -> None:
+    results = run(["test_relu", "test_det_2d", "test_conv_with_strides_padding"], 2, ("--imported",))
+    assert [results[name][0] for name in results] == ["ok", "unwritten", "ok"]
 
 
 def test_both_directions_are_seen() -> None:
