@@ -138,6 +138,32 @@ _TFLITE_INTRODUCTION = (
 )
 
 
+def tflite_import_page() -> str:
+    """Every TFLite operator that the importer takes."""
+    from edgecc_tflite.importing.coverage import to_markdown
+    from edgecc_tflite.importing.rules import builtin_rules
+
+    return f"# Importing TFLite files\n\n{_TFLITE_IMPORT}\n\n{to_markdown(builtin_rules())}"
+
+
+_TFLITE_IMPORT = """A `.tflite` file is a source like any other: `edgecc convert m.tflite m.onnx`.
+Its content says what it is; the suffix is a hint.
+
+- Names of inputs and outputs are those of the file's signature, or of its tensors where it has none. Their order,
+  types and layout stay; inside, convolutions are channels-first, and the transposes in between cancel
+  (`merge-transposes`).
+- Quantized tensors become QuantizeLinear and DequantizeLinear with the file's scales and zero points: int8, uint8,
+  int16 and int4, per tensor, per channel and per run of weights. Written to TFLite again, they are the same integers,
+  except for weights with a scale for each run: those are float32 then.
+- float16 weights stay float16, behind a Cast. Of a file with dynamic ranges (int8 weights, float data) the weights are
+  kept; the rounding of data at run time is not, so that results are as exact as in float.
+- Fused activations become nodes. IF and WHILE become If and Loop.
+- What has no place in a model is listed in its metadata, `tflite.not_carried`: further signatures, metadata entries,
+  states that a file keeps from run to run. A recurrent layer begins each run with zeros.
+- Every offset and size in the file is checked before it is used. A damaged file is an error that says what and where;
+  so are operators that cannot be imported, all of them at once."""
+
+
 def _option_table(options: Sequence[tuple[str, str, str, str]]) -> str:
     rows = [(f"`{name}`", f"`{kind}`", f"`{default}`", what) for name, kind, default, what in options]
     return _table(("option", "type", "default", "what"), rows)
@@ -170,6 +196,7 @@ PAGES: dict[str, tuple[Callable[[], str], tuple[str, ...]]] = {
     "cli.md": (cli_page, ()),
     "passes.md": (passes_page, ()),
     "targets.md": (targets_page, FIRST_PARTY),
+    "tflite_import.md": (tflite_import_page, ("tflite",)),
     "tflite_ops.md": (tflite_page, ("tflite",)),
 }
 

@@ -23,7 +23,7 @@ class Kind:
 _EXPORT = "export it to ONNX first"
 #: Offset and bytes that identify the kind.
 _MAGIC: tuple[tuple[int, bytes, Kind], ...] = (
-    (4, b"TFL3", Kind("a TFLite model", "name it with its suffix .tflite")),
+    (4, b"TFL3", Kind("a TFLite model", "pip install edgecc-tflite, which reads it")),
     (4, b"ORTM", Kind("a model in ONNX Runtime's own format", "use the .onnx file it was made from")),
     (0, b"\x89HDF\r\n\x1a\n", Kind("an HDF5 file, such as a Keras .h5 model", _EXPORT)),
     (0, b"PK\x03\x04", Kind("a zip archive, such as a PyTorch .pt or Keras .keras file", _EXPORT + ", or unzip it")),

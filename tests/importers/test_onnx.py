@@ -144,7 +144,7 @@ def test_protobuf_of_another_kind(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("head", "what", "hint"),
     [
-        (b"\x1c\0\0\0TFL3", "a TFLite model", ".tflite"),
+        (b"\x1c\0\0\0TFL3", "a TFLite model", "pip install edgecc-tflite"),
         (b"\x1c\0\0\0ORTM", "a model in ONNX Runtime's own format", "the .onnx file"),
         (b"\x89HDF\r\n\x1a\n", "an HDF5 file, such as a Keras .h5 model", "export it to ONNX"),
         (b"PK\x03\x04", "a zip archive, such as a PyTorch .pt or Keras .keras file", "export it to ONNX"),

@@ -14,7 +14,6 @@ from edgecc_tflite.importing.graph_import import MOST_VALUES, GraphImport, is_qu
 from edgecc_tflite.ir import Operator, Shape, Tensor
 
 INT64 = np.dtype(np.int64)
-_STATEFUL = frozenset({"ASSIGN_VARIABLE", "CALL_ONCE", "LSTM", "READ_VARIABLE", "RNN", "SVDF", "VAR_HANDLE"})
 
 
 class Import:
@@ -118,11 +117,11 @@ class Import:
 
     def hint(self) -> str:
         """What to do about an operator without a rule."""
-        if self.operator.builtin in _STATEFUL:
-            return "it keeps a state between runs of the model, which ONNX has no place for"
         if self.operator.builtin.startswith("CUSTOM Flex"):
             return "it is TensorFlow's own: convert the model again without SELECT_TF_OPS"
-        return ""
+        from edgecc_tflite.importing.coverage import ABSENT
+
+        return ABSENT.get(self.operator.builtin, "")
 
     def check_types(self) -> None:
         """Refuse tensors of types that ONNX does not have."""

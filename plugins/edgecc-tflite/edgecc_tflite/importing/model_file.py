@@ -229,7 +229,7 @@ _WITHOUT_OUTPUTS = frozenset({"ASSIGN_VARIABLE", "CALL_ONCE", "HASHTABLE_IMPORT"
 def _kind(code: Table) -> str:
     """Name of an operator; old files have its number in a smaller field."""
     number = max(code.value("builtinCode"), code.value("deprecatedBuiltinCode"))
-    name = _builtin_names().get(number)
+    name = builtin_names().get(number)
     if name is None:
         raise InvalidModelError(
             f"the TFLite file has operators of a kind that is not known here, number {number}",
@@ -240,7 +240,8 @@ def _kind(code: Table) -> str:
 
 
 @functools.cache
-def _builtin_names() -> dict[int, str]:
+def builtin_names() -> dict[int, str]:
+    """The schema's operators by their numbers."""
     found: dict[str, Any] = dict(vars(schema.generated().BuiltinOperator))
     return {value: name for name, value in found.items() if name.isupper() and isinstance(value, int)}
 

@@ -47,6 +47,20 @@ def _scatter_nd(c: Import) -> None:
     c.give(c.add("ScatterND", [zeros, c.int64(0), c.x(1)], reduction="add"))
 
 
+def _sparse_to_dense(c: Import) -> None:
+    """Values at listed places of a tensor that holds one value elsewhere."""
+    places, rank = c.int64(0), c.rank(0)
+    if rank < 2:
+        # A list of places in one dimension, or one place in one dimension.
+        places = c.reshape(places, [-1, 1])
+    blank = c.add("Expand", [c.x(3), c.int64(1)])
+    values = c.x(2)
+    if c.rank(2) == 0:
+        count = c.add("Shape", [places], start=0, end=1)
+        values = c.add("Expand", [values, count])
+    c.give(c.add("ScatterND", [blank, places, values]))
+
+
 def _where(c: Import) -> None:
     """One row for each place that holds something."""
     places = c.add("Transpose", [c.add("NonZero", [c.x()])], perm=[1, 0])
@@ -153,6 +167,7 @@ RULES = (
     ImportRule("GATHER_ND", _gather_nd, ("GatherND",)),
     ImportRule("EMBEDDING_LOOKUP", _embedding_lookup, ("Gather",)),
     ImportRule("SCATTER_ND", _scatter_nd, ("ScatterND", "Expand")),
+    ImportRule("SPARSE_TO_DENSE", _sparse_to_dense, ("ScatterND", "Expand", "Reshape", "Shape")),
     ImportRule("WHERE", _where, ("NonZero", "Transpose", "Cast")),
     ImportRule("UNIQUE", _unique, ("Unique", "Cast")),
     *(_segments(reduction) for reduction in _REDUCTIONS),

@@ -56,8 +56,29 @@ def _mirror_pad(c: Import) -> None:
     c.give(x)
 
 
+def _dilate(c: Import) -> None:
+    """Values put between the elements of each axis."""
+    shape, gaps = c.shape(), [int(gap) for gap in c.known(1, "its dilations").reshape(-1)]
+    if len(gaps) != len(shape) or min((*shape, *gaps), default=1) < 1:
+        raise Refusal(f"it spreads {list(shape)} by {gaps}")
+    x = c.x()
+    for axis, gap in enumerate(gaps):
+        if gap == 1:
+            continue
+        sizes = [size * gaps[a] - gaps[a] + 1 if a < axis else size for a, size in enumerate(shape)]
+        x = c.reshape(x, [*sizes[: axis + 1], 1, *sizes[axis + 1 :]])
+        pads = [0] * (2 * len(sizes) + 2)
+        pads[len(sizes) + 1 + axis + 1] = gap - 1
+        x = c.add("Pad", [x, c.constant(pads, "pads"), c.x(2)])
+        x = c.reshape(x, [*sizes[:axis], sizes[axis] * gap, *sizes[axis + 1 :]])
+        end = c.constant([(sizes[axis] - 1) * gap + 1], "ends")
+        x = c.add("Slice", [x, c.constant([0], "starts"), end, c.constant([axis], "axes")])
+    c.give(x)
+
+
 RULES = (
     ImportRule("PAD", _pad, ("Pad", "Transpose")),
     ImportRule("PADV2", _pad, ("Pad", "Transpose")),
+    ImportRule("DILATE", _dilate, ("Reshape", "Pad", "Slice")),
     ImportRule("MIRROR_PAD", _mirror_pad, ("Pad", "Gather")),
 )
