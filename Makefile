@@ -7,13 +7,18 @@ PLUGINS := plugins/edgecc-onnxruntime plugins/edgecc-tflite plugins/edgecc-tenso
 PROJECTS := pyproject.toml $(PLUGINS:%=%/pyproject.toml)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint docs clean
+TORCH_VENV ?= .venv-torch
+
+.PHONY: demo test test-torch lint docs clean
 
 demo: $(VENV)/.installed  ## compile a trained model for all three targets, benchmark and compare
 	$(BIN)/python examples/digits/demo.py
 
 test: $(VENV)/.installed-test  ## run every test (PYTEST_ARGS=--slow for the long ones too)
 	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
+
+test-torch: $(TORCH_VENV)/.installed  ## the tests of edgecc-torch, in an environment with PyTorch for CPUs
+	OMP_NUM_THREADS=1 $(TORCH_VENV)/bin/python -m pytest -n auto plugins/edgecc-torch/tests $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-lint  ## style and types
 	$(BIN)/ruff check .
@@ -24,7 +29,7 @@ docs: $(VENV)/.installed  ## write the generated pages of docs/ again
 	$(BIN)/python docs/generate.py
 
 clean:
-	rm -rf $(VENV) demo-output .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(TORCH_VENV) demo-output .pytest_cache .mypy_cache .ruff_cache
 
 $(VENV)/.installed: $(PROJECTS)
 	$(PYTHON) -m venv $(VENV)
@@ -37,4 +42,10 @@ $(VENV)/.installed-test: $(VENV)/.installed
 
 $(VENV)/.installed-lint: $(VENV)/.installed-test
 	$(PIP) -e ".[lint]"
+	touch $@
+
+$(TORCH_VENV)/.installed: pyproject.toml plugins/edgecc-onnxruntime/pyproject.toml plugins/edgecc-tflite/pyproject.toml plugins/edgecc-torch/pyproject.toml
+	$(PYTHON) -m venv $(TORCH_VENV)
+	$(TORCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --extra-index-url https://download.pytorch.org/whl/cpu \
+		-e ".[test]" -e plugins/edgecc-onnxruntime -e plugins/edgecc-tflite -e plugins/edgecc-torch
 	touch $@

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgecc.compiler import CompileResult, Progress, run_recipe
+from edgecc.errors import PluginError
 from edgecc.presets import DEFAULT
 from edgecc.recipe import Quantize, make_recipe
 from edgecc.registry import default_registry
 
 if TYPE_CHECKING:
     import onnx
+    import torch
 
     from edgecc.backend import Backend
     from edgecc.data.calibration import Calibration
@@ -33,6 +35,7 @@ def compile(
     calibration: Calibration | None = None,
     samples: int | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
+    importer: Mapping[str, Any] | None = None,
     verify: bool = False,
     measure: bool | None = None,
     seed: int = 0,
@@ -51,6 +54,7 @@ def compile(
             iterable of feeds or `"package.module:function"`, `"random"`, or saved statistics.
         samples: how many of them are used; all if None.
         shapes: static shapes for named inputs.
+        importer: options of the importer that reads a file, such as `{"factory": "package.module:callable"}`.
         verify: execute the model before and after every pass that must keep its values.
         measure: run the quantized model on this machine and keep layers in float that integers make slower; if None,
             where `quantize` is "int8" and the target is for machines like this one.
@@ -73,6 +77,7 @@ def compile(
             "calibration": str(calibration) if isinstance(calibration, str | Path) else "",
             "samples": samples,
             "shapes": {key: tuple(shape) for key, shape in (shapes or {}).items()},
+            "importer": dict(importer or {}),
             "verify": verify,
             "measure": measure,
             "seed": seed,
@@ -82,8 +87,21 @@ def compile(
     return run_recipe(recipe, model=model, calibration=in_memory, progress=progress)
 
 
-def load(source: str | Path | onnx.ModelProto | Model, shapes: Mapping[str, Sequence[int]] | None = None) -> Model:
-    """Import a model: a file of any installed format, or an `onnx.ModelProto`; a Model is returned as it is."""
+def load(
+    source: str | Path | onnx.ModelProto | Model,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Model:
+    """Import a model: a file of any installed format, or an `onnx.ModelProto`; a Model is returned as it is.
+
+    Args:
+        source: what to read.
+        shapes: static shapes for named inputs.
+        options: of the importer that reads a file.
+
+    Raises:
+        edgecc.errors.RequestError: it cannot be read as a model, or an option is wrong.
+    """
     from edgecc.importers.onnx import OnnxImporter
     from edgecc.loading import load_model
     from edgecc.model import Model
@@ -91,8 +109,40 @@ def load(source: str | Path | onnx.ModelProto | Model, shapes: Mapping[str, Sequ
     if isinstance(source, Model):
         return source
     if isinstance(source, str | Path):
-        return load_model(Path(source), default_registry(), shapes)
+        return load_model(Path(source), default_registry(), shapes, options)
     return OnnxImporter().from_proto(source, shapes=shapes or {})
+
+
+def from_torch(
+    module: torch.nn.Module | torch.export.ExportedProgram,
+    example_inputs: Sequence[Any] | torch.Tensor = (),
+    dynamic_shapes: Any = None,
+) -> Model:
+    """Import a PyTorch module from memory; needs the plugin edgecc-torch.
+
+    Args:
+        module: traced with torch.export in evaluation mode; it is not changed. Of an ExportedProgram only the graph is
+            used, and the other arguments are not.
+        example_inputs: what `forward` takes, positionally; of a tensor, a tuple of that tensor.
+        dynamic_shapes: dimensions that stay open, as torch.export takes them: `[{0: torch.export.Dim("batch")}]`. All
+            are fixed to those of `example_inputs` if None.
+
+    Returns:
+        A Model whose inputs are called as `forward` calls its arguments. Outputs keep the keys of a dictionary, and
+        have the names of torch.export otherwise.
+
+    Raises:
+        PluginError: edgecc-torch or one of its packages is not installed.
+        InvalidModelError: the module cannot be traced, such as one with a branch that depends on values.
+        UnsupportedError: ONNX has nothing for one of its operators.
+    """
+    import importlib.util
+
+    if importlib.util.find_spec("edgecc_torch") is None:
+        raise PluginError("edgecc-torch is not installed, which reads PyTorch modules", hint="pip install edgecc-torch")
+    from edgecc_torch.from_torch import from_torch as imported
+
+    return imported(module, example_inputs, dynamic_shapes)
 
 
 def runner(

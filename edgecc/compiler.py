@@ -101,7 +101,7 @@ def run_recipe(
 
     progress(f"reading {recipe.source}")
     in_memory = model is not None
-    model = model.clone() if model is not None else load_model(Path(recipe.source), registry, recipe.shapes)
+    model = model.clone() if model is not None else _load(recipe, registry)
     recipe = recipe.model_copy(update={"output": str(output), "target": target.spec()})
     signature = model.signature
     progress("running passes")
@@ -144,6 +144,10 @@ def run_recipe(
     progress(f"writing {output}")
     artifact = _write(output, compiled, report)
     return CompileResult(artifact, recipe, model, result, tuple(report["notes"]), context, losses)
+
+
+def _load(recipe: Recipe, registry: Registry) -> Model:
+    return load_model(Path(recipe.source), registry, recipe.shapes, recipe.importer)
 
 
 def _run_passes(

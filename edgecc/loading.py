@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgecc.errors import InvalidModelError
+from edgecc.options import build
 
 if TYPE_CHECKING:
     from edgecc.importers.base import Importer
@@ -14,16 +15,34 @@ if TYPE_CHECKING:
     from edgecc.registry import Registry
 
 _HEAD_BYTES = 64
+#: What installs the first-party importer of files with that suffix.
+FIRST_PARTY_SOURCES = dict.fromkeys((".pt2", ".pt", ".pth", ".safetensors"), "pip install edgecc-torch")
 
 
-def load_model(path: Path, registry: Registry, shapes: Mapping[str, Sequence[int]] | None = None) -> Model:
+def load_model(
+    path: Path,
+    registry: Registry,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    options: Mapping[str, object] | None = None,
+) -> Model:
     """Read a model of any format for which an importer is installed; content decides, the suffix is a hint.
+
+    Args:
+        path: a file or folder.
+        registry: what is installed.
+        shapes: static shapes for named inputs.
+        options: of the importer that reads it.
 
     Raises:
         InvalidModelError: no such file, or no importer knows what it is.
+        UnknownNameError, OptionError: that importer has no such option, or it takes no such value.
     """
     head = _read_head(path)
-    return find_importer(path, head, registry).load(path, shapes or {})
+    importer = find_importer(path, head, registry)
+    if options:
+        cls = type(importer)
+        importer = cls(build(cls.accepts, "importer", importer.name, options))
+    return importer.load(path, shapes or {})
 
 
 def _read_head(path: Path) -> bytes:
@@ -50,6 +69,7 @@ def find_importer(path: Path, head: bytes, registry: Registry) -> Importer:
         if path.suffix.lower() in importer.suffixes:
             return importer
     known = ", ".join(f"{importer.name} ({' '.join(importer.suffixes)})" for importer in importers)
+    hint = FIRST_PARTY_SOURCES.get(path.suffix.lower(), "edgecc plugins")
     raise InvalidModelError(
-        f"{path} is not a model that an installed importer reads", why=f"installed: {known}", hint="edgecc plugins"
+        f"{path} is not a model that an installed importer reads", why=f"installed: {known}", hint=hint
     )

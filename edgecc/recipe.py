@@ -40,6 +40,7 @@ class Recipe(BaseModel):
             statistics saved as `.json`.
         samples: how many of them are used; all if None.
         shapes: static shapes for named inputs.
+        importer: options of the importer that reads the source.
         verify: execute the model before and after every pass that must keep its values.
         measure: run the quantized model on this machine and keep layers in float that integers make slower; if None,
             where `quantize` is int8 and the target is for machines like this one.
@@ -57,6 +58,7 @@ class Recipe(BaseModel):
     calibration: str = ""
     samples: int | None = Field(default=None, gt=0)
     shapes: dict[str, tuple[int, ...]] = {}
+    importer: dict[str, str | int | float | bool] = {}
     verify: bool = False
     measure: bool | None = None
     seed: int = Field(default=0, ge=0)
@@ -71,11 +73,9 @@ class Recipe(BaseModel):
         lines, tables = [], []
         for key, value in self.model_dump(mode="json", exclude_defaults=True).items():
             if isinstance(value, dict):
-                tables += [f"\n[{key}]", *(f"{_quote(name)} = {json.dumps(item)}" for name, item in value.items())]
+                tables += [f"\n[{key}]", *(f"{_quote(name)} = {_written(item)}" for name, item in value.items())]
             else:
-                lines.append(
-                    f"{key} = {_quote(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
-                )
+                lines.append(f"{key} = {_written(value)}")
         return "\n".join([*lines, *tables]) + "\n"
 
 
@@ -119,6 +119,10 @@ def read_recipe(path: Path) -> dict[str, Any]:
     if isinstance(calibration, str) and calibration and not is_named(calibration):
         values["calibration"] = str(path.parent / calibration)
     return values
+
+
+def _written(value: object) -> str:
+    return _quote(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _quote(text: str) -> str:

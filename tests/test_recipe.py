@@ -22,6 +22,7 @@ recipes = st.builds(
     calibration=st.one_of(st.just(""), names),
     samples=st.one_of(st.none(), st.integers(1, 2**31)),
     shapes=st.dictionaries(names, st.lists(st.integers(0, 2**31), max_size=4).map(tuple), max_size=3),
+    importer=st.dictionaries(names, st.one_of(names, st.integers(-(2**31), 2**31), st.booleans()), max_size=3),
     verify=st.booleans(),
     measure=st.sampled_from([None, True, False]),
     seed=st.integers(0, 2**31),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgecc.cli.options import json_option, parse_runtime_options, runtime_option
+from edgecc.cli.options import json_option, parse_key_values, runtime_option
 from edgecc.cli.output import exit_code, format_bytes, format_seconds, log, print_json, print_table, progress_bar
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def command(
             artifacts,
             target=target,
             threads=threads,
-            options=parse_runtime_options(runtime),
+            options=parse_key_values(runtime),
             warmup=warmup,
             iterations=iterations,
             rounds=rounds,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgecc.cli.losses import print_losses
-from edgecc.cli.options import json_option, parse_shapes, shape_option
+from edgecc.cli.options import importer_option, json_option, parse_key_values, parse_shapes, shape_option
 from edgecc.cli.output import format_bytes, log, print_json, print_table, status
 from edgecc.options import parse_spec
 from edgecc.recipe import QUANTIZE_PASSES, make_recipe, read_recipe
@@ -38,6 +38,7 @@ _SKIPS_SHOWN = 5
 @click.option("--samples", type=click.IntRange(min=1), help="How many of the samples are used (default: all).")
 @click.option("--save-statistics", metavar="T.json", help="Write what was measured, for --calibration T.json.")
 @shape_option
+@importer_option
 @click.option("--verify", is_flag=True, help="Execute the model before and after every pass that must keep its values.")
 @click.option(
     "--measure/--no-measure",
@@ -59,6 +60,7 @@ def command(
     samples: int | None,
     save_statistics: str | None,
     shapes: tuple[str, ...],
+    importer: tuple[str, ...],
     verify: bool,
     measure: bool | None,
     seed: int | None,
@@ -80,9 +82,10 @@ def command(
     values |= {key: value for key, value in flags.items() if value}
     if optimize is not None:  # "" is no level, and must be refused as such
         values["optimize"] = optimize
-    if shapes:
-        known = values.get("shapes", {})
-        values["shapes"] = {**(known if isinstance(known, dict) else {}), **parse_shapes(shapes)}
+    for table, given in (("shapes", parse_shapes(shapes)), ("importer", parse_key_values(importer))):
+        known = values.get(table, {})
+        if given:
+            values[table] = {**(known if isinstance(known, dict) else {}), **given}
     if measure is not None:
         values["measure"] = measure
     if seed is not None:  # 0 is a seed like any other

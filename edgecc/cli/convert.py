@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgecc.cli.options import json_option, parse_shapes, shape_option
+from edgecc.cli.options import importer_option, json_option, parse_key_values, parse_shapes, shape_option
 from edgecc.cli.output import status
 
 
@@ -17,6 +17,7 @@ from edgecc.cli.output import status
 @click.option("-O", "optimize", metavar="LEVEL", help="Preset of passes that run first: -O1 (default), -O0 for none.")
 @click.option("--verify", is_flag=True, help="Execute the model before and after every pass that must keep its values.")
 @shape_option
+@importer_option
 @json_option
 def command(
     source: str,
@@ -25,6 +26,7 @@ def command(
     optimize: str | None,
     verify: bool,
     shapes: tuple[str, ...],
+    importer: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Convert SOURCE to the format that OUT's suffix names: the same values, nothing compressed."""
@@ -34,7 +36,14 @@ def command(
     from edgecc.recipe import make_recipe
 
     chosen = target or target_for_output(Path(out))
-    values = {"source": source, "target": chosen, "output": out, "shapes": parse_shapes(shapes), "verify": verify}
+    values = {
+        "source": source,
+        "target": chosen,
+        "output": out,
+        "shapes": parse_shapes(shapes),
+        "importer": parse_key_values(importer),
+        "verify": verify,
+    }
     recipe = make_recipe(values if optimize is None else {**values, "optimize": optimize})
     with status() as progress:
         result = run_recipe(recipe, progress=progress)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgecc.cli.options import json_option, parse_shapes, shape_option
+from edgecc.cli.options import importer_option, json_option, parse_key_values, parse_shapes, shape_option
 from edgecc.cli.output import format_bytes, log, print_json, print_table, status
 
 if TYPE_CHECKING:
@@ -28,9 +28,16 @@ if TYPE_CHECKING:
 )
 @click.option("--nodes", is_flag=True, help="List every node with its output shapes.")
 @shape_option
+@importer_option
 @json_option
 def command(
-    source: str, target: str | None, explain: str | None, nodes: bool, shapes: tuple[str, ...], as_json: bool
+    source: str,
+    target: str | None,
+    explain: str | None,
+    nodes: bool,
+    shapes: tuple[str, ...],
+    importer: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Show what is in SOURCE, and which targets can take it and why not.
 
@@ -45,7 +52,7 @@ def command(
     chosen = [resolve_target(spec, registry) for spec in ([target] if target else sorted(registry.backends))]
     with status() as progress:
         progress(f"reading {source}")
-        model = load_model(Path(source), registry, parse_shapes(shapes))
+        model = load_model(Path(source), registry, parse_shapes(shapes), parse_key_values(importer))
         if explain:
             explanation = explain_pass(model, explain, target or "", registry=registry)
             _print_explanation(explanation, has_target=target is not None, as_json=as_json)

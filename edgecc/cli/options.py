@@ -14,6 +14,12 @@ shape_option = click.option(
     metavar="INPUT=D,D,...",
     help="Fix the shape of an input, such as --shape input=1,3,224,224. Repeatable.",
 )
+importer_option = click.option(
+    "--importer",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Option of the importer, such as --importer factory=package.module:callable. Repeatable.",
+)
 runtime_option = click.option(
     "--runtime",
     multiple=True,
@@ -37,7 +43,7 @@ def parse_shapes(texts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def parse_runtime_options(texts: tuple[str, ...]) -> dict[str, object]:
+def parse_key_values(texts: tuple[str, ...]) -> dict[str, object]:
     """`key=value` texts to options; values are read like those of `--target`."""
     from edgecc.options import parse_spec
 

@@ -6,7 +6,7 @@ import importlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
@@ -134,12 +134,16 @@ def _open_named(name: str, signature: Signature, limit: int | None, seed: int) -
     if name.endswith(".json"):
         return StatisticTable.load(Path(name))
     if is_function(name) and not Path(name).exists():
-        return FunctionSource(import_function(name), signature, name, limit)
+        return FunctionSource(import_function(name, f"calibration data {name}"), signature, name, limit)
     return ArraySource(load_feeds(name, signature), limit)
 
 
-def import_function(name: str) -> FeedFunction:
+def import_function(name: str, where: str) -> Callable[..., Any]:
     """The function that `package.module:function` names; modules in the current folder are found too.
+
+    Args:
+        name: of that form.
+        where: what names it, for messages.
 
     Raises:
         DataError: there is no such module, or it cannot be imported.
@@ -152,7 +156,7 @@ def import_function(name: str) -> FeedFunction:
     except Exception as error:  # the module's own code runs, which may raise anything
         raise DataError(
             f"module {module_name!r} cannot be imported",
-            where=f"calibration data {name}",
+            where=where,
             why=f"{type(error).__name__}: {error}",
             hint="it is looked for in the current folder and among installed packages",
         ) from error
@@ -161,5 +165,5 @@ def import_function(name: str) -> FeedFunction:
     functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
     if function_name not in functions:
         raise UnknownNameError("function", function_name, functions, where=f"module {module_name}")
-    found: FeedFunction = getattr(module, function_name)
+    found: Callable[..., Any] = getattr(module, function_name)
     return found

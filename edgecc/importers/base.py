@@ -7,8 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from pydantic import BaseModel, ConfigDict
+
 if TYPE_CHECKING:
     from edgecc.model import Model
+
+
+class ImporterOptions(BaseModel):
+    """Options of an importer (`--importer KEY=VALUE`): the fields of its subclass. Most formats need none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Importer(ABC):
@@ -19,10 +27,16 @@ class Importer(ABC):
     Class attributes:
         name: of the format.
         suffixes: of its files, a hint for `sniff`.
+        accepts: options that users may give.
     """
 
     name: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]]
+    accepts: ClassVar[type[ImporterOptions]] = ImporterOptions
+
+    def __init__(self, options: ImporterOptions | None = None) -> None:
+        """Keep the options, an object of `accepts`; its defaults if None."""
+        self.options = options or self.accepts()
 
     @abstractmethod
     def sniff(self, path: Path, head: bytes) -> bool:

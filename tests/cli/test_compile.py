@@ -170,6 +170,16 @@ def test_recipe_file_gives_the_same_artifact_as_flags(edgecc: Run, digits: Path)
     assert Path("out.tflite").read_bytes() == first
 
 
+def test_importer_options_reach_the_recipe_and_are_checked(edgecc: Run, small: Path) -> None:
+    done = edgecc("compile", small, "-t", "tflite", "--importer", "factory=a.b:c", "--print-recipe")
+    assert tomllib.loads(done.out)["importer"] == {"factory": "a.b:c"}
+    for command in (["compile", small, "-t", "tflite"], ["convert", small, "m.tflite"], ["inspect", small]):
+        refused = edgecc(*command, "--importer", "factory=a.b:c")
+        assert refused.code == 2
+        assert "unknown option 'factory'" in refused.err
+        assert "importer 'onnx' takes no options" in refused.err
+
+
 def test_flags_override_the_recipe_file(edgecc: Run) -> None:
     Path("r.toml").write_text('source = "m.onnx"\ntarget = "tflite"\nseed = 1\n')
     done = edgecc("compile", "--recipe", "r.toml", "--seed", "2", "-t", "onnxruntime", "--print-recipe")
@@ -398,6 +408,17 @@ def test_missing_source_lists_what_is_there(edgecc: Run, small: Path) -> None:
     done = edgecc("compile", "modle.onnx", "-t", "tflite")
     assert done.code == 2
     assert "modle.onnx does not exist\n  try: in . there is: m.onnx" in done.err
+
+
+def test_source_of_a_plugin_that_is_not_installed(edgecc: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgecc.importers.onnx import OnnxImporter
+    from edgecc.registry import Registry
+
+    monkeypatch.setattr(Registry, "importers", {"onnx": OnnxImporter})
+    Path("m.pt2").write_bytes(b"PK\x03\x04")
+    done = edgecc("compile", "m.pt2", "-t", "tflite")
+    assert done.code == 2
+    assert "try: pip install edgecc-torch" in done.err
 
 
 def test_unknown_kind_of_source(edgecc: Run) -> None:

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from edgecc import Model, PassContext, PassPipeline, Preset, Replacement, Rewrite, hookspecs
-from edgecc.errors import PassContractError
+from edgecc.errors import PassContractError, UnknownNameError
 from edgecc.loading import load_model
 from edgecc.passes.fuse_gelu import FuseGelu
 from edgecc.registry import Plugin, Registry
@@ -75,6 +75,12 @@ def check_backends(registry: Registry, folder: Path) -> None:
 def check_importers(registry: Registry, folder: Path) -> None:
     (folder / "m.onnxtxt").write_text(SQUARES)
     assert [node.op for node in load_model(folder / "m.onnxtxt", registry).nodes()] == ["Pow"]
+    (folder / "wide.onnxtxt").write_text(SQUARES, "utf-16")
+    wide = load_model(folder / "wide.onnxtxt", registry, options={"encoding": "utf-16"})
+    assert [node.op for node in wide.nodes()] == ["Pow"]
+    with pytest.raises(UnknownNameError, match="unknown option 'encodign'") as caught:
+        load_model(folder / "m.onnxtxt", registry, options={"encodign": "utf-16"})
+    assert "encoding" in caught.value.hint
 
 
 def check_lowerings(registry: Registry, folder: Path) -> None:

@@ -59,3 +59,13 @@ print(" ".join(shadowed))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == []
+
+
+def test_from_torch_without_its_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.util
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(edgecc.EdgeccError, match="edgecc-torch is not installed") as caught:
+        edgecc.from_torch(object())
+    assert caught.value.exit_code == 2
+    assert caught.value.hint == "pip install edgecc-torch"

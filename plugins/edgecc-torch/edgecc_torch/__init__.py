@@ -1,0 +1,1 @@
+"""PyTorch for edgecc: what is imported from it, and written for it."""
