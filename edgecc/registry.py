@@ -35,9 +35,16 @@ _FIRST_PARTY = {
     "tflite": "pip install edgecc-tflite",
     "onnxruntime": "pip install edgecc-onnxruntime",
     "tensorrt": "pip install edgecc-tensorrt",
+    "torch": "pip install edgecc-torch",
 }
 #: Suffix to the target whose users know it, for the same hint where the target is only implied.
-_FIRST_PARTY_SUFFIXES = {".tflite": "tflite", ".onnx": "onnxruntime", ".ort": "onnxruntime", ".engine": "tensorrt"}
+_FIRST_PARTY_SUFFIXES = {
+    ".tflite": "tflite",
+    ".onnx": "onnxruntime",
+    ".ort": "onnxruntime",
+    ".engine": "tensorrt",
+    ".pt2": "torch",
+}
 #: Comma-separated names of the plugins to load; everything if unset. The quickest way to find a plugin that misbehaves.
 SELECT_VARIABLE = "EDGECC_PLUGINS"
 

@@ -27,7 +27,7 @@ SDKS = (
     "scipy",
 )
 PASS_MODULES = [f"edgecc.passes.{m.name}" for m in pkgutil.iter_modules(edgecc.passes.__path__)]
-FIRST_PARTY = ("onnxruntime", "tensorrt", "tflite")
+FIRST_PARTY = ("onnxruntime", "tensorrt", "tflite", "torch")
 INSTALLED = sorted({e.name for e in entry_points(group="edgecc")} & set(FIRST_PARTY))
 PLUGIN_MODULES = [f"edgecc_{plugin}.{name}" for plugin in INSTALLED for name in ("plugin", "target", "backend")]
 

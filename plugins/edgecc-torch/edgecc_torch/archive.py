@@ -17,6 +17,10 @@ from typing import Any
 
 #: What an archive says of itself, and the only version that there is so far.
 FORMAT, VERSION = b"pt2", b"0"
+#: The file among an archive's extra ones in which edgecc keeps what PyTorch has no place for: names that are no Python
+#: names; and the record that it is.
+NAMES_FILE = "edgecc.json"
+NAMES_RECORD = f"extra/{NAMES_FILE}"
 #: Programs of this size do not exist; a larger one is no program.
 _MAX_PROGRAM_BYTES = 1 << 28
 _MAX_SMALL_BYTES = 1 << 20
@@ -58,6 +62,9 @@ def record_names(path: Path) -> tuple[str, ...]:
     """Names of a zip archive's records without the folder that they are in; none if it is no whole archive."""
     try:
         with zipfile.ZipFile(path) as archive:
+            # The end of a cut file may be that of an archive within it.
+            if min((info.header_offset for info in archive.infolist()), default=1):
+                return ()
             return tuple(name.partition("/")[2] or name for name in archive.namelist())
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         return ()
@@ -125,6 +132,8 @@ def _checked(archive: zipfile.ZipFile, nbytes: int) -> tuple[str, dict[str, int]
     """The archive's folder, and its records' sizes."""
     sizes: dict[str, int] = {}
     roots = set()
+    if min((info.header_offset for info in archive.infolist()), default=0):
+        raise ArchiveError("is truncated or damaged", why="its first record is not at its beginning", hint=_AGAIN)
     stored = unpacked = 0
     for info in archive.infolist():
         # `filename` is cut at a null and has the system's separators replaced; `orig_filename` is what the file says.
@@ -155,13 +164,18 @@ def _checked(archive: zipfile.ZipFile, nbytes: int) -> tuple[str, dict[str, int]
     return roots.pop(), sizes
 
 
-def write_clean_copy(archive: Archive, path: Path, check_program: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+def write_clean_copy(
+    archive: Archive, path: Path, check_program: Callable[[dict[str, Any]], dict[str, Any]]
+) -> dict[str, Any]:
     """Write what is safe of a `.pt2` archive: the program as checked, its tensors, no pickles, no code.
 
     Args:
         archive: of an exported program.
         path: where to; its name ends in .pt2.
         check_program: gives the program without what is dangerous or not needed.
+
+    Returns:
+        The program.
 
     Raises:
         ArchiveError: another version, no program or several, or tensors that only unpickling could read.
@@ -193,6 +207,7 @@ def write_clean_copy(archive: Archive, path: Path, check_program: Callable[[dict
             write(f"data/{kind}/model_{kind}_config.json", iter([json.dumps(config).encode()]))
         write("data/sample_inputs/model.pt", iter([b""]))
         write("models/model.json", iter([json.dumps(program).encode()]))
+    return program
 
 
 def check_version(archive: Archive) -> None:

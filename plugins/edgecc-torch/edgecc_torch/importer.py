@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import tempfile
@@ -13,16 +14,14 @@ from pydantic import Field
 
 from edgecc.errors import InvalidModelError, OptionError
 from edgecc.importers.base import Importer, ImporterOptions
-from edgecc_torch.archive import Archive, ArchiveError, record_names, write_clean_copy
-from edgecc_torch.program_check import ProgramError, check_program
+from edgecc_torch.archive import NAMES_RECORD, Archive, ArchiveError, record_names, write_clean_copy
+from edgecc_torch.program_check import ProgramError, check_program, modules_of
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
     from edgecc.model import Model
 
-#: Of the record in an archive in which edgecc keeps what PyTorch has no place for: names that are no Python names.
-NAMES_RECORD = "extra/edgecc.json"
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 _SAFETENSORS = re.compile(rb"[\x00-\xff]{8}\{\s*(\"|\})")
 _OLD_PROGRAM = "serialized_exported_program.json"
@@ -105,7 +104,7 @@ def _from_program(path: Path, shapes: Mapping[str, Sequence[int]]) -> Model:
         try:
             with Archive(path) as archive:
                 names = _stored_names(archive)
-                write_clean_copy(archive, copy, check_program)
+                modules = modules_of(write_clean_copy(archive, copy, check_program))
         except (ArchiveError, ProgramError) as error:
             raise InvalidModelError(
                 f"{path} {error.what}",
@@ -113,7 +112,7 @@ def _from_program(path: Path, shapes: Mapping[str, Sequence[int]]) -> Model:
                 why=error.why,
                 hint=getattr(error, "hint", "") or _REFUSED_HINT,
             ) from error
-        program = _loaded(copy, path)
+        program = _loaded(copy, path, modules)
     return import_program(program, Names(**names) if names else None, shapes, str(path))
 
 
@@ -134,14 +133,17 @@ def _stored_names(archive: Archive) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _loaded(copy: Path, path: Path) -> ExportedProgram:
+def _loaded(copy: Path, path: Path, modules: Sequence[str]) -> ExportedProgram:
+    """The program, once `modules` have registered its operators."""
     from edgecc_torch.quiet import quiet, require_torch
 
-    require_torch()
+    require_torch(*(module.partition(".")[0] for module in modules))
     import torch
 
     try:
         with quiet() as log:
+            for module in modules:
+                importlib.import_module(module)
             return torch.export.load(copy)
     except Exception as error:  # PyTorch's deserializer raises nearly everything at what it does not expect
         why = log.last_error() or f"{type(error).__name__}: {error}"

@@ -23,7 +23,13 @@ ARITHMETIC = frozenset(
     | {"eq", "ne", "lt", "le", "gt", "ge", "and_", "or_", "not_", "xor", "lshift", "rshift"}
 )
 #: Libraries of operators that only compute.
-_LIBRARIES = "aten|prims|quantized_decomposed|torchao|torchvision|pt2e_quant|onnx"
+_LIBRARIES = "aten|prims|quantized_decomposed|torchao|torchvision|onnx"
+#: What registers the operators of those that are not PyTorch's own.
+_MODULES = {
+    "quantized_decomposed": "torch.ao.quantization.fx._decomposed",
+    "torchao": "torchao",
+    "torchvision": "torchvision",
+}
 _OPERATOR = re.compile(rf"torch\.ops\.(?:{_LIBRARIES})\.(?:[A-Za-z]\w*|_[a-z]\w*|__[a-z]+__)\.[A-Za-z]\w*")
 _DUNDER = re.compile(r"\.__(?!(?:and|or|xor|lshift|rshift|iand|ior|ixor|ilshift|irshift)__\.)")
 _OTHER = re.compile(
@@ -82,6 +88,13 @@ def check_program(program: dict[str, Any]) -> dict[str, Any]:
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise ProgramError("is damaged", why=f"its program lacks a part ({error!r})") from error
     return program
+
+
+def modules_of(program: dict[str, Any]) -> list[str]:
+    """The modules that bring the program's operators, beside PyTorch itself."""
+    targets = (part["target"] for part in _dicts(program) if "target" in part and "inputs" in part)
+    libraries = {target.split(".")[2] for target in targets if target.startswith("torch.ops.")}
+    return sorted(_MODULES[library] for library in libraries & _MODULES.keys())
 
 
 def _dicts(program: dict[str, Any]) -> Iterator[dict[str, Any]]:
