@@ -54,7 +54,7 @@ def test_plugins(edgecc: Run) -> None:
         "brings": "importers, passes, presets",
         "problem": "",
     }
-    assert rows["tflite"]["brings"] == "backends, passes"
+    assert rows["tflite"]["brings"] == "backends, importers, passes"
     assert rows["onnxruntime"]["brings"] == "backends, passes"
 
 
