@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from edgecc.statistics.answers import Array
 
 #: Rows of each feature that are looked at, as far as samples have them; and at least.
-_ROWS, _LEAST_ROWS = 3, 2048
+_ROWS, _LEAST_ROWS = 2, 2048
 #: Part of the mean diagonal that is added to it.
 _TRUST = np.float32(0.01)
 #: Rows that are collected before they are multiplied.

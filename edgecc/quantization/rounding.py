@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from edgecc.statistics.answers import Array
 
 #: Columns that are rounded one after the other before the rest of the matrix learns of it.
-_BLOCK = 128
+_BLOCK = 32
 #: Part of the mean diagonal that is added to the diagonal before it is factorized.
 _DAMPING = 0.01
 #: What is added where a layer reads nothing but zeros.
 _SMALLEST = 1e-30
 #: Features up to which a second start is tried: each costs as much again.
 _FEW = 1024
-#: Rounds of coordinate descent at most.
-_SWEEPS = 8
+#: Rounds of coordinate descent at most, and the part of the weights that has to move for another one.
+_SWEEPS, _FEW_MOVES = 6, 1e-3
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,16 @@ class Choices:
         result: Array = (integers - self.zero) * self.scale - self.weights
         return result
 
-    def column(self, values: Array, place: int) -> Array:
-        """One feature of an array that may broadcast: [groups, outputs] or what broadcasts to it."""
-        result: Array = values[..., place if values.shape[-1] > 1 else 0]
-        return result
+    def turned(self) -> Choices:
+        """With features in front of outputs, so that those of one feature lie beside each other."""
+        parts = (self.weights, self.scale, self.zero, self.low, self.high)
+        return Choices(*(np.ascontiguousarray(np.swapaxes(part, 1, 2)) for part in parts))
+
+
+def _feature(values: Array, place: int) -> Array:
+    """One feature of an array that was turned and may broadcast: [groups, outputs or 1]."""
+    result: Array = values[:, place if values.shape[1] > 1 else 0]
+    return result
 
 
 def cost(error: Array, products: Array) -> Array:
@@ -89,18 +95,19 @@ def round_weights(choices: Choices, products: Array) -> Array:
     """
     found = nearest = choices.nearest()
     least = cost(choices.error(nearest), products)
-    starts = [_in_order(choices, products)]
+    turned = choices.turned()
+    starts = [_in_order(turned, products)]
     if products.shape[-1] <= _FEW:
-        starts.append(nearest)
+        starts.append(turned.nearest())
     for start in starts:
-        integers = _descended(choices, start, products)
+        integers = np.swapaxes(_descended(turned, start, products), 1, 2)
         reached = cost(choices.error(integers), products)
         found = np.where((reached < least)[..., np.newaxis], integers, found)
         least = np.minimum(reached, least)
     return found
 
 
-def _in_order(choices: Choices, products: Array) -> Array:
+def _in_order(turned: Choices, products: Array) -> Array:
     """Each feature so that, with all that were rounded before, the cost is least; the strongest features first."""
     groups, features = products.shape[0], products.shape[-1]
     order = np.argsort(np.diagonal(products, axis1=1, axis2=2).mean(axis=0), kind="stable")
@@ -110,61 +117,57 @@ def _in_order(choices: Choices, products: Array) -> Array:
         diagonal = np.einsum("ii->i", part)
         diagonal += _DAMPING * max(float(diagonal.mean()), _SMALLEST)
         factor[group] = np.linalg.cholesky(part)
-    integers, error = choices.nearest(), np.zeros(choices.weights.shape, np.float32)
+    integers, error = turned.nearest(), np.zeros(turned.weights.shape, np.float32)
     for end in range(features, 0, -_BLOCK):
         begin = max(0, end - _BLOCK)
         # What the features behind this block, which are rounded already, do to each column of the factor.
-        behind = error[..., end:] @ factor[:, end:, begin:end]
+        behind = np.swapaxes(factor[:, end:, begin:end], 1, 2) @ error[:, end:]
         for place in range(end - 1, begin - 1, -1):
             feature = order[place]
-            shift = behind[..., place - begin] / factor[:, place, place, np.newaxis]
-            scale, zero = choices.column(choices.scale, feature), choices.column(choices.zero, feature)
-            weights = choices.weights[..., feature]
-            low, high = choices.column(choices.low, feature), choices.column(choices.high, feature)
+            shift = behind[:, place - begin] / factor[:, place, place, np.newaxis]
+            scale, zero = _feature(turned.scale, feature), _feature(turned.zero, feature)
+            weights = turned.weights[:, feature]
+            low, high = _feature(turned.low, feature), _feature(turned.high, feature)
             rounded = np.clip(np.rint((weights - shift) / scale) + zero, low, high)
-            integers[..., feature] = rounded
-            error[..., place] = (rounded - zero) * scale - weights
-            row = factor[:, np.newaxis, place, begin:place]
-            behind[..., : place - begin] += error[..., place, np.newaxis] * row
+            integers[:, feature] = rounded
+            error[:, place] = (rounded - zero) * scale - weights
+            behind[:, : place - begin] += factor[:, place, begin:place, np.newaxis] * error[:, place, np.newaxis]
     return integers
 
 
-def _descended(choices: Choices, start: Array, products: Array) -> Array:
-    """Coordinate descent: each integer in turn to where the cost is least, until none moves."""
+def _descended(turned: Choices, start: Array, products: Array) -> Array:
+    """Coordinate descent: each integer in turn to where the cost is least, until few move."""
     integers = start.copy()
-    slope = choices.error(integers) @ products
-    diagonal = np.diagonal(products, axis1=1, axis2=2)
-    features = products.shape[-1]
+    slope = products @ turned.error(integers)
     for _ in range(_SWEEPS):
         moved = 0
-        for begin in range(0, features, _BLOCK):
-            end = min(features, begin + _BLOCK)
-            moved += _descend_block(choices, integers, slope, products, diagonal, begin, end)
-        if not moved:
+        for begin in range(0, products.shape[-1], _BLOCK):
+            moved += _descend_block(turned, integers, slope, products, begin)
+        if moved <= _FEW_MOVES * integers.size:
             break
     return integers
 
 
-def _descend_block(
-    choices: Choices, integers: Array, slope: Array, products: Array, diagonal: Array, begin: int, end: int
-) -> int:
+def _descend_block(turned: Choices, integers: Array, slope: Array, products: Array, begin: int) -> int:
     """Move the integers of some features in place, and the slope with them; how many moved."""
-    local = slope[..., begin:end].copy()
+    end = min(products.shape[-1], begin + _BLOCK)
+    local = slope[:, begin:end].copy()
     change = np.zeros_like(local)
     for place in range(begin, end):
-        curvature = diagonal[:, place, np.newaxis]
-        scale = choices.column(choices.scale, place)
-        wanted = np.divide(
-            -local[..., place - begin], curvature * scale, where=curvature > 0, out=np.zeros_like(local[..., 0])
-        )
-        low, high = choices.column(choices.low, place), choices.column(choices.high, place)
-        steps = np.clip(integers[..., place] + np.rint(wanted), low, high) - integers[..., place]
+        curvature = products[:, place, place, np.newaxis]
+        scale = _feature(turned.scale, place)
+        here = local[:, place - begin]
+        wanted = np.divide(-here, curvature * scale, where=curvature > 0, out=np.zeros_like(here))
+        low, high = _feature(turned.low, place), _feature(turned.high, place)
+        steps = np.clip(integers[:, place] + np.rint(wanted), low, high) - integers[:, place]
         if not steps.any():
             continue
-        integers[..., place] += steps
-        change[..., place - begin] = steps * scale
-        local += change[..., place - begin, np.newaxis] * products[:, np.newaxis, place, begin:end]
+        integers[:, place] += steps
+        change[:, place - begin] = steps * scale
+        # Features of the block that were seen before learn of it with all the others.
+        after = products[:, place + 1 : end, place, np.newaxis] * change[:, place - begin, np.newaxis]
+        local[:, place - begin + 1 :] += after
     count = int(np.count_nonzero(change))
     if count:
-        slope += change @ products[:, begin:end]
+        slope += products[:, :, begin:end] @ change
     return count
