@@ -44,7 +44,7 @@ class FloatResults:
     Attributes:
         model: not changed.
         plan: edited in place.
-        scheme: of the target, which rounds results.
+        scheme: of the target.
         poor: signal-to-noise ratio in dB of the tensors that are held badly, by their keys in the plan.
         dynamic: ids of the operators with weights that left the plan for their results' sake alone.
     """
@@ -80,6 +80,8 @@ class FloatResults:
         poor = self._poor(data, node)
         if poor:
             return self._drop(node, poor)
+        if not self.scheme.rounds_results:
+            return False
         results = [out for out in node.outputs if self.plan.key(out, node) in self.plan.tensors]
         unread = [out for out in results if not self._is_read(out)]
         poor = self._poor(unread if rule.role is Role.WEIGHTED else results, node)

@@ -66,8 +66,7 @@ class Quantizer:
         kept = {key for key, precision in choice.items() if precision in ("float16", "float32")}
         types = {key: precision for key, precision in choice.items() if key not in kept}
         plan = make_plan(model, self.scheme, self.dtype, kept, self.unbounded, types)
-        if self.scheme.rounds_results:
-            self._free_results(model, plan)
+        self._free_results(model, plan)
         return plan
 
     def _free_results(self, model: Model, plan: Plan) -> None:
