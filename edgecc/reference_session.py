@@ -21,6 +21,8 @@ def reference_session(proto: onnx.ModelProto, *, prepacking: bool = True) -> ort
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
+    # Threads would wait busily after a run too, and take time from whoever looks at what it gave.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     if not prepacking:
         options.add_session_config_entry("session.disable_prepacking", "1")
     return ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -114,8 +114,9 @@ def _magnitudes(density: Density) -> Density:
 
 #: From one factor tried to the next: a quarter of a power of two.
 _RATIO = 2.0**0.25
-#: Shrinking the range by these is tried first: from all of it to a millionth.
-_COARSE = _RATIO ** -np.arange(0.0, 80.0)
+#: Shrinking the range by these is tried first, from all of it to a millionth, then by what lies around the best.
+_OCTAVES = 2.0 ** -np.arange(0.0, 20.0)
+_BETWEEN = _RATIO ** np.array([-3.0, -2.0, -1.0, 1.0, 2.0, 3.0])
 #: Then this many between the neighbours of the best, twice.
 _FINE = 12
 #: Rounds in which either end moves on its own, by at most these.
@@ -144,7 +145,7 @@ def mse_range(statistic: HistogramStatistic, *, levels: int = 256, symmetric: bo
     def errors(low_factors: Array, high_factors: Array) -> Array:
         return rounding.of(_grids(low * low_factors, high * high_factors, levels, symmetric))
 
-    factor = _search(lambda tried: errors(tried, tried), _COARSE)
+    factor = _search(lambda tried: errors(tried, tried), _octave(errors))
     factors = (factor, factor)
     for _ in range(_ROUNDS if low < 0 < high and not symmetric else 0):
         former, factors = factors, _move_ends(errors, factors)
@@ -152,6 +153,13 @@ def mse_range(statistic: HistogramStatistic, *, levels: int = 256, symmetric: bo
             break
     grid = _grids(np.array([low * factors[0]]), np.array([high * factors[1]]), levels, symmetric)
     return float(grid.scale[0] * grid.lowest[0]) + 0.0, float(grid.scale[0] * grid.highest[0])
+
+
+def _octave(errors: Callable[[Array, Array], Array]) -> Array:
+    """Factors for both ends around the best of those that are tried first."""
+    best = _best(_OCTAVES, errors(_OCTAVES, _OCTAVES))
+    around: Array = np.append(np.minimum(1.0, best * _BETWEEN), best)
+    return around
 
 
 def _move_ends(errors: Callable[[Array, Array], Array], factors: Interval) -> Interval:

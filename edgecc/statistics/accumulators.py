@@ -21,6 +21,10 @@ from edgecc.statistics.patches import rows_of
 from edgecc.statistics.requests import ChannelAbsMax, Gram, Histogram, Moments, MovingRange, Range, Request
 from edgecc.statistics.samples import NOTHING_EXCLUDED, TensorSample
 from edgecc.statistics.summation import ReproducibleSum
+from edgecc.statistics.thinning import quota, stride
+
+#: Values that wait to be counted together.
+_WAITING = 1 << 13
 
 
 class Accumulator(Protocol):
@@ -93,9 +97,23 @@ class MovingRangeAccumulator:
 
 
 class HistogramAccumulator:
-    """Histogram; the logarithmic bins only in a second sweep, for tensors that turned out to need them."""
+    """Histogram; the logarithmic bins only in a second sweep, for tensors that turned out to need them.
 
-    def __init__(self, logarithmic: bool) -> None:
+    Values of several samples are counted at once: numpy's calls take longer than what they do for few.
+    """
+
+    def __init__(self, logarithmic: bool, samples: int = 0) -> None:
+        """Begin.
+
+        Args:
+            logarithmic: whether values are counted in logarithmic bins too.
+            samples: that there will be, so that of large tensors only as many values are counted as it takes; 0 if that
+                is not known, and all are counted.
+        """
+        self._quota = quota(samples)
+        self._waiting: Array = np.empty(_WAITING, np.float32)
+        self._filled = 0
+        self._thinned = False
         self._linear = LinearHistogram()
         self._log = LogHistogram() if logarithmic else None
         self._count = self._zeros = 0
@@ -103,18 +121,46 @@ class HistogramAccumulator:
         self._excluded = Excluded()
 
     def add(self, sample: TensorSample) -> None:
-        self._count += sample.flat.size
-        self._zeros += sample.zeros
         self._low, self._high = min(self._low, sample.low), max(self._high, sample.high)
         self._excluded = _sum(self._excluded, sample.excluded)
-        self._linear.add(sample.flat, sample.low, sample.high, sample.zeros)
+        values = sample.flat
+        if self._quota is not None and values.size > self._quota:
+            values = values[:: stride(sample.values.shape, self._quota)]
+            self._thinned = True
+        if values.size > _WAITING - self._filled:
+            self._flush()
+        if values.size > _WAITING:
+            self._bin(np.ascontiguousarray(values))
+            return
+        end = self._filled + values.size
+        self._waiting[self._filled : end] = values
+        self._filled = end
+
+    def _flush(self) -> None:
+        """Count what waits."""
+        self._bin(self._waiting[: self._filled])
+        self._filled = 0
+
+    def _bin(self, values: Array) -> None:
+        # Comparing first takes half of the time: numpy counts booleans by the word.
+        zeros = int(np.count_nonzero(values == 0))
+        self._count += values.size
+        self._zeros += zeros
+        # The range of all so far, which those that wait are within: bins depend on the last one alone.
+        self._linear.add(values, self._low, self._high, zeros)
         if self._log is not None:
-            self._log.add(sample.flat)
+            self._log.add(values)
 
     def needs_logarithm(self) -> bool:
+        self._flush()
         return self._log is None and is_coarse(self._linear.bins())
 
     def answer(self) -> HistogramStatistic:
+        self._flush()
+        if self._thinned and self._low < self._high and self._linear.bins() is None:
+            # It is zero nearly everywhere: the ends are what is known of the rest.
+            self._bin(np.array([self._low, self._high], np.float32))
+            self._thinned = False
         low, high = (float(self._low), float(self._high)) if self._count else (0.0, 0.0)
         log = None if self._log is None else self._log.bins()
         # + 0.0: a negative zero becomes zero, whichever of the two came first.
@@ -173,8 +219,8 @@ class GramAccumulator:
         return GramStatistic(np.zeros((1, 1, 1)) if self._sums is None else self._sums.value())
 
 
-def accumulator_for(request: Request, *, logarithmic: bool) -> Accumulator:
-    """A new one, that has seen nothing."""
+def accumulator_for(request: Request, *, logarithmic: bool, samples: int = 0) -> Accumulator:
+    """A new one, that has seen nothing; the rest is as of `HistogramAccumulator`."""
     match request:
         case Range():
             return RangeAccumulator(request.axis)
@@ -183,7 +229,7 @@ def accumulator_for(request: Request, *, logarithmic: bool) -> Accumulator:
         case MovingRange():
             return MovingRangeAccumulator(request.momentum)
         case Histogram():
-            return HistogramAccumulator(logarithmic)
+            return HistogramAccumulator(logarithmic, samples)
         case Moments():
             return MomentsAccumulator(request.axis)
         case Gram():

@@ -141,10 +141,10 @@ class HistogramStatistic:
     """The distribution of a tensor's values.
 
     Attributes:
-        count: values in all, zeros included and excluded ones not.
+        count: values that were counted, zeros included and excluded ones not; of large tensors, evenly spread ones.
         zeros: values that are exactly 0; they are in no bin, so that what follows a Relu is not all zero.
-        low: smallest value; 0 if there was none.
-        high: largest value.
+        low: smallest value of all; 0 if there was none.
+        high: largest value of all.
         linear: bins of equal width; None if every value is zero.
         log: bins of log2 |x|; there if the linear bins are too coarse for most values (outliers), else None.
         excluded: values left out.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import onnx
@@ -51,6 +51,10 @@ class Reduced:
     total: Array
 
 
+#: Watched tensors by name, and reductions.
+Observed: TypeAlias = "tuple[dict[str, Array], list[Reduced]]"
+
+
 @dataclass
 class Observation:
     """Runs a model up to the tensors that are watched.
@@ -83,13 +87,13 @@ class Observation:
         self._inputs = names & inputs
         self._session = reference_session(proto) if self._outputs else None
 
-    def run(self, feeds: Mapping[str, Array], sample: str) -> tuple[dict[str, Array], list[Reduced]]:
-        """The watched tensors by name, and the reductions in their order.
+    def run(self, feeds: Mapping[str, Array], sample: str) -> Observed:
+        """The watched tensors by name, and the reductions in their order; nothing of the feeds' memory.
 
         Raises:
             DataError: ONNX Runtime cannot run the model on this sample.
         """
-        found = {name: feeds[name] for name in self._from_feeds}
+        found = {name: np.array(feeds[name]) for name in self._from_feeds}
         if self._session is None:
             return found, []
         given = {name: values for name, values in feeds.items() if name in self._inputs}

@@ -43,11 +43,6 @@ class TensorSample:
         """The values that count."""
         return self.values.reshape(-1) if self.kept is None else self.values[self.kept]
 
-    @cached_property
-    def zeros(self) -> int:
-        # Comparing first takes half of the time: numpy counts booleans by the word.
-        return int(np.count_nonzero(self.flat == 0))
-
 
 def look_at(values: Array, tensor: str, sample: str) -> TensorSample:
     """The values in float32 (double ones are rounded), with their range.

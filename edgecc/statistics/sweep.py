@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -18,7 +18,7 @@ from edgecc.statistics.accumulators import (
 )
 from edgecc.statistics.checks import check_requests
 from edgecc.statistics.grouping import MEMORY, grouped, sizes_of
-from edgecc.statistics.observation import Observation, Reduced, Reduction
+from edgecc.statistics.observation import Observation, Observed, Reduced, Reduction
 from edgecc.statistics.requests import ChannelAbsMax, MovingRange, Range, Request
 from edgecc.statistics.samples import MASK, look_at
 from edgecc.statistics.table import DataIdentity, StatisticTable
@@ -113,8 +113,10 @@ class _Work:
             again: whether it is the second sweep: everything is fetched, and histograms get logarithmic bins.
         """
         watched: _Watched = {}
+        total = self.data.total
         for request in requests:
-            watched.setdefault(request.tensor, {})[request] = accumulator_for(request, logarithmic=again)
+            found = accumulator_for(request, logarithmic=again, samples=total)
+            watched.setdefault(request.tensor, {})[request] = found
         tensors = {tensor.name: tensor for tensor in self.model.tensors()}
         inputs = {tensor.name for tensor in self.model.inputs}
         sizes = sizes_of([tensor for name, tensor in tensors.items() if name in watched], self.model, self.data)
@@ -138,11 +140,8 @@ class _Work:
     ) -> None:
         total = self.data.total
         what = "calibrating" if not again else "calibrating, tensors with outliers"
-        for number, feeds in enumerate(self.data.samples()):
-            if not index and not again:
-                self._note(feeds)
-            where = f"{self.data.source}, sample {number}"
-            values, numbers = observation.run(feeds, where)
+        noted = not index and not again
+        for number, (where, (values, numbers)) in enumerate(self._observed(observation, noted)):
             for name, array in values.items():
                 sample = look_at(array, name, where)
                 for accumulator in watched[name].values():
@@ -150,6 +149,27 @@ class _Work:
             for reduction, three in zip(reductions, numbers, strict=True):
                 self._take(reduction, three, watched)
             self.progress(what, index * total + number + 1, groups * total)
+
+    def _observed(self, observation: Observation, noted: bool) -> Iterator[tuple[str, Observed]]:
+        """Where each sample comes from, and what is watched of it.
+
+        The model runs on a sample in a thread while whoever asks looks at the one before. The next sample is asked for
+        only when it is done: who yields them may use the same memory again.
+        """
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            before: tuple[str, Observed] | None = None
+            for number, feeds in enumerate(self.data.samples()):
+                if noted:
+                    self._note(feeds)
+                where = f"{self.data.source}, sample {number}"
+                running = pool.submit(observation.run, feeds, where)
+                if before is not None:
+                    yield before
+                before = where, running.result()
+            if before is not None:
+                yield before
 
     def _take(self, reduction: Reduction, found: Reduced, watched: _Watched) -> None:
         extremes = max(-float(found.low.min(initial=0)), float(found.high.max(initial=0)))
