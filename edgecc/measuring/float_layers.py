@@ -70,7 +70,8 @@ class MeasuredChoice:
         head = f"measured here ({self.machine}): integers take {self.integers} of float32's time"
         if not self.ignore:
             return f"{head}; every layer stays in integers" if self._is_slower else head
-        what = "the whole model stays float" if self.ignore == ("*",) else f"{len(self.ignore)} nodes stay float"
+        count = "1 node stays float" if len(self.ignore) == 1 else f"{len(self.ignore)} nodes stay float"
+        what = "the whole model stays float" if self.ignore == ("*",) else count
         return f"{head}, so {what}, which takes {self.chosen}; --no-measure keeps all in integers, for a small file"
 
     @property
