@@ -19,7 +19,7 @@ _SMALLEST = 1e-30
 #: Features up to which a second start is tried: each costs as much again.
 _FEW = 1024
 #: Rounds of coordinate descent at most, and the part of the weights that has to move for another one.
-_SWEEPS, _FEW_MOVES = 6, 1e-3
+_SWEEPS, _FEW_MOVES = 3, 1e-3
 
 
 @dataclass(frozen=True)
