@@ -153,10 +153,9 @@ Its content says what it is; the suffix is a hint.
   types and layout stay; inside, convolutions are channels-first, and the transposes in between cancel
   (`merge-transposes`).
 - Quantized tensors become QuantizeLinear and DequantizeLinear with the file's scales and zero points: int8, uint8,
-  int16 and int4, per tensor, per channel and per run of weights. Written to TFLite again, they are the same integers,
-  except for weights with a scale for each run: those are float32 then.
-- float16 weights stay float16, behind a Cast. Of a file with dynamic ranges (int8 weights, float data) the weights are
-  kept; the rounding of data at run time is not, so that results are as exact as in float.
+  int16 and int4, per tensor, per channel and per run of weights. Written to TFLite again, they are the same integers.
+- float16 weights stay float16, behind a Cast. Where a file has dynamic ranges (int8 or int4 weights beside float data),
+  DynamicQuantizeLinear rounds the data as TFLite's kernels do at run time.
 - Fused activations become nodes. IF and WHILE become If and Loop.
 - What has no place in a model is listed in its metadata, `tflite.not_carried`: further signatures, metadata entries,
   states that a file keeps from run to run. A recurrent layer begins each run with zeros.

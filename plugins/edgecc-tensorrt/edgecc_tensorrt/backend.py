@@ -38,8 +38,10 @@ class TensorRTBackend(Backend):
     def passes(self, target: Target) -> Sequence[Pass]:
         from edgecc.passes.convert_float16 import ConvertFloat16
         from edgecc.passes.expand_functions import ExpandFunctions
+        from edgecc.passes.expand_qoperators import ExpandQOperators
+        from edgecc_tensorrt.expand_for_tensorrt import ExpandForTensorRT
 
-        steps: list[Pass] = [ExpandFunctions(operators=_EXPANDED)]
+        steps: list[Pass] = [ExpandQOperators(), ExpandForTensorRT(), ExpandFunctions(operators=_EXPANDED)]
         if cast("TensorRTTarget", target).precision == "float16":
             steps.append(ConvertFloat16())
         return steps

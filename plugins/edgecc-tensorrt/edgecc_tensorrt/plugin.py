@@ -8,6 +8,7 @@ from edgecc.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from edgecc.backend import Backend
+    from edgecc.passes.base import Pass
 
 
 @hookimpl
@@ -15,3 +16,10 @@ def edgecc_backends() -> list[type[Backend]]:
     from edgecc_tensorrt.backend import TensorRTBackend
 
     return [TensorRTBackend]
+
+
+@hookimpl
+def edgecc_passes() -> list[type[Pass]]:
+    from edgecc_tensorrt.expand_for_tensorrt import ExpandForTensorRT
+
+    return [ExpandForTensorRT]

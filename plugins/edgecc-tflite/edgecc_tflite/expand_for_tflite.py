@@ -75,7 +75,14 @@ def _functions_without_rule(model: Model, rules: RuleTable) -> list[Node]:
 
     outputs = frozenset(t.name for t in model.outputs)
     functions = [node for node in model.nodes() if is_standard(node) and has_body(node.op, INTERNAL_OPSET)]
-    return [node for node in functions if problems_of(node, outputs, rules)]
+    return [node for node in functions if problems_of(node, outputs, rules) and not _is_taken_in(node, model)]
+
+
+def _is_taken_in(node: Node, model: Model) -> bool:
+    """Whether kernels round data at run time by themselves where this node says so."""
+    from edgecc.quantization.dynamic import reads_are_dynamic
+
+    return node.op == "DynamicQuantizeLinear" and reads_are_dynamic(node, model)
 
 
 def _body_is_taken(node: Node, model: Model, rules: RuleTable, ctx: PassContext) -> bool:

@@ -105,6 +105,8 @@ def _taken_in(tensor: Tensor, op: Operator, place: int, stored: Sequence[Stored]
             packed = _in_blocks(tensor, known) if op.builtin == "FULLY_CONNECTED" else None
         else:
             packed = integer_weights(tensor, WEIGHTED[op.builtin].axis, [known]) if known.dynamic else None
+            if packed is not None and op.builtin in _FOUR_BITS:
+                packed = _narrowed(packed, known)
         if packed is not None:
             return packed
     return None

@@ -37,9 +37,23 @@ def bias_of(c: Import, index: int, data: int, weights: int) -> str | None:
     return c.graph.dequantized(c.graph.shared.constant(values, tensor.name), stored, c.origin)
 
 
+def rounded(c: Import, name: str) -> str:
+    """Float data as kernels read it beside stored weights: rounded to 8 bits, over the range that it has this time."""
+    x, w = c.tensor(0), c.tensor(1)
+    if w.data is None or not is_quantized(w) or w.dtype.name not in _DYNAMIC or x.dtype != np.float32:
+        return name
+    return c.add("DequantizeLinear", c.many("DynamicQuantizeLinear", [name], 3))
+
+
+#: Types of weights that kernels take beside float data.
+_DYNAMIC = frozenset({"int8", "int4"})
+
+
 def _inputs(c: Import, weights: str, data: int = 0, bias: int = 2) -> list[str]:
     found = bias_of(c, bias, data, 1)
-    return [c.first(data), weights, *([found] if found is not None else [])]
+    x = c.first(data)
+    # Transposed convolutions have no such kernel.
+    return [rounded(c, x) if data == 0 else x, weights, *([found] if found is not None else [])]
 
 
 def _conv_2d(c: Import) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgecc_tflite.importing.base import ImportRule, Refusal
 from edgecc_tflite.importing.context import Import
-from edgecc_tflite.importing.rules.conv import bias_of
+from edgecc_tflite.importing.rules.conv import bias_of, rounded
 
 
 def _fully_connected(c: Import) -> None:
@@ -15,13 +15,13 @@ def _fully_connected(c: Import) -> None:
         raise Refusal(f"its weights have shape {list(c.shape(1))}")
     bias, keeps = bias_of(c, 2, 0, 1), bool(c.option("keepNumDims")) and c.rank() > 2
     if keeps:
-        product = c.add("MatMul", [c.x(), c.permuted(1, (1, 0))])
+        product = c.add("MatMul", [rounded(c, c.x()), c.permuted(1, (1, 0))])
         c.give_active(product if bias is None else c.add("Add", [product, bias]))
         return
     x = c.x()
     if c.rank() != 2 or c.shape()[1] != c.shape(1)[1]:
         x = c.reshape(x, [-1, c.shape(1)[1]])
-    inputs = [x, c.permuted(1, (0, 1)), *([bias] if bias is not None else [])]
+    inputs = [rounded(c, x), c.permuted(1, (0, 1)), *([bias] if bias is not None else [])]
     product = c.add("Gemm", inputs, transB=1)
     if c.out().rank != 2:
         product = c.reshape(product, _open_to_rest(c.out().shape))
