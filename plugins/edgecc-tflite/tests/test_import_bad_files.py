@@ -43,7 +43,19 @@ def scale_of(count: int) -> Quantization:
     return Quantization(np.full(count, 0.01, np.float32), np.zeros(count, np.int64))
 
 
-SMALL = small()
+def branched() -> bytes:
+    """A condition and two branches."""
+    go = Tensor("go", (), np.dtype(np.bool_), source="go")
+    x, y = Tensor("x", (2,), F32, source="x"), Tensor("y", (2,), F32, source="y")
+    branches = []
+    for builtin in ("ABS", "NEG"):
+        inner, result = Tensor("i", (2,), F32), Tensor("r", (2,), F32)
+        branches.append(Graph(builtin, [inner], [result], [Operator(builtin, [inner], [result])]))
+    return bytes(write(Graph("main", [go, x], [y], [Operator("IF", [go, x], [y], subgraphs=branches)])))
+
+
+SMALL, BRANCHED = small(), branched()
+FILES = st.sampled_from([SMALL, BRANCHED])
 
 
 def test_the_small_file_is_whole() -> None:
@@ -177,21 +189,31 @@ def test_truncated_at_every_length() -> None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, len(SMALL) // 4 - 1), st.integers(0, 2**32 - 1)), min_size=1, max_size=3))
-def test_any_word_may_be_any_number(changes: list[tuple[int, int]]) -> None:
-    contents = bytearray(SMALL)
-    for word, value in changes:
-        struct.pack_into("<I", contents, 4 * word, value)
+@given(FILES, st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 2**32 - 1)), min_size=1, max_size=3))
+def test_any_word_may_be_any_number(file: bytes, changes: list[tuple[int, int]]) -> None:
+    contents = bytearray(file)
+    for place, value in changes:
+        struct.pack_into("<I", contents, 4 * (place % (len(file) // 4)), value)
     _survives(bytes(contents))
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, len(SMALL) - 1), st.integers(0, 255)), min_size=1, max_size=6))
-def test_any_byte_may_be_any_other(changes: list[tuple[int, int]]) -> None:
-    contents = bytearray(SMALL)
+@given(FILES, st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=6))
+def test_any_byte_may_be_any_other(file: bytes, changes: list[tuple[int, int]]) -> None:
+    contents = bytearray(file)
     for place, value in changes:
-        contents[place] = value
+        contents[place % len(file)] = value
     _survives(bytes(contents))
+
+
+def test_constants_behind_the_flatbuffer() -> None:
+    """As files over 2 GB have them."""
+    x, w, y = (Tensor(name, (2, 300), F32, source=name) for name in "xwy")
+    w.data, w.source = np.random.default_rng(0).standard_normal((2, 300)).astype(np.float32), ""
+    contents = bytes(write(Graph("main", [x], [y], [Operator("MUL", [x, w], [y])]), flatbuffer_limit=0))
+    np.testing.assert_array_equal(next(t.values for t in imported(contents).constants() if t.values.size > 1), w.data)
+    with pytest.raises(InvalidModelError, match="it lies outside of the file: bytes"):
+        imported(contents[:-600])
 
 
 def _survives(contents: bytes) -> None:
