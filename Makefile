@@ -8,6 +8,9 @@ PROJECTS := pyproject.toml $(PLUGINS:%=%/pyproject.toml)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 TORCH_VENV ?= .venv-torch
+# Built for CPUs alone it has a tenth of the size: TORCH="torch --extra-index-url https://download.pytorch.org/whl/cpu"
+TORCH ?= torch
+TORCH_PLUGINS := plugins/edgecc-onnxruntime plugins/edgecc-tflite plugins/edgecc-torch
 
 .PHONY: demo test test-torch lint docs clean
 
@@ -44,8 +47,7 @@ $(VENV)/.installed-lint: $(VENV)/.installed-test
 	$(PIP) -e ".[lint]"
 	touch $@
 
-$(TORCH_VENV)/.installed: pyproject.toml plugins/edgecc-onnxruntime/pyproject.toml plugins/edgecc-tflite/pyproject.toml plugins/edgecc-torch/pyproject.toml
+$(TORCH_VENV)/.installed: pyproject.toml $(TORCH_PLUGINS:%=%/pyproject.toml)
 	$(PYTHON) -m venv $(TORCH_VENV)
-	$(TORCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --extra-index-url https://download.pytorch.org/whl/cpu \
-		-e ".[test]" -e plugins/edgecc-onnxruntime -e plugins/edgecc-tflite -e plugins/edgecc-torch
+	$(TORCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH) -e ".[test]" $(TORCH_PLUGINS:%=-e %)
 	touch $@

@@ -115,7 +115,7 @@ def load(
 
 def from_torch(
     module: torch.nn.Module | torch.export.ExportedProgram,
-    example_inputs: Sequence[Any] | torch.Tensor = (),
+    example_inputs: Sequence[Any] | Mapping[str, Any] | torch.Tensor = (),
     dynamic_shapes: Any = None,
 ) -> Model:
     """Import a PyTorch module from memory; needs the plugin edgecc-torch.
@@ -123,7 +123,7 @@ def from_torch(
     Args:
         module: traced with torch.export in evaluation mode; it is not changed. Of an ExportedProgram only the graph is
             used, and the other arguments are not.
-        example_inputs: what `forward` takes, positionally; of a tensor, a tuple of that tensor.
+        example_inputs: what `forward` takes, positionally or by name; a tensor is a tuple of that tensor.
         dynamic_shapes: dimensions that stay open, as torch.export takes them: `[{0: torch.export.Dim("batch")}]`. All
             are fixed to those of `example_inputs` if None.
 

@@ -201,6 +201,11 @@ def write_clean_copy(
         write("byteorder", iter([b"little"]))
         write(".data/version", iter([b"6\n"]))
         for kind in ("weights", "constants"):
+            if (
+                f"data/{kind}/{model}.pt" in archive.sizes
+                and f"data/{kind}/{model}_{kind}_config.json" not in archive.sizes
+            ):
+                raise ArchiveError(f"was written by an older PyTorch, whose {kind} are pickled", hint=_EXPORT_AGAIN)
             config = archive.json(f"data/{kind}/{model}_{kind}_config.json")
             for name in sorted(_plain_tensors(archive, kind, config)):
                 write(f"data/{kind}/{name}", archive.chunks(f"data/{kind}/{name}"))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def from_torch(
     module: torch.nn.Module | ExportedProgram,
-    example_inputs: Sequence[Any] | torch.Tensor = (),
+    example_inputs: Sequence[Any] | Mapping[str, Any] | torch.Tensor = (),
     dynamic_shapes: Any = None,
 ) -> Model:
     """See `edgecc.from_torch`."""
@@ -32,15 +32,17 @@ def from_torch(
     if not isinstance(module, torch.nn.Module):
         what = f"from_torch takes a torch.nn.Module or an ExportedProgram, not {type(module).__name__}"
         raise OptionError(what, hint="edgecc.load reads files")
-    arguments = (example_inputs,) if isinstance(example_inputs, torch.Tensor) else tuple(example_inputs)
-    if not arguments:
+    named = dict(example_inputs) if isinstance(example_inputs, Mapping) else {}
+    several = () if named else example_inputs
+    arguments = (several,) if isinstance(several, torch.Tensor) else tuple(several)
+    if not arguments and not named:
         raise OptionError(
             "from_torch needs example inputs", hint="edgecc.from_torch(module, (torch.randn(1, 3, 224, 224),))"
         )
     source = type(module).__name__
     try:
         with _evaluating(module), torch.no_grad(), quiet():
-            program = torch.export.export(module, arguments, dynamic_shapes=dynamic_shapes, strict=False)
+            program = torch.export.export(module, arguments, named, dynamic_shapes=dynamic_shapes, strict=False)
     except Exception as error:  # of tracing, and whatever the module's own code raises
         raise _explained(error, source) from error
     return import_program(program, source=source, dimensions=_dimension_names(program, dynamic_shapes))

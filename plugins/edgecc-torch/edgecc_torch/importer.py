@@ -65,7 +65,7 @@ class TorchImporter(Importer):
             model = self._from_weights(path, factory, shapes)
         elif _OLD_PROGRAM in names:
             what = f"{path} was written by PyTorch 2.7 or older, whose archives need unpickling"
-            raise InvalidModelError(what, hint="export it again with PyTorch 2.9 or newer")
+            raise InvalidModelError(what, hint="export it again with PyTorch 2.13 or newer")
         elif "constants.pkl" in names:
             model = _from_torchscript(path, shapes)
         elif head.startswith(_PICKLE) or "data.pkl" in names:

@@ -55,7 +55,6 @@ _MAX_EXPRESSION = 2000
 _MAX_POWERS, _MAX_EXPONENT = 4, 16
 _NUMBERS = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.Pow)
 _WORDS = (ast.operator, ast.unaryop, ast.cmpop, ast.boolop, ast.expr_context)
-_CONTAINERS = frozenset({"builtins.tuple", "builtins.list", "builtins.dict"})
 _METADATA = ("stack_trace", "nn_module_stack", "torch_fn")
 
 
@@ -211,14 +210,20 @@ def _plain_spec(text: str) -> str:
     return json.dumps([version, _plain_tree(tree, 0)])
 
 
+def _are_keys(context: Any, count: int) -> bool:
+    return isinstance(context, list) and len(context) == count and all(isinstance(key, str) for key in context)
+
+
 def _plain_tree(tree: dict[str, Any], depth: int) -> dict[str, Any]:
     if depth > 100:
         raise ProgramError("is damaged", why="its inputs are nested too deeply")
     children = [_plain_tree(child, depth + 1) for child in tree["children_spec"]]
     if tree["type"] is None:
         return {"type": None, "context": None, "children_spec": []}
-    kind = tree["type"] if tree["type"] in _CONTAINERS else "builtins.tuple"
-    context = json.loads(tree["context"]) if kind == "builtins.dict" else None
-    if context is not None and not all(isinstance(key, str) for key in context):
-        kind, context = "builtins.tuple", None
+    kind, context = "builtins.tuple", None
+    if tree["type"] in ("builtins.list", "builtins.tuple"):
+        kind = tree["type"]
+    elif _are_keys(keys := json.loads(tree["context"]), len(children)):
+        # A dictionary, or a class like one, such as Transformers' ModelOutput.
+        kind, context = "builtins.dict", keys
     return {"type": kind, "context": json.dumps(context), "children_spec": children}

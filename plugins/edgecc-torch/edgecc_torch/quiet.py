@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from edgecc.errors import PluginError
 
 #: Oldest minor version whose archives and exporter are the ones that are written and read here.
-OLDEST = (2, 9)
+OLDEST = (2, 13)
 
 
 class LastError(logging.Handler):

@@ -94,7 +94,7 @@ def names_of(program: ExportedProgram) -> Names:
         inputs = list(signature.forward_arg_names or ())
     outputs = [str(name) for name in program.graph_signature.user_outputs]
     tree = signature.out_spec if signature is not None else None
-    if tree is not None and tree.type is dict and len(tree.context) == len(outputs):
+    if tree is not None and _is_mapping(tree, len(outputs)):
         outputs = [str(key) for key in tree.context]
     taken = set(inputs)
     unique = []
@@ -107,6 +107,13 @@ def names_of(program: ExportedProgram) -> Names:
         taken.add(free)
         unique.append(free)
     return Names(tuple(inputs), tuple(unique))
+
+
+def _is_mapping(tree: Any, count: int) -> bool:
+    """Whether that many outputs are the values of a dictionary, or of a class like one (Transformers' ModelOutput)."""
+    is_dict = isinstance(tree.type, type) and issubclass(tree.type, dict)
+    keys = tree.context if isinstance(tree.context, list) else []
+    return is_dict and len(keys) == count and all(isinstance(key, str) for key in keys)
 
 
 def _check_inputs(program: ExportedProgram, source: str) -> None:

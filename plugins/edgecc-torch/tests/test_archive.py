@@ -137,6 +137,13 @@ def test_pickles_beside_the_program_are_never_read(program_bytes: bytes, tmp_pat
     assert not (tmp_path / "sprung").exists()
 
 
+def test_pickled_weights_of_an_older_version(program_bytes: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "m.pt2"
+    path.write_bytes(edited(program_bytes, {WEIGHTS: None}, {"data/weights/model.pt": b"\x80\x02"}))
+    with pytest.raises(InvalidModelError, match="older PyTorch, whose weights are pickled"):
+        edgecc.load(path)
+
+
 def test_guards_are_never_compiled(program_bytes: bytes, tmp_path: Path) -> None:
     path = tmp_path / "m.pt2"
     code = f"__import__('pathlib').Path({str(tmp_path / 'sprung')!r}).touch()"

@@ -40,6 +40,13 @@ def test_one_tensor_and_no_open_dimensions() -> None:
     assert [(spec.name, spec.shape) for spec in model.signature.inputs] == [("input", (1, 3))]
 
 
+def test_inputs_by_name() -> None:
+    shapes = {"image": {0: torch.export.Dim("batch")}, "gain": {0: torch.export.Dim("batch")}}
+    named = dict(zip(("image", "gain"), example(), strict=True))
+    model = edgecc.from_torch(small(), named, shapes)
+    assert [(spec.name, spec.shape[0]) for spec in model.signature.inputs] == [("image", "batch"), ("gain", "batch")]
+
+
 def test_exported_program() -> None:
     model = edgecc.from_torch(torch.export.export(small(), example()))
     assert [spec.name for spec in model.signature.outputs] == ["scores", "features"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from edgecc.cli.main import run as run_command_line
 from edgecc.data.feeds import random_feeds
 from edgecc.errors import InvalidModelError, OptionError, UnknownNameError, UnsupportedError
 from edgecc.passes.verification import compare, run
-from edgecc_torch.testing.modules import example, small
+from edgecc_torch.testing.modules import edited, example, small
 
 #: Relative to the largest value of an output; ONNX Runtime and PyTorch sum in another order.
 TOLERANCE = 1e-5
@@ -65,6 +66,31 @@ def test_command_line(suffix: str, program_file: Path, tmp_path: Path) -> None:
         found = runner.infer(feeds)
     for name, values in run(model, feeds).items():
         assert compare(values, found[name], TOLERANCE) == ""
+
+
+class Answer(collections.OrderedDict):  # type: ignore[type-arg]
+    """A dictionary with a name, as Transformers returns them."""
+
+
+def test_names_of_a_class_like_a_dictionary(tmp_path: Path) -> None:
+    from torch.utils import _pytree
+
+    class Answering(torch.nn.Module):
+        def forward(self, x: Any) -> Answer:
+            return Answer(doubled=x * 2, same=x + 0)
+
+    _pytree.register_pytree_node(
+        Answer,
+        lambda answer: (list(answer.values()), list(answer.keys())),
+        lambda values, keys: Answer(zip(keys, values, strict=True)),
+        serialized_type_name="somewhere.Answer",
+    )
+    path = saved(Answering(), (torch.ones(2),), tmp_path)
+    # Of a class that is not known here.
+    unknown = {"models/model.json": lambda data: data.replace(b"somewhere.Answer", b"elsewhere.Answer")}
+    path.write_bytes(edited(path.read_bytes(), unknown))
+    for model in (edgecc.load(path), edgecc.from_torch(Answering(), torch.ones(2))):
+        assert [spec.name for spec in model.signature.outputs] == ["doubled", "same"]
 
 
 class Double(torch.nn.Module):
