@@ -18,9 +18,8 @@ from edgecc.errors import EdgeccError, InvalidModelError, RequestError, Unsuppor
 from edgecc_tflite.enums import Padding
 from edgecc_tflite.importing.importer import TFLiteImporter
 from edgecc_tflite.ir import Graph, Operator, Quantization, Tensor
+from edgecc_tflite.testing.operator_file import imported, patched
 from edgecc_tflite.writer import write
-
-from .import_cases import imported, patched
 
 F32, I32 = np.dtype(np.float32), np.dtype(np.int32)
 

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from edgecc_tflite.enums import Activation, MirrorPadMode, Padding
+from edgecc_tflite.testing.operator_file import In, OpCase, imported, patched, run_litert
 from edgecc_tflite.testing.running import assert_close, run_onnx
-
-from .import_cases import In, OpCase, imported, patched, run_litert
 
 GENERATOR = np.random.default_rng(11)
 

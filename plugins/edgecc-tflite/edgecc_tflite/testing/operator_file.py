@@ -48,7 +48,9 @@ class OpCase:
         return f"{self.builtin}-{self.label}" if self.label else self.builtin
 
     def graph(self) -> Graph:
-        graph, tensors = Graph("main"), []
+        """The IR; inputs that are neither constants nor variables are the model's."""
+        graph = Graph("main")
+        tensors: list[Tensor | None] = []
         for number, value in enumerate(self.inputs):
             if value is None:
                 tensors.append(None)
@@ -66,6 +68,7 @@ class OpCase:
         return graph
 
     def contents(self) -> bytes:
+        """The file."""
         contents = bytes(write(self.graph()))
         if not self.variables:
             return contents
@@ -93,10 +96,12 @@ def patched(contents: bytes, change: Callable[[Any], None]) -> bytes:
 
 
 def imported(contents: bytes) -> Model:
+    """The model that the file comes to."""
     return import_file(memoryview(contents), "the file")
 
 
 def run_litert(contents: bytes, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Outputs by name, on the runtime's default kernels."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=contents, num_threads=1)
