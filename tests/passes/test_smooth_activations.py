@@ -135,4 +135,8 @@ def test_needs_data() -> None:
 @settings(max_examples=30, deadline=None)
 @given(models())
 def test_random_models(model: Model) -> None:
-    check_contract(SmoothActivations(), model, tolerance=1e-4)
+    try:
+        check_contract(SmoothActivations(), model, tolerance=1e-4)
+    except DataError as error:
+        # Random graphs compute NaN, of masks for example, which calibration refuses.
+        assert "NaN" in str(error)  # noqa: PT017
