@@ -40,8 +40,12 @@ class TensorRTBackend(Backend):
         from edgecc.passes.expand_functions import ExpandFunctions
         from edgecc.passes.expand_qoperators import ExpandQOperators
         from edgecc_tensorrt.expand_for_tensorrt import ExpandForTensorRT
+        from edgecc_tensorrt.scale_resizes import ScaleResizes
 
-        steps: list[Pass] = [ExpandQOperators(), ExpandForTensorRT(), ExpandFunctions(operators=_EXPANDED)]
+        steps: list[Pass] = [
+            *(ExpandQOperators(), ExpandForTensorRT()),
+            *(ExpandFunctions(operators=_EXPANDED), ScaleResizes()),
+        ]
         if cast("TensorRTTarget", target).precision == "float16":
             steps.append(ConvertFloat16())
         return steps

@@ -21,5 +21,6 @@ def edgecc_backends() -> list[type[Backend]]:
 @hookimpl
 def edgecc_passes() -> list[type[Pass]]:
     from edgecc_tensorrt.expand_for_tensorrt import ExpandForTensorRT
+    from edgecc_tensorrt.scale_resizes import ScaleResizes
 
-    return [ExpandForTensorRT]
+    return [ExpandForTensorRT, ScaleResizes]

@@ -58,7 +58,12 @@ def replaced(value: Any, text: str) -> Any:
 
 
 HOSTILE = {
-    "calls os.system": (PROGRAM, call("torch.os.system"), "it calls torch.os.system, which is no known operator"),
+    "calls os.system": (
+        PROGRAM,
+        call("torch.os.system"),
+        "it calls torch.os.system, which may do more than compute",
+    ),
+    "maps a file": (PROGRAM, call("torch.ops.aten.from_file.default"), "it calls torch.ops.aten.from_file.default"),
     "loads a library": (PROGRAM, call("torch.ops.load_library"), "it calls torch.ops.load_library"),
     "calls through a class": (PROGRAM, call("torch.ops.aten.__class__.default"), "it calls torch.ops.aten.__class__"),
     "calls operator.call": (PROGRAM, call("_operator.call"), "it calls _operator.call"),
@@ -100,6 +105,11 @@ HOSTILE = {
         WEIGHTS,
         changed(lambda c: weight(c)["tensor_meta"].update(sizes=[{"as_int": 10**12}], strides=[{"as_int": 0}])),
         "does not fit its 432 bytes",
+    ),
+    "another version of PyTorch": (
+        PROGRAM,
+        changed(lambda p: p.update(schema_version={"major": 99, "minor": 0})),
+        "cannot be read by PyTorch",
     ),
     "no JSON": (PROGRAM, lambda data: b"\x80\x04.", "no JSON"),
     "no program": (PROGRAM, lambda data: b"{}", "its program lacks a part"),
