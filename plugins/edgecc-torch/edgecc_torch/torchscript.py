@@ -2,14 +2,17 @@
 
 PyTorch has two ways to ONNX. Its TorchScript exporter takes traced and scripted modules of all architectures that were
 tried, in under a second; converting to an exported program first (TS2EPConverter) takes 10 to 30 times as long, and
-fails where a size is computed (a traced ShuffleNet).
+fails where a size is computed (a traced ShuffleNet). Neither takes a traced torch.nn.MultiheadAttention.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
 #: Newest that this exporter knows well.
 OPSET = 17
+_EXPORT = "export the module itself: torch.export.save(torch.export.export(module, inputs), 'model.pt2')"
 _MAX_CODE_BYTES = 1 << 26
 #: TorchScript only computes, except for operators that read and write files or talk to other machines.
 _DANGEROUS = re.compile(
@@ -76,24 +80,40 @@ def _check_code(archive: Archive) -> None:
             raise ArchiveError("holds code that could do harm", where=name, why=why)
 
 
+@contextlib.contextmanager
+def _no_graph_printed() -> Iterator[None]:
+    """Keep the exporter, where it fails, from printing the whole graph to stdout, which belongs to results."""
+    import torch
+
+    torch._C._jit_set_onnx_log_output_stream("stderr")
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 def _exported(module: Any, example: tuple[torch.Tensor, ...], names: list[str], source: str) -> onnx.ModelProto:
     import torch
 
     contents = io.BytesIO()
     try:
-        with quiet(), torch.no_grad():
+        with quiet(), _no_graph_printed(), torch.no_grad():
             torch.onnx.export(
                 module, example, contents, input_names=names, opset_version=OPSET, dynamo=False, verbose=False
             )
     except Exception as error:  # of the exporter, and of the module's own code
         text = str(error)
         if missing := re.search(r"operator '([^']+)'", text):
-            hint = "export the module itself: torch.export.save(torch.export.export(module, inputs), 'model.pt2')"
             reason = "PyTorch's TorchScript exporter has no ONNX operators for it"
-            raise UnsupportedError("ONNX", [Unsupported(missing[1], missing[1], reason, hint)]) from error
+            raise UnsupportedError("ONNX", [Unsupported(missing[1], missing[1], reason, _EXPORT)]) from error
         raise InvalidModelError(
             f"{source} cannot be exported to ONNX",
             why=f"{type(error).__name__}: {first_lines(text)}",
-            hint="export the module itself: torch.export.save(torch.export.export(module, inputs), 'model.pt2')",
+            hint=_EXPORT,
         ) from error
     return onnx.load_model_from_string(contents.getvalue())

@@ -13,7 +13,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import edgecc
-from edgecc.errors import InvalidModelError, OptionError, UnknownNameError
+from edgecc.errors import InvalidModelError, OptionError, UnknownNameError, UnsupportedError
 from edgecc.passes.verification import compare, run
 
 TOLERANCE = 1e-5
@@ -85,6 +85,19 @@ def test_code_that_does_more_than_compute_is_refused(call: str, tmp_path: Path) 
     with pytest.raises(InvalidModelError, match="could do harm") as caught:
         edgecc.load(path, shapes=SHAPES)
     assert call.partition("(")[0].startswith(caught.value.why.split()[2].rstrip(","))
+
+
+def test_operator_that_onnx_has_not(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """PyTorch's own attention, fused when it is traced; and nothing of PyTorch's is printed."""
+    layer = torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.trace(layer, torch.randn(1, 4, 8), check_trace=False), tmp_path / "m.pt")
+    with pytest.raises(UnsupportedError) as caught:
+        edgecc.load(tmp_path / "m.pt", shapes={"src": (1, 4, 8)})
+    assert caught.value.nodes[0].op == "aten::_transformer_encoder_layer_fwd"
+    assert "torch.export.save" in caught.value.nodes[0].hint
+    assert capfd.readouterr() == ("", "")
 
 
 def test_truncated(tmp_path: Path) -> None:
