@@ -25,9 +25,11 @@ class Kept:
 
     Attributes:
         masks: by the tensor's id and axis: which indices stay, for axes of which some go.
+        gone: roots of what went.
     """
 
     masks: Mapping[tuple[int, int], np.ndarray]
+    gone: Labels
 
     def axes(self, tensor: Tensor) -> dict[int, np.ndarray]:
         """The axes of the tensor that lose something."""
@@ -76,7 +78,7 @@ def _kept(coupling: Coupling, gone: Labels) -> Kept:
             mask = ~np.isin(coupling.root_of(labels), gone)
             if not mask.all():
                 masks[id(tensor), axis] = mask
-    return Kept(masks)
+    return Kept(masks, gone)
 
 
 def _is_touched(node: Node, kept: Kept) -> bool:

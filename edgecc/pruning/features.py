@@ -1,0 +1,91 @@
+"""A layer's weights as a matrix, and which of its columns belong to which unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from edgecc.pruning.tracking import Layer
+from edgecc.rewriting.reading import constant, has_operand
+from edgecc.statistics.layers import gram_of
+
+if TYPE_CHECKING:
+    from edgecc.model import Model, Node
+    from edgecc.pruning.groups import Coupling
+    from edgecc.pruning.ties import Labels
+    from edgecc.statistics.requests import Gram
+
+Matrix = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A layer of one group as `weights @ [row, 1]`.
+
+    Attributes:
+        node: Conv, Gemm or MatMul.
+        request: how its rows are read from its input.
+        weights: [outputs, features + 1], the bias last; features of a Conv are channel, then kernel position.
+        taps: features for each channel that it reads.
+    """
+
+    node: Node
+    request: Gram
+    weights: Matrix
+    taps: int
+
+
+def linear_of(node: Node, rows: int = 256) -> Linear | None:
+    """The layer as a matrix; None if it is none of one group whose rows are known how to be read."""
+    weights, request = constant(node, 1), gram_of(node, rows)
+    if weights is None or request is None or int(node.attrs.get("group", 1)) != 1:
+        return None
+    if node.op == "Conv":
+        matrix, taps = weights.reshape(len(weights), -1), int(np.prod(weights.shape[2:], dtype=np.int64))
+    elif weights.ndim != 2:
+        return None
+    else:
+        matrix, taps = weights if node.op == "Gemm" and node.attrs.get("transB", 0) else weights.T, 1
+    bias = constant(node, 2) if has_operand(node, 2) else np.zeros(len(matrix))
+    if bias is None or bias.size not in (1, len(matrix)) or node.attrs.get("alpha", 1) != 1:
+        return None
+    column = np.broadcast_to(bias.reshape(-1), len(matrix))[:, np.newaxis]
+    return Linear(node, request, np.concatenate([matrix, column], axis=1).astype(np.float64), taps)
+
+
+def set_linear(model: Model, node: Node, weights: Matrix) -> None:
+    """Give the node new weights, [outputs, features + 1]; one without a bias gets one where its operator takes it."""
+    old = constant(node, 1)
+    assert old is not None
+    matrix = weights[:, :-1].astype(old.dtype)
+    if node.op == "Conv":
+        matrix = matrix.reshape(len(matrix), -1, *old.shape[2:])
+    elif not (node.op == "Gemm" and node.attrs.get("transB", 0)):
+        matrix = matrix.T
+    model.set_input(node, 1, model.constant(f"{node.name}/weights", np.ascontiguousarray(matrix)))
+    bias = weights[:, -1].astype(old.dtype)
+    if has_operand(node, 2):
+        model.set_input(node, 2, model.constant(f"{node.name}/bias", bias))
+    elif node.op in ("Conv", "Gemm"):
+        from edgecc.deserialization import link_input
+
+        if len(node.inputs) > 2:
+            model.drop_input(node, 2)
+        link_input(node, model.constant(f"{node.name}/bias", bias))
+
+
+def columns_of(layer: Layer, coupling: Coupling, roots: Labels, taps: int) -> list[Labels]:
+    """For each root, the features of the layer that belong to it."""
+    assert layer.reads is not None
+    channels = coupling.root_of(layer.reads)
+    order = np.argsort(channels, kind="stable")
+    starts = np.searchsorted(channels[order], roots, side="left")
+    ends = np.searchsorted(channels[order], roots, side="right")
+    offsets = np.arange(taps)
+    return [
+        (np.sort(order[start:end])[:, np.newaxis] * taps + offsets).reshape(-1)
+        for start, end in zip(starts, ends, strict=True)
+    ]
