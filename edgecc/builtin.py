@@ -113,6 +113,7 @@ _PASSES = (
     PassEntry("merge-slices", "edgecc.passes.merge_slices:MergeSlices", needs="Slice Gather"),
     PassEntry("merge-transposes", "edgecc.passes.merge_transposes:MergeTransposes", needs="Transpose"),
     PassEntry("mixed-precision", "edgecc.passes.mixed_precision:MixedPrecision"),
+    PassEntry("prune-channels", "edgecc.passes.prune_channels:PruneChannels"),
     PassEntry("quantize-dynamic", "edgecc.passes.quantize_dynamic:QuantizeDynamic"),
     PassEntry("quantize-static", "edgecc.passes.quantize_static:QuantizeStatic"),
     PassEntry("quantize-weights", "edgecc.passes.quantize_weights:QuantizeWeights"),

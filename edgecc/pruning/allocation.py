@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -63,8 +63,9 @@ def _per_unit(labels: Labels, coupling: Coupling, owner: dict[int, int], sizes: 
     return {group: count / sizes[group] for group, count in counts.items()}
 
 
-def allocate(curves: Sequence[Curve], works: Sequence[Work], budget: float, multiples: Sequence[int],
-             sizes: Sequence[int]) -> list[int]:
+def allocate(
+    curves: Sequence[Curve], works: Sequence[Work], budget: float, multiples: Sequence[int], sizes: Sequence[int]
+) -> list[int]:
     """Units to remove of each group until at most the share `budget` of the work is left, or nothing more may go.
 
     Greedily by error per work saved, from one point of a curve to the one ahead that is cheapest per unit.
@@ -99,7 +100,7 @@ def allocate(curves: Sequence[Curve], works: Sequence[Work], budget: float, mult
     while sum(now) > budget * total:
         ready = [(step[0], group) for group, step in enumerate(steps) if step is not None]
         if not ready:
-            return gone
+            return gone  # the budget cannot be met
         _, group = min(ready)
         step = steps[group]
         assert step is not None
@@ -112,6 +113,24 @@ def allocate(curves: Sequence[Curve], works: Sequence[Work], budget: float, mult
         neighbours = {other for index in touching[group] for other in (*works[index].reads, *works[index].writes)}
         for other in neighbours | {group}:
             steps[other] = next_step(other)
+    return _given_back(gone, curves, works, budget * total, multiples, sizes)
+
+
+def _given_back(
+    gone: list[int],
+    curves: Sequence[Curve],
+    works: Sequence[Work],
+    most: float,
+    multiples: Sequence[int],
+    sizes: Sequence[int],
+) -> list[int]:
+    """Let groups keep what need not go after all, now that the last step went further: the most expensive first."""
+    for group in sorted(range(len(gone)), key=lambda g: -curves[g].errors[gone[g]]):
+        for count in (0, *_stops(0, gone[group] - 1, multiples[group], sizes[group])):
+            fewer = [*gone[:group], count, *gone[group + 1 :]]
+            if sum(work.left(fewer) for work in works) <= most:
+                gone = fewer
+                break
     return gone
 
 
@@ -127,9 +146,6 @@ def uniform(curves: Sequence[Curve], ratio: float, multiples: Sequence[int], siz
         stops = [count for count in _stops(0, len(curve.order), multiple, size) if count <= ratio * size + 1e-9]
         gone.append(max(stops, default=0))
     return gone
-
-
-Progress = Callable[[str, int, int], None]
 
 
 def share_left(works: Sequence[Work], gone: Sequence[int]) -> float:

@@ -1,9 +1,9 @@
 """New weights for layers that read less, or something else, than they did: least squares on what they should compute.
 
-The asymmetric reconstruction of channel pruning (He 2017, arXiv 1707.06168) and thinner networks (arXiv 2403.18955): rows
-come from the model as it is by now, targets from the one that it was. Where the result is added to another tensor, the
-target is what the sum should be less what the other one has become, and where a Relu follows, what it sets to 0
-anyway is free (Zhang 2015, arXiv 1505.06798).
+The asymmetric reconstruction of channel pruning (He 2017, arXiv 1707.06168) and OBSPA (arXiv 2403.18955):
+rows come from the model as it is by now, targets from the one that it was. Where the result is added to another
+tensor, the target is what the sum should be less what the other one has become, and where a Relu follows, what it
+sets to 0 anyway is free (Zhang 2015, arXiv 1505.06798).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecc.pruning.features import Linear, Matrix, linear_of, set_linear
-from edgecc.pruning.rows import rows_per_sample
+from edgecc.pruning.rows import RowTable, batches, share
 from edgecc.statistics.observation import Observation
 from edgecc.statistics.patches import rows_of
 from edgecc.statistics.requests import Rows
@@ -72,59 +72,86 @@ def site_of(before: Node, after: Node, outputs: np.ndarray, model: Model) -> Sit
     return Site(first, second, outputs, other, rectified)
 
 
-def repair(
-    original: Model, model: Model, sites: Sequence[Site], data: CalibrationData, progress: WorkProgress
-) -> None:
-    """Fit the weights of some layers of the model, from one sweep over the data.
+@dataclass(frozen=True)
+class Target:
+    """What a layer should compute: at some positions, and what that was added to in the original.
+
+    Attributes:
+        site: the layer.
+        values: [rows, outputs that are left], before the activation.
+    """
+
+    site: Site
+    values: RowTable
+
+
+def targets_of(original: Model, sites: Sequence[Site], data: CalibrationData, progress: WorkProgress) -> list[Target]:
+    """What each layer should compute, from one run of the original over the data.
 
     Args:
         original: not changed.
-        model: changed.
-        sites: layers that do not lie behind one another, or hardly.
+        sites: layers to be fitted.
         data: samples.
-        progress: called after each sample.
+        progress: called after each run.
     """
-    first = Observation(original, sorted({name for site in sites for name in _names(site, site.before)}))
-    second = Observation(model, sorted({name for site in sites for name in _names(site, site.after)}))
-    gathered: list[list[tuple[Matrix, ...]]] = [[] for _ in sites]
-    for number, feeds in enumerate(data.samples()):
-        where = f"{data.source}, sample {number}"
-        (reference, _), (found, _) = first.run(feeds, where), second.run(feeds, where)
-        for site, parts in zip(sites, gathered, strict=True):
-            parts.append(_rows(site, reference, found, data.total))
-        progress("repairing layers", number + 1, data.total)
-    for site, parts in zip(sites, gathered, strict=True):
-        rows, targets, others = (np.concatenate(part) for part in zip(*parts, strict=True))
-        set_linear(model, site.after.node, _fit(site, rows, targets, others))
+    observation = Observation(original, sorted({name for site in sites for name in _names(site, site.before)}))
+    parts: list[list[RowTable]] = [[] for _ in sites]
+    done = 0
+    for feeds, where, count in batches(data, original):
+        found, _ = observation.run(feeds, where)
+        for site, values in zip(sites, parts, strict=True):
+            linear, limit = site.before, share(site.before, count, data.total)
+            rows = rows_of(found[linear.request.tensor], linear.request.layout, limit)[0]
+            wanted = rows @ linear.weights[site.outputs].T
+            if site.other:
+                wanted += _values(found[site.other], linear, limit)[:, site.outputs]
+            values.append(wanted.astype(np.float32))
+        done += count
+        progress("what layers compute", done, data.total)
+    return [Target(site, np.concatenate(values)) for site, values in zip(sites, parts, strict=True)]
+
+
+def repair(model: Model, targets: Sequence[Target], data: CalibrationData, progress: WorkProgress) -> None:
+    """Fit the weights of some layers of the model, from one run over the data.
+
+    Args:
+        model: changed.
+        targets: of layers that do not lie behind one another, or hardly.
+        data: the samples that the targets are of.
+        progress: called after each run.
+    """
+    observation = Observation(
+        model, sorted({name for target in targets for name in _names(target.site, target.site.after)})
+    )
+    gathered: list[list[tuple[RowTable, RowTable]]] = [[] for _ in targets]
+    done = 0
+    for feeds, where, count in batches(data, model):
+        found, _ = observation.run(feeds, where)
+        for target, parts in zip(targets, gathered, strict=True):
+            linear, limit = target.site.after, share(target.site.before, count, data.total)
+            rows = rows_of(found[linear.request.tensor], linear.request.layout, limit)[0].astype(np.float32)
+            other = target.site.other
+            added = _values(found[other], linear, limit) if other else np.zeros((len(rows), 1))
+            parts.append((rows, added.astype(np.float32)))
+        done += count
+        progress("repairing layers", done, data.total)
+    for target, parts in zip(targets, gathered, strict=True):
+        rows, others = (np.concatenate(part) for part in zip(*parts, strict=True))
+        set_linear(model, target.site.after.node, _fit(target.site, rows, target.values, others))
 
 
 def _names(site: Site, linear: Linear) -> list[str]:
     return [linear.request.tensor, *([site.other] if site.other else [])]
 
 
-def _rows(
-    site: Site, reference: dict[str, np.ndarray], found: dict[str, np.ndarray], samples: int
-) -> tuple[Matrix, ...]:
-    """Rows [n, features + 1], what should come of them [n, outputs], and what is added to it."""
-    limit = rows_per_sample(site.before.weights.shape[1], samples)
-    old, new = site.before, site.after
-    x = rows_of(reference[old.request.tensor], old.request.layout, limit)[0]
-    rows = rows_of(found[new.request.tensor], new.request.layout, limit)[0]
-    targets = x @ old.weights[site.outputs].T
-    others = np.zeros_like(targets)
-    if site.other:
-        axis = -1 if isinstance(old.request.layout, Rows) else 1
-        others = _values(found[site.other], axis, limit)
-        targets += _values(reference[site.other], axis, limit)[:, site.outputs]
-    return rows.astype(np.float32), targets.astype(np.float32), others.astype(np.float32)
+def _values(values: np.ndarray, linear: Linear, limit: int) -> Matrix:
+    """One row per position, at the same places at which the layer's rows are read."""
+    axis = -1 if isinstance(linear.request.layout, Rows) else 1
+    rows: Matrix = rows_of(np.moveaxis(values, axis, -1), Rows(), limit)[0][:, :-1]
+    return rows
 
 
-def _values(values: np.ndarray, axis: int, limit: int) -> Matrix:
-    """One row per position, at the same places at which a layer's rows are read."""
-    return rows_of(np.moveaxis(values, axis, -1), Rows(), limit)[0][:, :-1]
-
-
-def _fit(site: Site, rows: Matrix, targets: Matrix, others: Matrix) -> Matrix:
+def _fit(site: Site, rows: RowTable, targets: RowTable, others: RowTable) -> Matrix:
     """Ridge regression towards the weights that the layer has now."""
     has_bias = site.after.node.op != "MatMul"
     used = rows if has_bias else rows[:, :-1]
@@ -135,7 +162,7 @@ def _fit(site: Site, rows: Matrix, targets: Matrix, others: Matrix) -> Matrix:
     factor = np.linalg.inv(gram)
     before = used @ start.T.astype(np.float32) + others
 
-    def solved(wanted: Matrix) -> Matrix:
+    def solved(wanted: RowTable) -> Matrix:
         return start + (factor @ (used.T @ (wanted - before)).astype(np.float64)).T
 
     weights = solved(targets)

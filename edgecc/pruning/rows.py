@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,23 +19,51 @@ if TYPE_CHECKING:
 
 RowTable = npt.NDArray[np.float32]
 
-#: Rows for each feature: what least squares then loses by chance is a sixteenth of what it cannot fit anyway.
-_PER_FEATURE = 16
-_FEWEST = 4096
-#: The rows of one layer take at most so many bytes.
-_MEMORY = 192 << 20
+#: Rows for each feature: what least squares then loses by chance is a small part of what it cannot fit anyway.
+_PER_FEATURE = 48
+_FEWEST = 16384
+#: The rows of one layer, and what is computed from them, take at most so many bytes each.
+_MEMORY = 128 << 20
+#: Samples run at once where the model takes any number.
+_AT_ONCE = 16
 
 
-def rows_per_sample(features: int, samples: int) -> int:
-    """How many rows of each sample a layer of so many features is fitted to."""
-    wanted = max(_FEWEST, _PER_FEATURE * features)
-    most = min(wanted, _MEMORY // (4 * features))
-    return max(1, -(-most // max(1, samples)))
+def rows_wanted(linear: Linear) -> int:
+    """How many rows a layer is fitted to."""
+    outputs, features = map(int, linear.weights.shape)
+    most = _MEMORY // (4 * max(features, outputs))
+    return int(min(max(_FEWEST, _PER_FEATURE * features), most))
 
 
-def bytes_of(features: int) -> int:
-    """What the rows of a layer take, at most."""
-    return min(4 * features * max(_FEWEST, _PER_FEATURE * features), _MEMORY)
+def bytes_of(linear: Linear) -> int:
+    """What they take."""
+    return 4 * int(linear.weights.shape[1]) * rows_wanted(linear)
+
+
+def batches(data: CalibrationData, model: Model) -> Iterator[tuple[dict[str, np.ndarray], str, int]]:
+    """Feeds of several samples at once where each input begins with an open dimension, what to call them, and how many.
+
+    Whoever reads the same places of each batch in two models sees the same samples in both.
+    """
+    several = all(t.shape is not None and len(t.shape) and isinstance(t.shape[0], str) for t in model.inputs)
+    waiting: list[Mapping[str, np.ndarray]] = []
+    for number, feeds in enumerate(data.samples()):
+        if waiting and not (several and _fit(waiting[0], feeds) and len(waiting) < _AT_ONCE):
+            yield _joined(waiting), f"{data.source}, sample {number - len(waiting)} on", len(waiting)
+            waiting = []
+        waiting.append(feeds)
+    if waiting:
+        yield _joined(waiting), f"{data.source}, the last {len(waiting)} samples", len(waiting)
+
+
+def _fit(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]) -> bool:
+    return all(first[name].shape[1:] == second[name].shape[1:] for name in first)
+
+
+def _joined(feeds: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    if len(feeds) == 1:
+        return dict(feeds[0])
+    return {name: np.concatenate([one[name] for one in feeds]) for name in feeds[0]}
 
 
 def gather(
@@ -48,15 +76,23 @@ def gather(
         linears: layers of it.
         data: read once.
         what: is said to be done.
-        progress: called after each sample.
+        progress: called after each run.
     """
+    if not linears:
+        return []
     observation = Observation(model, sorted({linear.request.tensor for linear in linears}))
     tables: list[list[RowTable]] = [[] for _ in linears]
-    for number, feeds in enumerate(data.samples()):
-        found, _ = observation.run(feeds, f"{data.source}, sample {number}")
+    done = 0
+    for feeds, where, count in batches(data, model):
+        found, _ = observation.run(feeds, where)
         for linear, parts in zip(linears, tables, strict=True):
-            limit = rows_per_sample(linear.weights.shape[1], data.total)
-            rows = rows_of(found[linear.request.tensor], linear.request.layout, limit)[0]
-            parts.append(rows.astype(np.float32))
-        progress(what, number + 1, data.total)
+            limit = share(linear, count, data.total)
+            parts.append(rows_of(found[linear.request.tensor], linear.request.layout, limit)[0].astype(np.float32))
+        done += count
+        progress(what, done, data.total)
     return [np.concatenate(parts) for parts in tables]
+
+
+def share(linear: Linear, samples: int, total: int) -> int:
+    """How many of a layer's rows some samples give."""
+    return -(-rows_wanted(linear) * samples // max(1, total))

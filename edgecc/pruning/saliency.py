@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from edgecc.pruning.features import Matrix
 
@@ -46,7 +47,7 @@ class Reader:
         columns: features of each unit; all of one length, or empty.
     """
 
-    def __init__(self, weights: Matrix, sums: Matrix, columns: Sequence[Labels]) -> None:
+    def __init__(self, weights: Matrix, sums: npt.NDArray[Any], columns: Sequence[Labels]) -> None:
         count = max(1.0, float(sums[-1, -1]))
         products = sums.astype(np.float64) / count
         variance = products[:-1, :-1] - np.outer(products[:-1, -1], products[:-1, -1])
@@ -68,7 +69,8 @@ class Reader:
             blocks = self._inverse[columns[:, :, np.newaxis], columns[:, np.newaxis, :]]
             taken = self._weights[:, columns].transpose(1, 2, 0)  # [units, features, outputs]
             found[picked] = np.einsum("ufo,ufo->u", taken, np.linalg.solve(blocks, taken))
-        return np.maximum(found, 0) / max(self._energy, np.finfo(np.float32).tiny)
+        scores: Matrix = np.maximum(found, 0) / max(self._energy, np.finfo(np.float32).tiny)
+        return scores
 
     def remove(self, unit: int) -> None:
         """Let the unit's features go."""

@@ -1,0 +1,115 @@
+"""What each group of a model loses with its first, second ... unit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+
+from edgecc.pruning.features import Linear, Matrix, columns_of, linear_of
+from edgecc.pruning.rows import RowTable, bytes_of, gather
+from edgecc.pruning.saliency import Curve, Reader, static_curve, surgeon_curve
+
+if TYPE_CHECKING:
+    from edgecc.data.calibration import CalibrationData
+    from edgecc.model import Model
+    from edgecc.passes.base import WorkProgress
+    from edgecc.pruning.groups import Coupling, Group, Unit
+
+#: obs: optimal brain surgeon on what the readers read. activation: squared weights times the power of what they
+#: multiply (Wanda, arXiv 2306.11695, for channels). magnitude: absolute weights, without data.
+Criterion: TypeAlias = Literal["obs", "activation", "magnitude"]
+
+#: Rows of so many bytes are kept at a time.
+_MEMORY = 512 << 20
+
+
+@dataclass(frozen=True)
+class Planner:
+    """What the curves are made from.
+
+    Attributes:
+        model: not changed.
+        coupling: its groups.
+        criterion: what a unit costs.
+        keep: least share of a group that stays.
+        progress: called after each run of the model.
+    """
+
+    model: Model
+    coupling: Coupling
+    criterion: Criterion
+    keep: float
+    progress: WorkProgress
+
+    def curves(self, groups: Sequence[Group], data: CalibrationData | None) -> list[Curve]:
+        """One for each group; those that no layer of known rows reads go by magnitude.
+
+        Args:
+            groups: of the coupling.
+            data: samples; None only for criterion magnitude.
+        """
+        if self.criterion == "magnitude" or data is None:
+            return [self._by_magnitude(group) for group in groups]
+        found: list[Curve] = []
+        linears = [[one for layer in group.readers if (one := linear_of(layer.node)) is not None] for group in groups]
+        for chunk in _chunks([sum(map(bytes_of, several)) for several in linears]):
+            asked = [linear for index in chunk for linear in linears[index]]
+            tables = iter(gather(self.model, asked, data, "measuring channels", self.progress))
+            for index in chunk:
+                read = [(linear, next(tables)) for linear in linears[index]]
+                found.append(self._by_data(groups[index], read) if read else self._by_magnitude(groups[index]))
+        return found
+
+    def _most(self, group: Group) -> int:
+        return len(group.units) - max(1, int(np.ceil(self.keep * len(group.units))))
+
+    def _by_magnitude(self, group: Group) -> Curve:
+        return static_curve(np.array([magnitude(unit) for unit in group.units]), self._most(group))
+
+    def _by_data(self, group: Group, read: Sequence[tuple[Linear, RowTable]]) -> Curve:
+        roots = np.array([unit.root for unit in group.units])
+        layers = {id(layer.node): layer for layer in group.readers}
+        columns = [columns_of(layers[id(linear.node)], self.coupling, roots, linear.taps) for linear, _ in read]
+        if self.criterion == "obs":
+            readers = [
+                Reader(linear.weights, rows.T @ rows, found)
+                for (linear, rows), found in zip(read, columns, strict=True)
+            ]
+            return surgeon_curve(readers, len(roots), self._most(group))
+        scores = np.zeros(len(roots))
+        for (linear, rows), found in zip(read, columns, strict=True):
+            scores += _shares(linear.weights, rows, found)
+        return static_curve(scores, self._most(group))
+
+
+def _shares(weights: Matrix, rows: RowTable, columns: Iterable[np.ndarray]) -> Matrix:
+    """Squared weights times the power of what they multiply, of each unit, as shares of the layer's sum."""
+    power = (rows[:, :-1].astype(np.float64) ** 2).sum(axis=0)
+    strength = (weights[:, :-1] ** 2).sum(axis=0) * power
+    total = max(float(strength.sum()), float(np.finfo(np.float32).tiny))
+    return np.array([strength[found].sum() for found in columns]) / total
+
+
+def magnitude(unit: Unit) -> float:
+    """Sum of its absolute weights."""
+    total = 0.0
+    for place in unit.places:
+        taken = np.take(place.constant.values, place.indices, axis=place.axis)
+        total += float(np.abs(taken.astype(np.float64)).sum())
+    return total
+
+
+def _chunks(sizes: Sequence[int]) -> list[list[int]]:
+    """Indices in a row whose sizes fit into the memory together."""
+    found: list[list[int]] = []
+    room = 0
+    for index, size in enumerate(sizes):
+        if not found or size > room:
+            found.append([])
+            room = _MEMORY
+        found[-1].append(index)
+        room -= size
+    return found

@@ -1,0 +1,173 @@
+"""prune-channels: how much goes, what goes, and that the rest makes up for it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgecc.compiler import resolve_pass
+from edgecc.errors import DataError, OptionError, PassOrderError
+from edgecc.inspection import inspect_model
+from edgecc.model import Model
+from edgecc.passes.base import PassContext
+from edgecc.passes.pipeline import PassPipeline
+from edgecc.passes.prune_channels import PruneChannels
+from edgecc.passes.quantize_static import QuantizeStatic
+from edgecc.passes.verification import run
+from edgecc.registry import default_registry
+
+TEXT = """g (float[N,3,12,12] x) => (float[N,5] y)
+{ a = Conv<pads = [1, 1, 1, 1]>(x, w, b) c = Relu(a) d = Conv<pads = [1, 1, 1, 1]>(c, v, s) e = Relu(d)
+  f = GlobalAveragePool(e) h = Flatten(f) y = Gemm(h, u, t) }"""
+
+
+def weights(redundant: bool = False) -> dict[str, np.ndarray]:
+    """16 and 12 channels; if redundant, the second half of the first ones are mixtures of the first half."""
+    rng = np.random.default_rng(0)
+    values = {
+        "w": rng.standard_normal((16, 3, 3, 3)) / 5,
+        "b": rng.standard_normal(16) / 5,
+        "v": rng.standard_normal((12, 16, 3, 3)) / 12,
+        "s": rng.standard_normal(12) / 5,
+        "u": rng.standard_normal((12, 5)) / 3,
+        "t": rng.standard_normal(5),
+    }
+    if redundant:
+        # Twice the same channel: what reads one can read the other.
+        values["w"][8:], values["b"][8:] = values["w"][:8], values["b"][:8]
+    return {name: array.astype(np.float32) for name, array in values.items()}
+
+
+def net(redundant: bool = False) -> Model:
+    model = Model.from_text(TEXT, weights(redundant))
+    model.cleanup()
+    return model
+
+
+def samples(count: int = 48) -> list[dict[str, np.ndarray]]:
+    rng = np.random.default_rng(1)
+    return [{"x": rng.standard_normal((1, 3, 12, 12)).astype(np.float32)} for _ in range(count)]
+
+
+def context(model: Model, count: int = 48) -> PassContext:
+    from edgecc.data.calibration import open_calibration
+
+    ctx = PassContext(None, np.random.default_rng(0))
+    ctx.calibration = open_calibration({"x": np.concatenate([one["x"] for one in samples(count)])}, model.signature)
+    return ctx
+
+
+def pruned(step: PruneChannels, model: Model) -> tuple[Model, PassContext]:
+    result, ctx = model.clone(), context(model)
+    PassPipeline([step]).run(result, ctx)
+    return result, ctx
+
+
+def error(model: Model, other: Model) -> float:
+    """Relative squared error on samples that nothing was fitted to."""
+    rng = np.random.default_rng(7)
+    feeds = {"x": rng.standard_normal((64, 3, 12, 12)).astype(np.float32)}
+    wanted, found = run(model, feeds)["y"], run(other, feeds)["y"]
+    return float(((found - wanted) ** 2).sum() / ((wanted - wanted.mean(axis=0)) ** 2).sum())
+
+
+@pytest.mark.parametrize("budget", [0.8, 0.5, 0.3])
+@pytest.mark.parametrize("measure", ["macs", "params"])
+def test_budget_is_met_and_not_by_much(measure: str, budget: float) -> None:
+    before, after = inspect_model(net()), inspect_model(pruned(PruneChannels(**{measure: budget}), net())[0])
+    key = {"macs": "macs", "params": "parameters"}[measure]
+    # One channel of the first layer is 1/16 of nearly all.
+    assert budget - 0.08 < getattr(after, key) / getattr(before, key) <= budget + 0.01
+
+
+def test_same_share_of_every_group() -> None:
+    after, _ = pruned(PruneChannels(ratio=0.25), net())
+    assert [tuple(node.inputs[1].shape) for node in after.nodes("Conv", "Gemm")] == [
+        (12, 3, 3, 3),
+        (9, 12, 3, 3),
+        (9, 5),
+    ]
+
+
+def test_number_of_channels_is_a_multiple() -> None:
+    after, _ = pruned(PruneChannels(macs=0.5, multiple=4), net())
+    assert [node.inputs[1].shape[0] % 4 for node in after.nodes("Conv")] == [0, 0]
+
+
+def test_twins_go_first_and_nothing_is_lost() -> None:
+    model = net(redundant=True)
+    after, ctx = pruned(PruneChannels(ratio=0.5, ignore=("*Gemm*",)), model)
+    assert after.nodes("Conv")[0].inputs[1].shape[0] == 8
+    assert len(ctx.skips) == 2
+    # Ridge regression keeps a thousandth of the power of what it fits back.
+    assert error(model, after) < 1e-3
+
+
+def test_repair_and_the_surgeon_pay() -> None:
+    model = net()
+    errors = {
+        name: error(model, pruned(step, model)[0])
+        for name, step in {
+            "magnitude": PruneChannels(macs=0.5, criterion="magnitude", repair=False),
+            "repaired": PruneChannels(macs=0.5, criterion="magnitude"),
+            "surgeon": PruneChannels(macs=0.5),
+        }.items()
+    }
+    assert errors["repaired"] < 0.5 * errors["magnitude"]
+    assert errors["surgeon"] <= 1.1 * errors["repaired"]
+
+
+def test_activation_criterion() -> None:
+    model = net()
+    assert error(model, pruned(PruneChannels(macs=0.6, criterion="activation"), model)[0]) < 1
+
+
+def test_a_budget_that_cannot_be_met_says_how_far_it_got() -> None:
+    after, ctx = pruned(PruneChannels(macs=0.01, keep=0.5), net())
+    assert len(ctx.notes) == 1
+    assert "of the macs are left, not 1%" in ctx.notes[0]
+    assert after.nodes("Conv")[0].inputs[1].shape[0] == 8
+
+
+def test_residual_and_depthwise_layers() -> None:
+    text = """g (float[N,3,8,8] x) => (float[N,2,8,8] y)
+    { a = Conv(x, w) b = Relu(a) c = Conv<group = 8, pads = [1, 1, 1, 1]>(b, d) e = Conv(c, v) f = Add(a, e) h = Relu(f)
+      y = Conv(h, u) }"""
+    rng = np.random.default_rng(0)
+    shapes = {"w": (8, 3, 1, 1), "d": (8, 1, 3, 3), "v": (8, 8, 1, 1), "u": (2, 8, 1, 1)}
+    model = Model.from_text(text, {k: rng.standard_normal(s).astype(np.float32) for k, s in shapes.items()})
+    model.cleanup()
+    ctx = PassContext(None, np.random.default_rng(0))
+    from edgecc.data.calibration import open_calibration
+
+    ctx.calibration = open_calibration({"x": rng.standard_normal((32, 3, 8, 8)).astype(np.float32)}, model.signature)
+    PassPipeline([PruneChannels(ratio=0.25)]).run(model, ctx)
+    assert model.nodes("Conv")[1].attrs["group"] == 6
+    assert [node.inputs[1].shape[0] for node in model.nodes("Conv")] == [6, 6, 6, 2]
+
+
+def test_without_data() -> None:
+    model = net()
+    PassPipeline([PruneChannels(ratio=0.25, criterion="magnitude", repair=False)]).run(
+        model, PassContext(None, np.random.default_rng(0))
+    )
+    assert model.nodes("Conv")[0].inputs[1].shape[0] == 12
+    with pytest.raises(DataError, match="needs calibration data"):
+        PassPipeline([PruneChannels(ratio=0.25)]).run(net(), PassContext(None, np.random.default_rng(0)))
+
+
+@pytest.mark.parametrize("words", ["", ":macs=0.5,params=0.5"])
+def test_one_budget(words: str) -> None:
+    step = resolve_pass(f"prune-channels{words}", default_registry())
+    with pytest.raises(OptionError, match="takes one of macs, params and ratio"):
+        PassPipeline([step]).run(net(), context(net()))
+
+
+def test_patterns_that_match_nothing() -> None:
+    with pytest.raises(OptionError, match="matches no node"):
+        pruned(PruneChannels(ratio=0.5, ignore=("nothing",)), net())
+
+
+def test_it_comes_before_what_quantizes() -> None:
+    with pytest.raises(PassOrderError, match="'prune-channels' must run before 'quantize-static'"):
+        PassPipeline([QuantizeStatic(), PruneChannels(ratio=0.5)])
