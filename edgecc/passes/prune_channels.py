@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from edgecc.errors import DataError, OptionError
 from edgecc.passes.base import Loss, Pass, PassContext, check_ignore
-from edgecc.pruning.planning import Criterion
 
 if TYPE_CHECKING:
     from edgecc.data.calibration import CalibrationData
@@ -44,7 +43,7 @@ class PruneChannels(Pass):
     )
     params: float | None = Field(default=None, gt=0, lt=1, description="share of the weights that may be left")
     ratio: float | None = Field(default=None, gt=0, lt=1, description="share that every group loses")
-    criterion: Criterion = Field(
+    criterion: Literal["obs", "activation", "magnitude"] = Field(
         default="obs", description="what a unit costs: by inverse Hessian, by weights and activations, or by weights"
     )
     repair: bool = Field(default=True, description="fit the layers behind to what they computed")
