@@ -62,6 +62,7 @@ class CorrectBias(Pass):
     def _correct(self, layer: QuantizedLayer, scheme: QuantizationScheme, model: Model, ctx: PassContext) -> bool:
         import numpy as np
 
+        from edgecc.cleanup import sort
         from edgecc.quantization.bias_shifts import observe
         from edgecc.quantization.biases import bias_of
         from edgecc.quantization.quantized_layers import samples_of
@@ -82,6 +83,8 @@ class CorrectBias(Pass):
             return False
         ctx.done(layer.node, f"the bias of {count} of {change.size} channels was corrected")
         bias.add(change, model)
+        # The next layer is observed in this graph, where a bias may be new.
+        sort(model.graph)
         return True
 
 

@@ -38,9 +38,8 @@ class Bias:
         if self.units is None:
             return change
         steps = np.rint(change / self.units)
-        if self.stored is not None:
-            total = np.asarray(constant(self.stored, 0), np.float64) + steps
-            steps = np.where(np.abs(total) > LARGEST_BIAS, 0.0, steps)
+        old = 0.0 if self.stored is None else np.asarray(constant(self.stored, 0), np.float64)
+        steps = np.where(np.abs(old + steps) > LARGEST_BIAS, 0.0, steps)
         result: Array = steps * self.units
         return result
 

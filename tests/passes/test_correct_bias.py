@@ -97,6 +97,15 @@ def test_biases_stay_int32_in_units_of_data_scale_times_weight_scale() -> None:
         np.testing.assert_array_equal(value_of(bias.inputs[1]), units)  # type: ignore[union-attr]
 
 
+def test_layers_behind_one_that_had_no_bias() -> None:
+    model = of("a = Conv(x, w)  r = Relu(a)  y = Conv(r, v)")
+    plain, _ = piped(model, COARSE)
+    corrected, _ = piped(model, COARSE, CorrectBias())
+    biases = [corrected.producer(conv.inputs[2]) for conv in corrected.nodes("Conv")]
+    assert [value_of(bias.inputs[0]).dtype for bias in biases if bias is not None] == [np.int32] * 2  # type: ignore[union-attr]
+    assert mean_error(model, corrected) < 0.4 * mean_error(model, plain)
+
+
 def test_scales_and_weights_stay() -> None:
     plain, _ = piped(of("y = Conv(x, w, b)"), COARSE)
     corrected, _ = piped(of("y = Conv(x, w, b)"), COARSE, CorrectBias())
