@@ -120,6 +120,8 @@ class Placement:
     def _quantize_weights(self, node: Node) -> None:
         weights, bias = constant(node, 1), constant(node, 2)
         assert weights is not None, "the plan has seen to it"
+        if bias is not None:
+            bias = bias.reshape(bias.shape[-1:])  # that of a Gemm may be one row
         axis = channel_axis(node, self.scheme) if self.per_channel else None
         data_scale = self.solution.grids[self.plan.key(node.inputs[0], node)].scale
         integer = bias is not None and self.scheme.integer_bias and self.plan.types[id(node)] == "int8"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -205,6 +206,9 @@ def _refuses_weights(node: Node) -> str:
         return "its weights are no matrix"
     if has_operand(node, 2) and constant(node, 2) is None:
         return "its bias is computed"
+    bias = constant(node, 2)
+    if bias is not None and math.prod(bias.shape[:-1]) != 1:
+        return "its bias is not the same for all rows"
     if node.op == "Gemm" and (
         node.attrs.get("transA", 0) or number(node, "alpha", 1) != 1 or number(node, "beta", 1) != 1
     ):

@@ -129,8 +129,8 @@ class Quantizer:
             for node in model.nodes()
             if id(node) in plan.rules and plan.rules[id(node)].role is Role.FIXED and self.scheme.rounds_results
         }
-        symmetric = self.scheme.is_symmetric(self.dtype)
-        solution = solve(ranges, plan.edges, fixed, self.dtype, symmetric=symmetric, dtypes=plan.dtypes)
+        # What is int16 is symmetric in any case; int8 layers beside it need not be.
+        solution = solve(ranges, plan.edges, fixed, self.dtype, symmetric=self.scheme.symmetric, dtypes=plan.dtypes)
         Placement(model, plan, solution, self.scheme, self.per_channel).run()
 
     def _range(self, tensor: Tensor, dtype: str) -> Interval:

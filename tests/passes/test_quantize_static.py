@@ -157,6 +157,16 @@ def test_int16_activations() -> None:
     assert (zero.dtype, int(zero)) == (np.int16, 0)
 
 
+def test_int8_layers_beside_int16_ones_use_all_integers() -> None:
+    scheme = replace(PORTABLE, activations=("int8", "int16"))
+    step = QuantizeStatic(activations="int16", layers=("Conv_0:int8",))
+    positive = np.abs(X)
+    model = check(of("a = Conv(x, w, b)  y = Conv(a, v)"), step, positive, target=target_of(scheme))
+    zero = value_of(model.nodes("QuantizeLinear")[0].inputs[2])
+    assert zero is not None
+    assert (zero.dtype, int(zero)) == (np.int8, -128)
+
+
 def test_int16_is_refused_where_there_are_no_kernels() -> None:
     with pytest.raises(OptionError, match="no kernels for int16 activations"):
         check(of("y = Conv(x, w, b)"), QuantizeStatic(activations="int16"))
@@ -362,3 +372,25 @@ def test_layers_that_match_nothing() -> None:
 def test_layers_of_a_type_without_kernels() -> None:
     with pytest.raises(OptionError, match="has no kernels for int16 activations"):
         check(of("y = Conv(x, w)"), QuantizeStatic(layers=("Conv_0:int16",)))
+
+
+# ------------------------------------------------------------------------------------------------------------ biases
+
+
+@pytest.mark.parametrize("shape", [(5,), (1, 5), (1,), (), (1, 1)])
+def test_bias_of_gemm_that_is_the_same_for_all_rows(shape: tuple[int, ...]) -> None:
+    constants = {**CONSTANTS, "c": normal(*shape)}
+    model = Model.from_text("g (float[6,8] x) => (float[6,5] y) { y = Gemm(x, m, c) }", constants)
+    found = check_pass(
+        QuantizeStatic(), model, feeds={"x": normal(6, 8)}, calibration={"x": normal(192, 8)}, tolerance=FEW_STEPS
+    )
+    bias = found.producer(found.nodes("Gemm")[0].inputs[2])
+    assert bias is not None
+    assert value_of(bias.inputs[0]).dtype == np.int32  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("shape", [(6, 1), (6, 5)])
+def test_bias_of_gemm_for_each_row(shape: tuple[int, ...]) -> None:
+    constants = {**CONSTANTS, "c": normal(*shape)}
+    model = Model.from_text("g (float[6,8] x) => (float[6,5] y) { y = Gemm(x, m, c) }", constants)
+    assert_skipped(QuantizeStatic(), model, "its bias is not the same for all rows", calibration={"x": normal(192, 8)})
