@@ -40,7 +40,13 @@ class EqualizeLayers(Pass):
     loss: ClassVar[Loss] = Loss.LOSSY
     # What these fold is weights to be equalized, and integers come last.
     after: ClassVar[tuple[str, ...]] = ("expand-qoperators", "fold-batchnorm", "fuse-pad", "fuse-matmul-add")
-    before: ClassVar[tuple[str, ...]] = ("quantize-static", "quantize-weights", "quantize-dynamic", "convert-float16")
+    before: ClassVar[tuple[str, ...]] = (
+        "quantize-static",
+        "mixed-precision",
+        "quantize-weights",
+        "quantize-dynamic",
+        "convert-float16",
+    )
     keeps_types: ClassVar[bool] = True
 
     clips: Literal["measure", "keep"] = Field(

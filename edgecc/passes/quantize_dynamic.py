@@ -30,7 +30,13 @@ class QuantizeDynamic(Pass):
 
     name: ClassVar[str] = "quantize-dynamic"
     loss: ClassVar[Loss] = Loss.LOSSY
-    after: ClassVar[tuple[str, ...]] = ("expand-qoperators", "fold-batchnorm", "fuse-matmul-add", "quantize-static")
+    after: ClassVar[tuple[str, ...]] = (
+        "expand-qoperators",
+        "fold-batchnorm",
+        "fuse-matmul-add",
+        "quantize-static",
+        "mixed-precision",
+    )
     before: ClassVar[tuple[str, ...]] = ("convert-float16", "quantize-weights")
 
     per_channel: bool = Field(default=True, description="weights get a scale per output channel, or one in all")

@@ -32,7 +32,13 @@ class QuantizeWeights(Pass):
     name: ClassVar[str] = "quantize-weights"
     loss: ClassVar[Loss] = Loss.LOSSY
     # What stays float there may be stored small here.
-    after: ClassVar[tuple[str, ...]] = ("expand-qoperators", "fold-batchnorm", "fuse-matmul-add", "quantize-static")
+    after: ClassVar[tuple[str, ...]] = (
+        "expand-qoperators",
+        "fold-batchnorm",
+        "fuse-matmul-add",
+        "quantize-static",
+        "mixed-precision",
+    )
     before: ClassVar[tuple[str, ...]] = ("convert-float16",)
 
     dtype: Literal["int8", "int4"] = Field(default="int8", description="type that weights are stored in")

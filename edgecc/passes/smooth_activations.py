@@ -35,7 +35,13 @@ class SmoothActivations(Pass):
     loss: ClassVar[Loss] = Loss.ROUNDING
     # What these fold are constants to be scaled, and integers come last.
     after: ClassVar[tuple[str, ...]] = ("expand-qoperators", "fold-batchnorm", "fuse-pad", "fuse-matmul-add")
-    before: ClassVar[tuple[str, ...]] = ("quantize-static", "quantize-weights", "quantize-dynamic", "convert-float16")
+    before: ClassVar[tuple[str, ...]] = (
+        "quantize-static",
+        "mixed-precision",
+        "quantize-weights",
+        "quantize-dynamic",
+        "convert-float16",
+    )
     keeps_types: ClassVar[bool] = True
 
     alpha: float = Field(default=0.5, ge=0, le=1, description="how much moves: 0 nothing of the data's, 1 all of it")

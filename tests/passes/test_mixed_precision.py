@@ -9,13 +9,17 @@ import numpy as np
 import pytest
 
 from edgecc.data.calibration import open_calibration
-from edgecc.errors import OptionError
+from edgecc.errors import OptionError, PassOrderError
 from edgecc.model import Model
 from edgecc.options import build, parse_spec
-from edgecc.passes.base import PassContext
+from edgecc.passes.base import Pass, PassContext
+from edgecc.passes.equalize_layers import EqualizeLayers
 from edgecc.passes.mixed_precision import MixedPrecision
 from edgecc.passes.pipeline import PassPipeline
+from edgecc.passes.quantize_dynamic import QuantizeDynamic
 from edgecc.passes.quantize_static import QuantizeStatic
+from edgecc.passes.quantize_weights import QuantizeWeights
+from edgecc.passes.smooth_activations import SmoothActivations
 from edgecc.quantization.scheme import PORTABLE, QuantizationScheme
 from edgecc.statistics.table import StatisticTable
 from edgecc.target import Target
@@ -197,6 +201,20 @@ def test_a_quantized_model_stays() -> None:
     assert not isinstance(data, StatisticTable)
     PassPipeline([MixedPrecision()]).run(model, PassContext(None, ctx.rng, calibration=data))
     assert model.digest() == before
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (MixedPrecision(), EqualizeLayers()),
+        (MixedPrecision(), SmoothActivations()),
+        (QuantizeWeights(), MixedPrecision()),
+        (QuantizeDynamic(), MixedPrecision()),
+    ],
+)
+def test_order_beside_other_passes(first: Pass, second: Pass) -> None:
+    with pytest.raises(PassOrderError, match=f"pass '{second.name}' must run before '{first.name}'"):
+        PassPipeline([first, second])
 
 
 def test_nothing_to_choose() -> None:
