@@ -10,7 +10,7 @@ from pydantic import Field
 from edgecc.passes.base import Loss, Pass, PassContext, check_ignore
 
 if TYPE_CHECKING:
-    from edgecc.model import Model, Node
+    from edgecc.model import Model
     from edgecc.quantization.equalization import Division
     from edgecc.rewriting.channel_regions import Region
     from edgecc.statistics.answers import MomentsStatistic
@@ -80,7 +80,7 @@ class EqualizeLayers(Pass):
 
     def run(self, model: Model, ctx: PassContext) -> bool:
         from edgecc.quantization.equalization import balance, solve
-        from edgecc.quantization.rescaling import rescale
+        from edgecc.quantization.rescaling import report, rescale
 
         check_ignore(self, self.ignore, model)
         found = self._regions(model)
@@ -96,12 +96,10 @@ class EqualizeLayers(Pass):
             for division in solve(usable, lambda region, factors, rows, columns: balance(rows, columns))
             if division.is_worthwhile
         ]
-        reason = rescale(divisions, model)
-        if reason:
-            ctx.skip(divisions[0].region.sources[0].node, reason)
+        if not report(divisions, rescale(divisions, model), ctx):
             return False
         for division in divisions:
-            _record(division, model, ctx)
+            _drop_clips(division.region, model, ctx)
         return self._absorb(usable, divisions, moments, model, ctx) or bool(divisions)
 
     def _regions(self, model: Model) -> list[Region]:
@@ -170,14 +168,8 @@ class EqualizeLayers(Pass):
         return changed
 
 
-def _record(division: Division, model: Model, ctx: PassContext) -> None:
-    """Say what became of the layers, and let Clips that never clip be Relus."""
-    region = division.region
-    low, high = float(division.factors.min()), float(division.factors.max())
-    readers: list[Node] = [reader.linear.node for reader in region.readers]
-    for source in region.sources:
-        what = f"its channels were divided by {low:.3g} to {high:.3g}, and multiplied again where they are read"
-        ctx.done(source.node, what, [source.node, *readers])
+def _drop_clips(region: Region, model: Model, ctx: PassContext) -> None:
+    """Let Clips that never clip be Relus."""
     for clip in region.clips:
         ctx.done(clip, "it never clips, and became Relu")
         model.replace(clip, "Relu", clip.inputs[:1])

@@ -61,7 +61,7 @@ class SmoothActivations(Pass):
         import numpy as np
 
         from edgecc.quantization.equalization import solve
-        from edgecc.quantization.rescaling import rescale
+        from edgecc.quantization.rescaling import report, rescale
 
         check_ignore(self, self.ignore, model)
         found = self._regions(model)
@@ -81,15 +81,7 @@ class SmoothActivations(Pass):
             return np.where(there, step, ones)
 
         divisions = [division for division in solve(usable, smooth) if division.is_worthwhile]
-        for division in divisions:
-            low, high = division.factors.min(), division.factors.max()
-            for source in division.region.sources:
-                readers = [reader.linear.node for reader in division.region.readers]
-                what = f"its channels were divided by {low:.3g} to {high:.3g}, and weights multiplied behind it"
-                ctx.done(source.node, what, [source.node, *readers])
-        reason = rescale(divisions, model)
-        if reason:
-            ctx.skip(divisions[0].region.sources[0].node, reason)
+        if not report(divisions, rescale(divisions, model), ctx):
             return False
         return bool(divisions)
 

@@ -14,6 +14,7 @@ from edgecc.rewriting.reading import constant, has_operand, is_op, rank
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node, Tensor
+    from edgecc.passes.base import PassContext
     from edgecc.quantization.equalization import Division
     from edgecc.statistics.answers import Array
 
@@ -81,6 +82,26 @@ def rescale(divisions: Sequence[Division], model: Model) -> str:
                 source.divide(division.factors, model)
         rename(division.region.tensors, model)
     return ""
+
+
+def report(divisions: Sequence[Division], reason: str, ctx: PassContext) -> bool:
+    """Say of every source what became of its channels, or why nothing did; whether something did.
+
+    Args:
+        divisions: that `rescale` was given.
+        reason: what it returned.
+        ctx: of the pass.
+    """
+    for division in divisions:
+        low, high = float(division.factors.min()), float(division.factors.max())
+        what = f"its channels were divided by {low:.3g} to {high:.3g}, and multiplied again where they are read"
+        readers = [reader.linear.node for reader in division.region.readers]
+        for source in division.region.sources:
+            if reason:
+                ctx.skip(source.node, reason)
+            else:
+                ctx.done(source.node, what, [source.node, *readers])
+    return not reason
 
 
 def _scale_weights(

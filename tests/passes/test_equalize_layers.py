@@ -317,3 +317,16 @@ def test_absorbing_needs_data() -> None:
 @given(models())
 def test_random_models(model: Model) -> None:
     check_contract(EqualizeLayers(clips="keep"), model, tolerance=1e-4)
+
+
+def test_weights_that_would_leave_their_type() -> None:
+    """Every layer is told that it stays, and none is said to have changed."""
+    constants = {
+        "p": np.diag([1, 1, 1, 6e4]).astype(np.float16),
+        "q": np.diag([100, 100, 100, 4e4]).astype(np.float16),
+    }
+    model = Model.from_text("g (float16[1,4] x) => (float16[1,4] y) { a = MatMul(x, p)  y = MatMul(a, q) }", constants)
+    before, ctx = model.digest(), PassContext(None, np.random.default_rng(0))
+    result = PassPipeline([EqualizeLayers()]).run(model, ctx)
+    assert [skip.node for skip in result.skips if "would not be finite in float16" in skip.reason] == ["MatMul_0"]
+    assert (model.digest(), ctx.changes) == (before, [])

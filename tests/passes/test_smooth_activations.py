@@ -122,6 +122,20 @@ def test_nothing_to_scale(text: str) -> None:
     assert_skipped(SmoothActivations(), of(text), "an output", calibration={"x": X})
 
 
+def test_weights_that_would_leave_their_type() -> None:
+    constants = {
+        "p": np.diag([1, 1, 1, 6e4]).astype(np.float16),
+        "q": np.diag([100, 100, 100, 4e4]).astype(np.float16),
+    }
+    model = Model.from_text("g (float16[1,4] x) => (float16[1,4] y) { a = MatMul(x, p)  y = MatMul(a, q) }", constants)
+    data = open_calibration({"x": np.ones((4, 4), np.float16)}, model.signature)
+    assert isinstance(data, CalibrationData)
+    before, ctx = model.digest(), PassContext(None, np.random.default_rng(0), calibration=data)
+    result = PassPipeline([SmoothActivations()]).run(model, ctx)
+    assert [skip.node for skip in result.skips if "would not be finite in float16" in skip.reason] == ["MatMul_0"]
+    assert (model.digest(), ctx.changes) == (before, [])
+
+
 def test_ignore() -> None:
     assert_skipped(SmoothActivations(ignore=("MatMul_1",)), of(ATTENTION), "is excluded", calibration={"x": X})
     assert_skipped(SmoothActivations(ignore=("Layer*",)), of(ATTENTION), "is excluded", calibration={"x": X})
