@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from edgecc.errors import OptionError
-from edgecc.passes.base import Loss, Pass, PassContext, check_ignore
+from edgecc.passes.base import Loss, Pass, PassContext, check_ignore, check_ops
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node
@@ -158,14 +158,7 @@ class QuantizeStatic(Pass):
         weighted = [node for node in model.nodes() if node.op in ("Conv", "ConvTranspose", "Gemm", "MatMul")]
         kept = {id(node) for node in weighted[: int(self.keep_first)]}
         kept |= {id(node) for node in weighted[len(weighted) - int(self.keep_last) :]}
-        present = {node.op for node in model.nodes()}
-        for op in self.ignore_ops:
-            if op not in present:
-                raise OptionError(
-                    f"operator {op!r} of option 'ignore_ops' is not in the model",
-                    where=f"pass {self.name}",
-                    hint=f"it has {', '.join(sorted(present & MEASURED))}",
-                )
+        check_ops(self, self.ignore_ops, model, MEASURED)
         for node in model.nodes():
             if node.op in self.ignore_ops or (self.ignore and matches_any(node, self.ignore)):
                 kept.add(id(node))

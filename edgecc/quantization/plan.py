@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecc.quantization.groups import Edge
-from edgecc.quantization.scheme import CLAMPING, CLAMPS, MEASURED, OperatorRule, QuantizationScheme, Role
+from edgecc.quantization.scheme import CLAMPING, CLAMPS, COMPUTING, MEASURED, OperatorRule, QuantizationScheme, Role
 from edgecc.rewriting.reading import constant, has_operand, number, text
 from edgecc.statistics.samples import MASK
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node, Tensor
-
-_COMPUTING = (Role.WEIGHTED, Role.COMPUTE, Role.FIXED)
 
 
 @dataclass
@@ -239,7 +237,7 @@ def drop_islands(plan: Plan, model: Model, scheme: QuantizationScheme) -> None:
     """Let connected nodes stay float that only move values, or that the target does not gain from."""
     import networkx as nx
 
-    wanted = (Role.WEIGHTED,) if scheme.needs_weights else _COMPUTING
+    wanted = (Role.WEIGHTED,) if scheme.needs_weights else COMPUTING
     graph, known = nx.Graph(), {id(node): node for node in model.nodes() if id(node) in plan.rules}
     graph.add_nodes_from(known)
     for node in known.values():
@@ -251,7 +249,7 @@ def drop_islands(plan: Plan, model: Model, scheme: QuantizationScheme) -> None:
         if any(plan.rules[key].role in wanted for key in island):
             continue
         for key in island:
-            computes = plan.rules.pop(key).role in _COMPUTING
+            computes = plan.rules.pop(key).role in COMPUTING
             if computes:
                 plan.reasons[key] = (
                     "no operator with weights is beside it: changing to integers takes longer than it gains"

@@ -23,6 +23,10 @@ class Role(enum.Enum):
     FIXED = "fixed"  #: computed from any scale, written at one that the kernel knows
 
 
+#: Roles that do more than move or clamp values.
+COMPUTING = (Role.WEIGHTED, Role.COMPUTE, Role.FIXED)
+
+
 @dataclass(frozen=True)
 class OperatorRule:
     """One operator's row.
@@ -72,6 +76,11 @@ class QuantizationScheme:
         clamps_alone: whether a Clamp has an integer kernel of its own, for where no operator takes it in.
         needs_weights: whether integer operators that are connected to none with weights stay float: changing from
             float to integers and back takes longer than they gain.
+        integer_rows: whether a Gather reads rows of a stored table and multiplies what it found; otherwise the whole
+            table is dequantized in front of it.
+        dynamic: how products whose data is rounded at run time are written: as operators on integers, as float ones
+            behind pairs of DynamicQuantizeLinear and DequantizeLinear, or "" where there are no kernels.
+        dynamic_operators: those that gain from it.
     """
 
     operators: Mapping[str, OperatorRule]

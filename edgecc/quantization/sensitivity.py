@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecc.measuring.metrics import FidelityMeter
-from edgecc.quantization.scheme import Role
+from edgecc.quantization.scheme import COMPUTING, Role
 from edgecc.reference_session import reference_session
 from edgecc.rewriting.reading import constant
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from edgecc.model import Model
     from edgecc.quantization.plan import Plan
     from edgecc.quantization.quantizer import Precision, Quantizer
-
-_COMPUTING = (Role.WEIGHTED, Role.COMPUTE, Role.FIXED)
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ def units_of(model: Model, plan: Plan) -> list[Unit]:
         members[joined].append(key)
     found = []
     for keys in members:
-        computing = tuple(nodes[key].name for key in keys if plan.rules[key].role in _COMPUTING)
+        computing = tuple(nodes[key].name for key in keys if plan.rules[key].role in COMPUTING)
         if not computing:
             continue
         weights = [constant(nodes[key], 1) for key in keys if plan.rules[key].role is Role.WEIGHTED]
