@@ -157,7 +157,7 @@ def _run_passes(
     from edgecc.data.split import Part
     from edgecc.quantization.losses import QuantizationWatch
 
-    if not QuantizationWatch.watches(pipeline.passes):
+    if not QuantizationWatch.watches(pipeline.made_passes):
         return pipeline.run(model, context), None, None
     watch, data = QuantizationWatch(), context.calibration
     pipeline.instruments = (*pipeline.instruments, watch)

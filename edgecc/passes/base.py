@@ -175,6 +175,7 @@ class Pass(BaseModel, ABC):
         keeps_statistics: what was measured before it holds after it too, by the tensors' names, so that the next pass's
             requests are answered in the same sweep over the data.
         needs_float_model: it runs behind a pass that quantizes and compares with `ctx.float_model`.
+        quantizes: it writes integers for floats; what that cost is measured and reported.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False)
@@ -188,6 +189,7 @@ class Pass(BaseModel, ABC):
     keeps_types: ClassVar[bool] = False
     keeps_statistics: ClassVar[bool] = False
     needs_float_model: ClassVar[bool] = False
+    quantizes: ClassVar[bool] = False
 
     def statistics(self, model: Model) -> Iterable[Request]:
         """What the pass needs to know about the data in this model; answered in `ctx.statistics` when it runs.

@@ -30,6 +30,7 @@ class QuantizeDynamic(Pass):
 
     name: ClassVar[str] = "quantize-dynamic"
     loss: ClassVar[Loss] = Loss.LOSSY
+    quantizes: ClassVar[bool] = True
     after: ClassVar[tuple[str, ...]] = (
         "expand-qoperators",
         "fold-batchnorm",

@@ -40,6 +40,7 @@ class QuantizeStatic(Pass):
 
     name: ClassVar[str] = "quantize-static"
     loss: ClassVar[Loss] = Loss.LOSSY
+    quantizes: ClassVar[bool] = True
     # What it finds in integers, others can no longer fold or fuse.
     after: ClassVar[tuple[str, ...]] = ("expand-qoperators", "fold-batchnorm", "fuse-pad", "fuse-matmul-add")
     before: ClassVar[tuple[str, ...]] = ("convert-float16",)

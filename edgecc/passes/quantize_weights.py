@@ -31,6 +31,7 @@ class QuantizeWeights(Pass):
 
     name: ClassVar[str] = "quantize-weights"
     loss: ClassVar[Loss] = Loss.LOSSY
+    quantizes: ClassVar[bool] = True
     # What stays float there may be stored small here.
     after: ClassVar[tuple[str, ...]] = (
         "expand-qoperators",

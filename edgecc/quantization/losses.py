@@ -18,16 +18,11 @@ if TYPE_CHECKING:
     from edgecc.data.feeds import Feeds
     from edgecc.model import Model, Node, Tensor
     from edgecc.passes.base import Pass, WorkProgress
-    from edgecc.passes.entry import DeferredPass
 
 #: Most calls that are measured.
 MOST_SAMPLES = 64
 #: Layers that are listed.
 WORST = 10
-#: Passes whose result is measured.
-_QUANTIZING = frozenset({"quantize-static", "quantize-dynamic", "quantize-weights", "mixed-precision"})
-
-
 _INTEGER = ("ConvInteger", "MatMulInteger")
 
 
@@ -86,19 +81,19 @@ class QuantizationWatch:
         self.after: Model | None = None
 
     def before_pass(self, step: Pass, model: Model) -> None:
-        if step.name in _QUANTIZING and self.before is None:
+        if step.quantizes and self.before is None:
             self.before = model.clone()
 
     def after_pass(self, step: Pass, model: Model, changed: bool, seconds: float) -> None:
-        if step.name in _QUANTIZING:
+        if step.quantizes:
             self.after = model.clone() if changed else self.after
         elif changed and self.after is not None and step.needs_float_model:
             self.after = model.clone()
 
     @staticmethod
-    def watches(passes: Iterable[Pass | DeferredPass]) -> bool:
+    def watches(passes: Iterable[Pass]) -> bool:
         """Whether one of the passes quantizes."""
-        return any(step.name in _QUANTIZING for step in passes)
+        return any(step.quantizes for step in passes)
 
     def losses(
         self, held_out: CalibrationData | None, seen: CalibrationData | None, progress: WorkProgress
