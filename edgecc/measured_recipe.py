@@ -33,7 +33,7 @@ def measures(recipe: Recipe, backend: Backend, target: Target) -> bool:
 def measure(
     pipeline: PassPipeline, watch: QuantizationWatch, backend: Backend, target: Target, context: PassContext
 ) -> MeasuredChoice | None:
-    """Race what quantize-static made against the float model; None where it made nothing.
+    """Race what quantize-static made against the float model; None where nothing was quantized.
 
     Args:
         pipeline: that has run.
@@ -42,12 +42,16 @@ def measure(
         target: what they are compiled for.
         context: of that run, with what is known of the data.
     """
-    from edgecc.measuring.float_layers import choose_float_layers
+    from edgecc.measuring.float_layers import MeasuredChoice, choose_float_layers
 
     passes = pipeline.made_passes
-    steps = [place for place, step in enumerate(passes) if step.name == QuantizeStatic.name]
-    if watch.before is None or watch.after is None or len(steps) != 1:
+    quantizing = [place for place, step in enumerate(passes) if step.quantizes]
+    steps = [place for place in quantizing if passes[place].name == QuantizeStatic.name]
+    if watch.before is None or watch.after is None:
         return None
+    if len(steps) != 1 or steps[0] != quantizing[0]:
+        names = ", ".join(passes[place].name for place in quantizing)
+        return MeasuredChoice(why_not=f"it is where {QuantizeStatic.name} quantizes, once, and here {names} does")
     step, before = passes[steps[0]], watch.before
     assert isinstance(step, QuantizeStatic), "it is one of those"
 

@@ -197,3 +197,16 @@ def test_a_runtime_that_fails_is_a_note(tmp_path: Path, monkeypatch: pytest.Monk
     result = compiled(tmp_path, quantize="int8")
     assert "whether integers are faster was not measured: it crashed" in result.notes
     assert result.model.nodes("QuantizeLinear")
+
+
+@pytest.mark.parametrize("passes", [("quantize-dynamic:min_elements=1",), ("mixed-precision", "quantize-static")])
+def test_what_cannot_be_measured_is_a_note(
+    passes: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(monkeypatch, {})
+    result = compiled(tmp_path, passes=passes, measure=True)
+    assert not machine.seen
+    text = (
+        f"it is where quantize-static quantizes, once, and here {', '.join(name.split(':')[0] for name in passes)} does"
+    )
+    assert f"whether integers are faster was not measured: {text}" in result.notes
