@@ -47,6 +47,11 @@ _PASSES = (
     PassEntry("expand-functions", "edgecc.passes.expand_functions:ExpandFunctions"),
     PassEntry("expand-qoperators", "edgecc.passes.expand_qoperators:ExpandQOperators"),
     PassEntry(
+        "factorize-low-rank",
+        "edgecc.passes.factorize_low_rank:FactorizeLowRank",
+        needs="Conv ConvTranspose Gemm MatMul",
+    ),
+    PassEntry(
         "fold-batchnorm", "edgecc.passes.fold_batchnorm:FoldBatchNorm", needs="BatchNormalization Mul Div Add Sub"
     ),
     PassEntry("fold-distant-scale", "edgecc.passes.fold_distant_scale:FoldDistantScale", needs="Mul Div"),

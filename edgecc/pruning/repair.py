@@ -120,6 +120,22 @@ def repair(model: Model, targets: Sequence[Target], data: CalibrationData, progr
         data: the samples that the targets are of.
         progress: called after each run.
     """
+    tables = gather_rows(model, targets, data, progress)
+    for target, (rows, others) in zip(targets, tables, strict=True):
+        set_linear(model, target.site.after.node, _fit(target.site, rows, target.values, others))
+
+
+def gather_rows(
+    model: Model, targets: Sequence[Target], data: CalibrationData, progress: WorkProgress
+) -> list[tuple[RowTable, RowTable]]:
+    """For each target the rows [n, features + 1] that its layer reads by now, and what is added: [n, 1 or outputs].
+
+    Args:
+        model: not changed.
+        targets: of its layers.
+        data: the samples that the targets are of.
+        progress: called after each run.
+    """
     observation = Observation(
         model, sorted({name for target in targets for name in _names(target.site, target.site.after)})
     )
@@ -135,9 +151,12 @@ def repair(model: Model, targets: Sequence[Target], data: CalibrationData, progr
             parts.append((rows, added.astype(np.float32)))
         done += count
         progress("repairing layers", done, data.total)
-    for target, parts in zip(targets, gathered, strict=True):
-        rows, others = (np.concatenate(part) for part in zip(*parts, strict=True))
-        set_linear(model, target.site.after.node, _fit(target.site, rows, target.values, others))
+    return [_stacked(parts) for parts in gathered]
+
+
+def _stacked(parts: list[tuple[RowTable, RowTable]]) -> tuple[RowTable, RowTable]:
+    rows, others = zip(*parts, strict=True)
+    return np.concatenate(rows), np.concatenate(others)
 
 
 def _names(site: Site, linear: Linear) -> list[str]:
@@ -152,23 +171,35 @@ def _values(values: np.ndarray, linear: Linear, limit: int) -> Matrix:
 
 
 def _fit(site: Site, rows: RowTable, targets: RowTable, others: RowTable) -> Matrix:
-    """Ridge regression towards the weights that the layer has now."""
-    has_bias = site.after.node.op != "MatMul"
-    used = rows if has_bias else rows[:, :-1]
-    start = site.after.weights if has_bias else site.after.weights[:, :-1]
-    gram = (used.T @ used).astype(np.float64)
-    features = len(gram) - int(has_bias)
-    gram[np.arange(features), np.arange(features)] += _DAMPING * float(np.trace(gram)) / len(gram)
+    """The layer's weights, [outputs, features + 1]."""
+    if site.after.node.op != "MatMul":
+        return fit(site.after.weights, rows, targets, others, held=rows.shape[1] - 1, rectified=site.rectified)
+    start, used = site.after.weights[:, :-1], rows[:, :-1]
+    weights = fit(start, used, targets, others, held=used.shape[1], rectified=site.rectified)
+    return np.concatenate([weights, np.zeros((len(weights), 1))], axis=1)
+
+
+def fit(start: Matrix, rows: RowTable, targets: RowTable, others: RowTable, *, held: int, rectified: bool) -> Matrix:
+    """Ridge regression towards the weights that there are.
+
+    Args:
+        start: [outputs, features].
+        rows: [n, features].
+        targets: [n, outputs]: what should come out.
+        others: what is added to it; [n, outputs], or [n, 1] for all of them.
+        held: how many features, the first ones, are drawn towards `start`; a bias should not be.
+        rectified: whether a Relu follows, so that one number below 0 is as good as another.
+    """
+    gram = (rows.T @ rows).astype(np.float64)
+    gram[np.arange(held), np.arange(held)] += _DAMPING * float(np.trace(gram)) / len(gram)
     factor = np.linalg.inv(gram)
-    before = used @ start.T.astype(np.float32) + others
+    before = rows @ start.T.astype(np.float32) + others
 
     def solved(wanted: RowTable) -> Matrix:
-        return start + (factor @ (used.T @ (wanted - before)).astype(np.float64)).T
+        return start + (factor @ (rows.T @ (wanted - before)).astype(np.float64)).T
 
     weights = solved(targets)
-    for _ in range(_ROUNDS if site.rectified else 0):
-        now = used @ weights.T.astype(np.float32) + others
+    for _ in range(_ROUNDS if rectified else 0):
+        now = rows @ weights.T.astype(np.float32) + others
         weights = solved(np.where(targets > 0, targets, np.minimum(now, 0)))
-    if has_bias:
-        return weights
-    return np.concatenate([weights, np.zeros((len(weights), 1))], axis=1)
+    return weights

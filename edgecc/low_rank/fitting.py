@@ -1,0 +1,152 @@
+"""Factors fitted layer by layer, each to what the original computes, on what the model before it has become."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgecc.low_rank.chunks import chunks
+from edgecc.low_rank.factors import Factors, damped, factorize
+from edgecc.low_rank.measuring import covariance
+from edgecc.low_rank.options import Option
+from edgecc.low_rank.replacement import replace_layer
+from edgecc.pruning.features import linear_of, set_linear
+from edgecc.pruning.repair import Site, Target, fit, gather_rows, site_of, targets_of
+from edgecc.rewriting.linear import linear_of as constant_linear
+from edgecc.statistics.answers import Array
+
+if TYPE_CHECKING:
+    from edgecc.data.calibration import CalibrationData
+    from edgecc.model import Model, Node
+    from edgecc.passes.base import WorkProgress
+
+
+def factorize_in_order(
+    original: Model,
+    model: Model,
+    chosen: Mapping[str, Option],
+    data: CalibrationData,
+    sweeps: int,
+    progress: WorkProgress,
+) -> None:
+    """Factorize layers, and fit those behind the first of them to what they computed.
+
+    Args:
+        original: not changed.
+        model: equal to it; changed.
+        chosen: what becomes of layers, by the nodes' names.
+        data: samples.
+        sweeps: most times that they are read, unless that would take too much memory.
+        progress: called after each sample.
+    """
+    before = {node.name: node for node in original.nodes()}
+    linears = [linear for node in model.nodes("Conv", "Gemm", "MatMul") if (linear := linear_of(node)) is not None]
+    names = [linear.node.name for linear in linears]
+    first = next(place for place, name in enumerate(names) if name in chosen)
+    names = names[first:]
+    for part in chunks(names, linears[first:], -(-len(names) // sweeps)):
+        nodes = {node.name: node for node in model.nodes("Conv", "Gemm", "MatMul")}
+        sites = [_site(before[name], nodes[name], model) for name in part]
+        targets = targets_of(original, sites, data, progress)
+        tables = gather_rows(model, targets, data, progress)
+        for target, (rows, others) in zip(targets, tables, strict=True):
+            _settle(model, target, chosen.get(target.site.after.node.name), rows, others)
+        # New nodes come last until they are sorted.
+        model.cleanup()
+
+
+def _site(before: Node, after: Node, model: Model) -> Site:
+    weights = linear_of(before)
+    assert weights is not None
+    site = site_of(before, after, np.ones(len(weights.weights), bool), model)
+    assert site is not None, "it has constant weights"
+    return site
+
+
+def _settle(model: Model, target: Target, option: Option | None, rows: Array, others: Array) -> None:
+    """Give the layer the weights or factors that fit best."""
+    site, node = target.site, target.site.after.node
+    linear = constant_linear(node, model)
+    assert not isinstance(linear, str), "its weights are constant"
+    biased = node.op != "MatMul" or linear.adder is not None
+    problem = _Problem(rows[:, :-1], target.values, others, site.rectified, biased)
+    weights = problem.solve(site.after.weights)
+    if option is not None:
+        assert option.split is not None
+        factors, weights = _factors(problem, weights, option)
+        replace_layer(model, node, option.split, factors)
+    set_linear(model, node, weights)
+    bias = linear.bias()
+    if linear.adder is not None and bias is not None:
+        # A MatMul has no place for it: what reads it adds one already.
+        linear.update(model, None, linear.rounded(bias + weights[:, -1]))
+
+
+class _Problem:
+    """What a layer reads, and what should come of it.
+
+    Args:
+        rows: [n, features].
+        targets: [n, outputs].
+        others: what is added to the result.
+        rectified: whether a Relu follows.
+        biased: whether there is a bias to be fitted.
+    """
+
+    def __init__(self, rows: Array, targets: Array, others: Array, rectified: bool, biased: bool) -> None:
+        self._mean = rows.mean(axis=0, dtype=np.float64) if biased else np.zeros(rows.shape[1])
+        self.rows = rows - self._mean.astype(np.float32)
+        self._targets, self._others, self._rectified, self._biased = targets, others, rectified, biased
+
+    def solve(self, start: Array) -> Array:
+        """Weights of the layer near those given; [outputs, features + 1]."""
+        weights = start.copy()
+        weights[:, -1] += weights[:, :-1] @ self._mean
+        weights = self.solve_for(self.rows, weights)
+        weights[:, -1] -= weights[:, :-1] @ self._mean
+        return weights
+
+    def solve_for(self, rows: Array, start: Array) -> Array:
+        """The same for rows that were computed from those that are centred."""
+        if self._biased:
+            given = np.concatenate([rows, np.ones((len(rows), 1), np.float32)], axis=1)
+            return fit(start, given, self._targets, self._others, held=rows.shape[1], rectified=self._rectified)
+        weights = fit(start[:, :-1], rows, self._targets, self._others, held=rows.shape[1], rectified=self._rectified)
+        return np.concatenate([weights, np.zeros((len(weights), 1))], axis=1)
+
+    def centred(self, weights: Array) -> Array:
+        """The same weights with the bias that centred rows ask for."""
+        result = weights.copy()
+        result[:, -1] += weights[:, :-1] @ self._mean
+        return result
+
+    def covariance(self) -> Array:
+        return damped(covariance(self.rows))
+
+    def shift(self, weights: Array) -> Array:
+        """What they make of the mean of all rows."""
+        return weights @ self._mean
+
+
+def _factors(problem: _Problem, whole: Array, option: Option) -> tuple[Factors, Array]:
+    """The factors, and weights of the last one with the bias."""
+    split = option.split
+    assert split is not None
+    covariance = problem.covariance()
+    bias = problem.centred(whole)[:, -1:]
+    factors = factorize(whole[:, :-1], covariance, split, option.rank)
+    spread = split.spread(factors.first)
+    rows = (problem.rows @ spread.T.astype(np.float32)).astype(np.float32)
+    last = problem.solve_for(rows, np.concatenate([factors.second, bias], axis=1))
+    path = spread
+    if option.inner:
+        _, vectors = np.linalg.eigh(last[:, :-1] @ (spread @ covariance @ spread.T) @ last[:, :-1].T)
+        third = vectors[:, ::-1][:, : option.inner]
+        path = third.T @ last[:, :-1] @ spread
+        factors = Factors(factors.first, third.T @ last[:, :-1], third)
+        rows = (problem.rows @ path.T.astype(np.float32)).astype(np.float32)
+        last = problem.solve_for(rows, np.concatenate([third, last[:, -1:]], axis=1))
+    last[:, -1] -= last[:, :-1] @ problem.shift(path)
+    return factors, last

@@ -1,0 +1,145 @@
+"""Pass factorize-low-rank."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from edgecc.errors import DataError, OptionError
+from edgecc.passes.base import Loss, Pass, PassContext, check_ignore
+
+if TYPE_CHECKING:
+    from edgecc.data.calibration import CalibrationData
+    from edgecc.low_rank.layers import Candidate
+    from edgecc.low_rank.options import Measure, Option
+    from edgecc.model import Model
+
+_WORDS = {"macs": "multiply-accumulates", "params": "layers' weights"}
+
+
+class FactorizeLowRank(Pass):
+    """Replace layers by two or three smaller ones in a row whose product computes nearly the same on the data.
+
+    Before: y = Conv(x, w)                            w [64, 64, 3, 3]
+    After:  a = Conv(x, u)   y = Conv(a, v)           u [24, 64, 3, 1]  v [64, 24, 1, 3]
+
+    A matrix product becomes two with few features between them (the principal components of its output). A convolution
+    becomes, where it loses least for each multiply-accumulate saved: one to few channels and one of size 1 (channel),
+    one of k x 1 and one of 1 x k (spatial), or one of size 1, one of size k and one of size 1 (tucker). Then the
+    layers are fitted in order, each to what it computed in the original, on what those before it have become.
+    """
+
+    name: ClassVar[str] = "factorize-low-rank"
+    loss: ClassVar[Loss] = Loss.LOSSY
+    after: ClassVar[tuple[str, ...]] = (
+        "fold-batchnorm",
+        "fuse-consecutive-linear",
+        "fuse-matmul-add",
+        "prune-channels",
+    )
+    before: ClassVar[tuple[str, ...]] = ("quantize-static", "quantize-dynamic", "quantize-weights", "convert-float16")
+
+    energy: float | None = Field(
+        default=None, gt=0, lt=1, description="share of the variance of each layer's output that is kept; 0.99 if unset"
+    )
+    rank: Literal["evbmf"] | None = Field(
+        default=None, description="evbmf: as many components of each layer's weights as are no noise"
+    )
+    macs: float | None = Field(
+        default=None, gt=0, lt=1, description="share of the multiply-accumulates that may be left"
+    )
+    params: float | None = Field(default=None, gt=0, lt=1, description="share of the layers' weights that may be left")
+    forms: tuple[Literal["channel", "spatial", "tucker"], ...] = Field(
+        default=("channel", "spatial", "tucker"), min_length=1, description="what convolutions may become"
+    )
+    multiple: int = Field(default=1, ge=1, description="what ranks are divided by")
+    sweeps: int = Field(default=16, ge=1, description="most sweeps over the data in which layers are fitted")
+    ignore: tuple[str, ...] = Field(default=(), description="patterns of names of layers that stay")
+
+    def run(self, model: Model, ctx: PassContext) -> bool:
+        from edgecc.low_rank.fitting import factorize_in_order
+        from edgecc.low_rank.layers import candidates
+
+        check_ignore(self, self.ignore, model)
+        self._check()
+        found = candidates(model, self.forms, self.ignore, ctx)
+        if not found:
+            return False
+        data = self._data(ctx)
+        chosen = self._choose(model, found, data, ctx)
+        if not chosen:
+            return False
+        factorize_in_order(model.clone(), model, chosen, data, self.sweeps, ctx.progress)
+        return True
+
+    def _check(self) -> None:
+        given = [key for key in ("energy", "rank", "macs", "params") if getattr(self, key) is not None]
+        if len(given) > 1:
+            raise OptionError(
+                f"{self.name} takes one of energy, rank, macs and params, and {' and '.join(given)} are given",
+                where=f"pass {self.name}",
+                hint=f"{self.name}:macs=0.5 leaves half of the multiply-accumulates",
+            )
+
+    def _data(self, ctx: PassContext) -> CalibrationData:
+        if ctx.calibration is None:
+            raise DataError(
+                f"pass {self.name!r} needs calibration data",
+                why="which components of a layer matter depends on what it reads, and factors are fitted to it",
+                hint="add --calibration DATA.npz, one array per input with 100 to 500 samples",
+            )
+        return ctx.calibration
+
+    def _choose(
+        self, model: Model, found: list[Candidate], data: CalibrationData, ctx: PassContext
+    ) -> dict[str, Option]:
+        """What becomes of layers, by the nodes' names."""
+        from edgecc.low_rank.measuring import measure
+        from edgecc.low_rank.options import best_value, by_energy, evbmf_option, options_of
+
+        if self.rank is not None:
+            measured = measure(model, found, lambda b, w: evbmf_option(b, w, self.multiple), data, ctx.progress)
+            chosen = [best_value(layer) for layer in measured]
+        else:
+            measured = measure(model, found, lambda b, _: options_of(b, self.multiple), data, ctx.progress)
+            if self.macs is None and self.params is None:
+                chosen = [by_energy(layer, self.energy or 0.99) for layer in measured]
+            else:
+                chosen = list(self._to_budget(model, found, measured, ctx))
+        result = {}
+        for candidate, option in zip(found, chosen, strict=True):
+            if option is None or option.split is None:
+                ctx.skip(candidate.linear.node, self._reason(option))
+            else:
+                ctx.done(candidate.linear.node, option.describe())
+                result[candidate.linear.node.name] = option
+        return result
+
+    def _to_budget(
+        self, model: Model, found: list[Candidate], measured: list[list[Option]], ctx: PassContext
+    ) -> list[Option]:
+        from edgecc.low_rank.layers import size_of
+        from edgecc.low_rank.options import to_budget, unchanged
+
+        counted: Measure = "macs" if self.macs is not None else "params"
+        share = self.macs or self.params
+        assert share is not None
+        layers = [[unchanged(candidate.splits[0]), *layer] for candidate, layer in zip(found, measured, strict=True)]
+        now, whole = size_of(model, counted)
+        fixed = now - sum(layer[0].cost(counted) for layer in layers)
+        chosen = to_budget(layers, counted, share * whole - fixed)
+        left = (fixed + sum(option.cost(counted) for option in chosen)) / max(1, whole)
+        if left > share:
+            ctx.note(
+                f"{self.name}: {left:.2f} of the {_WORDS[counted]} are left, not {share:g}: "
+                f"all {len(layers)} layers that can be factorized are at their smallest ranks"
+            )
+        return chosen
+
+    def _reason(self, option: Option | None) -> str:
+        if option is not None:
+            return "the budget is met without it"
+        if self.rank is not None:
+            return "it saves nothing at the rank that its weights have without noise"
+        return f"no rank that keeps {self.energy or 0.99:g} of the variance of its output saves anything"
