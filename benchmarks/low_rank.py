@@ -1,0 +1,177 @@
+"""What `factorize-low-rank` costs in accuracy and saves in work, bytes and time.
+
+Run it with `python -m benchmarks.low_rank [networks|autoencoder|minilm ...] [--no-latency]`; it needs ../shared/data,
+and the last one MINILM, the file that `python -m benchmarks.exports.minilm` writes. Passes see 512 unlabelled images,
+256 spectra of synthetic machines or 256 sentences; what is shown is of the test sets. The standard error of a drop is
+about 0.6 points.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+import edgecc
+from benchmarks.measuring import machine, show
+from benchmarks.pruning import DATA, SAMPLES, Network, classes_of, opened
+from benchmarks.quantization import in_onnxruntime
+from benchmarks.quantization_minilm import CALIBRATED, TOKENS, correlation, session
+from benchmarks.quantization_tasks import TASKS
+from edgecc.inspection import inspect_model
+from edgecc.measuring.benchmark import benchmark
+from edgecc.measuring.metrics import fidelity
+from edgecc.rewriting.linear import LINEAR
+from edgecc.rewriting.reading import constant
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Passes to run, and the most points that accuracy may drop."""
+
+    passes: tuple[str, ...]
+    goal: float | None = None
+
+
+def low_rank(factor: float, options: str = "") -> str:
+    return f"factorize-low-rank:macs={1 / factor:.6f}{options}"
+
+
+def both(light: float, factor: float) -> tuple[str, ...]:
+    """Fewer channels first, then low rank, for so many times fewer multiply-accumulates in all."""
+    return (f"prune-channels:macs={1 / light:.6f}", low_rank(factor / light))
+
+
+NETWORKS = {
+    "large": (
+        Setting((low_rank(1.5, ",forms=spatial"),), 1.7),
+        Setting((low_rank(1.5),), 1.7),
+        Setting(both(1.1, 1.5), 1.7),
+        Setting((low_rank(2.0, ",forms=spatial"),), 3.5),
+        Setting((low_rank(2.0),), 3.5),
+        Setting(both(1.2, 2.0), 3.2),
+        Setting((low_rank(2.0, ",multiple=8"),)),
+        Setting(("factorize-low-rank:energy=0.98",)),
+        Setting(("factorize-low-rank:rank=evbmf",)),
+    ),
+    "resnet8": (
+        Setting((low_rank(1.3),), 2.8),
+        Setting(both(1.1, 1.3), 2.8),
+        Setting((low_rank(1.5),), 5.5),
+        Setting(both(1.1, 1.5), 4.7),
+    ),
+}
+
+
+def networks(folder: Path, latency: bool) -> None:
+    """The CIFAR-10 networks of MLPerf Tiny."""
+    columns = ["passes", "fewer MACs", "drop", "may drop", "agreement", "bytes", "of source"]
+    columns += ["ONNX Runtime", "TFLite"] if latency else []
+    table = Table("network", *columns)
+    for name, settings in NETWORKS.items():
+        network = opened(name, folder)
+        for setting in settings:
+            table.add_row(name, " ".join(setting.passes), *_measured(network, setting, folder, latency))
+    table.title = f"512 unlabelled images; time relative to the source, interleaved, one thread ({machine()})"
+    show(table)
+
+
+def _measured(network: Network, setting: Setting, folder: Path, latency: bool) -> list[str]:
+    with np.load(DATA / "cifar10_train4000_unlabelled.npz") as train:
+        images = train["x"][:SAMPLES].astype(np.float32)
+    source, output = folder / "source.onnx", folder / "smaller.onnx"
+    result = edgecc.compile(network.path, "onnxruntime", output, passes=list(setting.passes), calibration=images)
+    found = classes_of(result.path, network.images)
+    drop = 100 * float((network.classes == network.labels).mean() - (found == network.labels).mean())
+    row = [
+        f"{network.macs / inspect_model(result.model).macs:.2f}x",
+        f"{drop:.2f}",
+        "" if setting.goal is None else f"{setting.goal} {'reached' if drop <= setting.goal else 'MISSED'}",
+        f"{100 * float((found == network.classes).mean()):.1f} %",
+        f"{output.stat().st_size:,}",
+        f"{output.stat().st_size / source.stat().st_size:.2f}",
+    ]
+    return [*row, *_times(source, output, network.images[0], folder)] if latency else row
+
+
+def _times(source: Path, smaller: Path, image: np.ndarray, folder: Path) -> list[str]:
+    """Of one image, relative to the source, on both runtimes."""
+    shown = []
+    for target, suffix in (("onnxruntime", ".onnx"), ("tflite", ".tflite")):
+        files = []
+        for path in (source, smaller):
+            name = edgecc.load(path).signature.inputs[0].name
+            fixed = folder / f"{path.stem}.one{suffix}"
+            files.append(edgecc.compile(path, target, fixed, shapes={name: (1, *image.shape)}).path)
+        results = benchmark(list(files), iterations=400, rounds=20)
+        shown.append(str(results[1].ratio) if results[1].ratio is not None else results[1].error)
+    return shown
+
+
+def autoencoder(folder: Path, _: bool) -> None:
+    """MLPerf Tiny's, with half of its parameters: how far outputs are from the float model's on inputs in range."""
+    task = TASKS["auto-encoder"]
+    inputs = task.inputs()
+    expected = in_onnxruntime(task.source, inputs.test)
+    table = Table("passes", "parameters", "of source", "SQNR", "goal", title="auto-encoder")
+    whole = edgecc.load(task.source).parameter_count
+    for step in ("factorize-low-rank:params=0.75", "factorize-low-rank:params=0.49", "factorize-low-rank:params=0.3"):
+        result = edgecc.compile(
+            task.source, "onnxruntime", folder / "smaller.onnx", passes=[step], calibration=inputs.calibration
+        )
+        found = fidelity(expected, in_onnxruntime(result.path, inputs.test)).sqnr_db
+        left = result.model.parameter_count
+        goal = f"20 dB {'reached' if found >= 20 else 'MISSED'}" if left <= whole / 2 else ""
+        table.add_row(step, f"{left:,}", f"{left / whole:.3f}", f"{found:.1f} dB", goal)
+    show(table)
+
+
+def minilm(folder: Path, _: bool) -> None:
+    """A sentence encoder: the rank correlation of its cosines with what people say (STS-B, test)."""
+    source = Path(os.environ.get("MINILM", ""))
+    if not source.is_file():
+        print("minilm: MINILM does not name the file that python -m benchmarks.exports.minilm writes", file=sys.stderr)
+        return
+    table = Table("passes", "layers' weights", "Spearman", "drop", "may drop", title="all-MiniLM-L6-v2")
+    best = whole = 0.0
+    for passes in ((), ("factorize-low-rank:params=0.85",), ("factorize-low-rank:params=0.75",)):
+        result = edgecc.compile(
+            source,
+            "onnxruntime",
+            folder / "smaller.onnx",
+            passes=list(passes),
+            shapes=dict.fromkeys(("input_ids", "attention_mask"), (1, TOKENS)),
+            calibration=str(DATA / "stsb_calib512_tokens.npz") if passes else None,
+            samples=2 * CALIBRATED if passes else None,
+        )
+        found, weights = correlation(session(result.path)), _weights(result.model)
+        best, whole = best or found, whole or weights
+        goal = "0.02" if passes else ""
+        table.add_row(" ".join(passes), f"{weights / whole:.3f}", f"{found:.4f}", f"{best - found:+.4f}", goal)
+    show(table)
+
+
+def _weights(model: edgecc.Model) -> int:
+    """Values in the weights of matrix products."""
+    found = [constant(node, 1) for node in model.nodes(*LINEAR)]
+    return sum(values.size for values in found if values is not None)
+
+
+PARTS = {"networks": networks, "autoencoder": autoencoder, "minilm": minilm}
+
+
+def main(arguments: Sequence[str]) -> None:
+    latency = "--no-latency" not in arguments
+    for name in [name for name in arguments if not name.startswith("--")] or PARTS:
+        with tempfile.TemporaryDirectory() as folder:
+            PARTS[name](Path(folder), latency)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
