@@ -57,10 +57,14 @@ class Bias:
             assert old is not None
             steps = np.rint(change / self.units).astype(np.int64)
             new = (old.astype(np.int64) + steps.reshape(old.shape)).astype(np.int32)
-            model.set_input(self.stored, 0, model.constant(self.stored.inputs[0].name, new))
+            if model.single_consumer(self.stored.outputs[0]) is None:
+                # Other layers read it, which lack something else.
+                self._store(new, model)
+            else:
+                model.set_input(self.stored, 0, model.constant(self.stored.inputs[0].name, new))
             return
         if self.units is not None:
-            self._store(change, model)
+            self._store(np.rint(change / np.asarray(self.units, np.float32)).astype(np.int32), model)
             return
         values = constant(node, place)
         if values is not None:
@@ -69,22 +73,25 @@ class Bias:
             return
         _append(node, place, model, change.astype(np.float32))
 
-    def _store(self, change: Array, model: Model) -> None:
-        """A bias where there was none, in int32."""
+    def _store(self, steps: Array, model: Model) -> None:
+        """A bias of the layer's own, in int32."""
+        from edgecc.cleanup import sort
         from edgecc.model import origins
 
         assert self.units is not None
         units = np.asarray(self.units, np.float32)
-        stored = model.constant(f"{self.holder.name}/bias/quantized", np.rint(change / units).astype(np.int32))
+        stored = model.constant(f"{self.holder.name}/bias/quantized", steps)
         scale = model.constant(f"{self.holder.name}/bias/scale", units)
         zero = model.constant(f"{self.holder.name}/bias/zero_point", np.zeros(units.shape, np.int32))
-        out = model.variable(f"{self.holder.name}/bias/dequantized", np.dtype(np.float32), change.shape)
+        out = model.variable(f"{self.holder.name}/bias/dequantized", np.dtype(np.float32), steps.shape)
         attributes = {"axis": 0} if units.ndim else {}
         model.add("DequantizeLinear", [stored, scale, zero], [out], attributes=attributes, origins=origins(self.holder))
         if has_operand(self.holder, self.place) or len(self.holder.inputs) > self.place:
             model.set_input(self.holder, self.place, out)
         else:
             self.holder.inputs.append(out)
+        # The layers behind are observed in this model before the pass is over.
+        sort(model.graph)
 
 
 def _append(node: Node, place: int, model: Model, values: Array) -> None:

@@ -17,6 +17,7 @@ from edgecc.passes.pipeline import PassPipeline, PipelineResult
 from edgecc.passes.quantize_static import QuantizeStatic
 from edgecc.passes.verification import run
 from edgecc.quantization.bias_shifts import Outputs
+from edgecc.quantization.biases import Bias
 from edgecc.quantization.scheme import PORTABLE, QuantizationScheme
 from edgecc.target import Target
 
@@ -81,6 +82,32 @@ def test_means_are_corrected() -> None:
     assert result.records[1].changed
     # On samples that it has not seen; what is left is their choice, and rounding to int8.
     assert mean_error(model, corrected) < 0.4 * mean_error(model, plain)
+
+
+def test_layers_behind_one_another_without_biases() -> None:
+    model = of("a = Conv(x, w)  r = Relu(a)  y = Conv(r, v)")
+    plain, _ = piped(model, COARSE)
+    corrected, _ = piped(model, COARSE, CorrectBias())
+    assert all(len(conv.inputs) == 3 for conv in corrected.nodes("Conv"))
+    assert mean_error(model, corrected) < 0.4 * mean_error(model, plain)
+
+
+def test_layers_that_share_a_bias_get_their_own() -> None:
+    model = of("a = Conv(x, w, b)  c = Relu(a)  h = Neg(x)  d = Conv(h, w, b)  y = Sub(c, d)")
+    quantized, _ = piped(model, COARSE)
+    first, second = quantized.nodes("Conv")
+    # Both read data at one scale, so that a pass may have merged their biases.
+    quantized.set_input(second, 0, first.inputs[0])
+    quantized.set_input(second, 2, first.inputs[2])
+    bias = quantized.producer(first.inputs[2])
+    assert bias is not None
+    units, before = value_of(bias.inputs[1]), value_of(bias.inputs[0])
+    assert units is not None
+    assert before is not None
+    Bias(second, 2, units, bias).add(np.full(6, units, np.float64), quantized)
+    stored = [quantized.producer(conv.inputs[2]) for conv in (first, second)]
+    values = [value_of(node.inputs[0]) for node in stored if node is not None]
+    np.testing.assert_array_equal(values, [before, before + 1])
 
 
 def test_a_second_run_changes_nothing() -> None:
