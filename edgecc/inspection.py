@@ -32,7 +32,7 @@ class Inspection:
         operators: how often each operator occurs.
         parameters: number of values in constants.
         parameter_bytes: their size.
-        macs: multiply-accumulates of convolutions and matrix products; an open dimension counts as 1.
+        macs: multiply-accumulates of convolutions, matrix products and recurrent layers; an open dimension counts as 1.
         uncounted: how many of those have shapes that are open or unknown, so that `macs` is too low.
     """
 
@@ -134,12 +134,14 @@ def explain_pass(model: Model, spec: str, target: str = "", *, registry: Registr
     return Explanation(step.name, changes, tuple(skip for skip in ctx.skips if skip.pass_name == step.name))
 
 
+#: Layers that multiply a state of theirs by weights, step by step.
+RECURRENT = ("LSTM", "GRU", "RNN")
 #: Operators that multiply and accumulate.
-_COUNTED = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
+_COUNTED = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm", *RECURRENT})
 
 
 def macs(node: Node) -> int:
-    """Multiply-accumulates of one node; 0 for operators other than convolutions and matrix products."""
+    """Multiply-accumulates of one node; 0 for operators other than convolutions, matrix and recurrent products."""
     if node.op in ("Conv", "ConvInteger"):
         return _size(node.outputs[0].shape) * _size((node.inputs[1].shape or [0])[1:])
     if node.op == "ConvTranspose":
@@ -148,6 +150,9 @@ def macs(node: Node) -> int:
         shape = node.inputs[0].shape or [0]
         inner = shape[0] if node.attrs.get("transA", 0) else shape[-1]
         return _size(node.outputs[0].shape) * _size([inner])
+    if node.op in RECURRENT:
+        # At each step of each sequence, all weights of data and state once; either layout has these two axes in front.
+        return _size((node.inputs[0].shape or [0])[:2]) * sum(_size(tensor.shape) for tensor in node.inputs[1:3])
     return 0
 
 

@@ -63,7 +63,7 @@ class MixedPrecision(QuantizeStatic):
             return False
         quantizer, base = self._quantizer(model, ctx), self._choice(model)
         plan = quantizer.plan(model, base)
-        for node in model.nodes():
+        for node in model.all_nodes():
             if id(node) in plan.reasons:
                 ctx.skip(node, plan.reasons[id(node)])
         units = units_of(model, plan)

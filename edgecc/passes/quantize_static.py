@@ -91,7 +91,7 @@ class QuantizeStatic(Pass):
             return False
         quantizer, choice = self._quantizer(model, ctx), self._choice(model)
         plan = quantizer.plan(model, choice)
-        for node in model.nodes():
+        for node in model.all_nodes():
             if id(node) in plan.dynamic:
                 ctx.done(node, "its data is rounded at run time, and its result is float")
             elif id(node) in plan.reasons:

@@ -171,16 +171,23 @@ def _name_of(node: Node) -> str:
 
 
 def _shares(before: Model, after: Model) -> tuple[float, int]:
-    """The share of multiply-accumulates between integers, and the bytes of the float weights."""
+    """The share of multiply-accumulates between integers, subgraphs included, and the bytes of the float weights."""
     from edgecc.inspection import macs
+    from edgecc.model import is_standard
 
-    counted = [(macs(node), node) for node in after.nodes("Conv", "ConvTranspose", "Gemm", "MatMul", *_INTEGER)]
+    counted = [(macs(node), node) for node in after.all_nodes() if is_standard(node)]
     total = sum(count for count, _ in counted)
-    integers = sum(
-        count for count, node in counted if node.op in _INTEGER or all(_is_dequantized(t) for t in node.inputs[:2])
-    )
+    integers = sum(count for count, node in counted if _computes_with_integers(node))
     weights = sum(math.prod(t.shape) * t.dtype.itemsize for t in before.constants())
     return (integers / total if total else 0.0), weights
+
+
+def _computes_with_integers(node: Node) -> bool:
+    from edgecc.inspection import RECURRENT
+
+    if node.op in _INTEGER or node.op in RECURRENT:
+        return node.op in _INTEGER
+    return all(_is_dequantized(tensor) for tensor in node.inputs[:2])
 
 
 def _is_dequantized(tensor: Tensor) -> bool:

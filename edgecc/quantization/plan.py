@@ -12,11 +12,14 @@ import numpy as np
 
 from edgecc.quantization.groups import Edge
 from edgecc.quantization.scheme import CLAMPING, CLAMPS, COMPUTING, MEASURED, OperatorRule, QuantizationScheme, Role
-from edgecc.rewriting.reading import constant, has_operand, number, text
+from edgecc.rewriting.reading import constant, has_operand, is_op, number, text
 from edgecc.statistics.samples import MASK
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node, Tensor
+
+#: Operators that may have weights.
+_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 @dataclass
@@ -123,10 +126,25 @@ def make_plan(
         elif reason is not None:
             plan.rules[id(node)], plan.types[id(node)] = rule, chosen
     drop_islands(plan, model, scheme)
+    _name_unreached(plan, model)
     for node in model.nodes():
         if id(node) in plan.rules:
             _take_tensors(node, plan, model, scheme)
     return plan
+
+
+def _name_unreached(plan: Plan, model: Model) -> None:
+    """Reasons of the layers with weights that no row is about, or that are in subgraphs."""
+    from edgecc.inspection import RECURRENT
+
+    main = {id(node) for node in model.nodes()}
+    for node in model.all_nodes():
+        if not is_op(node, *_LAYERS, *RECURRENT) or id(node) in plan.rules or id(node) in plan.reasons:
+            continue
+        if id(node) not in main:
+            plan.reasons[id(node)] = "it is in a subgraph, whose values no scale is measured for"
+        elif node.op in RECURRENT:
+            plan.reasons[id(node)] = "no scale is measured for the state of a recurrent layer: it stays float"
 
 
 def _type_in_front(node: Node, rule: OperatorRule, model: Model, scheme: QuantizationScheme, plan: Plan) -> str | None:

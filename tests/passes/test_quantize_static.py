@@ -285,6 +285,22 @@ def test_computed_weights() -> None:
     assert_skipped(QuantizeStatic(), of("y = Conv(x, x)"), "its weights are computed", calibration={"x": X})
 
 
+def test_recurrent_layers_stay_float() -> None:
+    text = "y = LSTM<hidden_size=3>(x, lw, lr)"
+    constants = {"lw": normal(1, 12, 4), "lr": normal(1, 12, 3)}
+    model = Model.from_text(f"g (float[5,2,4] x) => (float[A,B,C,D] y) {{ {text} }}", constants)
+    assert_skipped(QuantizeStatic(), model, "recurrent layer", calibration={"x": normal(8, 5, 2, 4)})
+
+
+def test_layers_in_subgraphs_stay_float() -> None:
+    text = """y = If (c) <
+        then_branch = t () => (float[A,B,C,D] u) { u = Conv(x, w) },
+        else_branch = e () => (float[A,B,C,D] v1) { v1 = Conv(x, w) }>"""
+    model = Model.from_text(f"g (float[1,3,8,8] x, bool c) => (float[A,B,C,D] y) {{ {text} }}", CONSTANTS)
+    data = {"x": X, "c": np.arange(len(X)) % 2 == 0}
+    assert_skipped(QuantizeStatic(), model, "it is in a subgraph", calibration=data)
+
+
 def test_nothing_but_moving() -> None:
     text = "y = Transpose<perm=[0,2,3,1]>(x)"
     assert_skipped(QuantizeStatic(), of(text), "", calibration={"x": X})

@@ -69,6 +69,39 @@ def test_share_of_integer_work(tmp_path: Path) -> None:
     assert found.integer_macs == convolution / (convolution + product)
 
 
+def test_recurrent_layers_are_work_in_float(tmp_path: Path) -> None:
+    # Sequences of 5 steps, 2 at once, of 4 features; 3 states.
+    constants = {
+        "m": RNG.standard_normal((4, 4)).astype(np.float32),
+        "w": RNG.standard_normal((1, 12, 4)).astype(np.float32),
+        "r": RNG.standard_normal((1, 12, 3)).astype(np.float32),
+    }
+    text = "g (float[5,2,4] x) => (float[A,B,C,D] y) { a = MatMul(x, m)  y = LSTM<hidden_size=3>(a, w, r) }"
+    samples = np.random.default_rng(1).standard_normal((16, 5, 2, 4)).astype(np.float32)
+    model = Model.from_text(text, constants)
+    step = QuantizeStatic(least_sqnr=0)
+    result = edgecc.compile(model, "onnxruntime", tmp_path / "m.onnx", passes=[step], calibration={"x": samples})
+    product, recurrent = 5 * 2 * 4 * 4, 5 * 2 * (12 * 4 + 12 * 3)
+    assert result.losses is not None
+    assert result.losses.integer_macs == product / (product + recurrent)
+
+
+def test_subgraphs_are_work_in_float(tmp_path: Path) -> None:
+    text = """g (float[1,3,8,8] x, bool c) => (float[A,B,C,D] y) {
+        a = Conv(x, w)
+        y = If (c) <
+            then_branch = t () => (float[A,B,C,D] u) { u = Conv(a, v) },
+            else_branch = e () => (float[A,B,C,D] v1) { v1 = Relu(a) }> }"""
+    constants = {**CONSTANTS, "v": RNG.standard_normal((4, 4, 3, 3)).astype(np.float32)}
+    model = Model.from_text(text, constants)
+    data = {"x": images(16), "c": np.arange(16) % 2 == 0}
+    step = QuantizeStatic(least_sqnr=0)
+    result = edgecc.compile(model, "onnxruntime", tmp_path / "m.onnx", passes=[step], calibration=data)
+    outer, inner = 4 * 36 * 27, 4 * 16 * 36
+    assert result.losses is not None
+    assert result.losses.integer_macs == outer / (outer + inner)
+
+
 def test_nothing_is_said_where_nothing_was_quantized(tmp_path: Path) -> None:
     model = Model.from_text("g (float[2] x) => (float[2] y) { y = Erf(x) }")
     data = {"x": np.ones((8, 2), np.float32)}
