@@ -75,8 +75,14 @@ class MixedPrecision(QuantizeStatic):
         cannot = frozenset(_without_kernels(model, quantizer, units, allowed))
         mix = Mixing(units, alone, whole, fixed, allowed, cannot, budget, ctx.progress).run()
         self._report(model, units, mix, ctx)
-        choice = {**fixed, **spread(units, [choice.precision for choice in mix.choices])}
-        return quantizer.quantize(model, {id(n): choice[n.name] for n in model.nodes() if n.name in choice})
+        named = {**fixed, **spread(units, [choice.precision for choice in mix.choices])}
+        choice = {id(node): named[node.name] for node in model.nodes() if node.name in named}
+        final = quantizer.plan(model, choice)
+        for node in model.nodes():
+            # What its layer's int16 has no kernel for.
+            if choice.get(id(node), "").startswith("int") and id(node) in final.reasons.keys() - plan.reasons.keys():
+                ctx.skip(node, final.reasons[id(node)])
+        return quantizer.quantize(model, choice, final)
 
     def _budget(self) -> Budget:
         from edgecc.quantization.mixing import Budget
@@ -134,7 +140,7 @@ _SQNR = 30.0
 def _without_kernels(
     model: Model, quantizer: Quantizer, units: Sequence[Unit], precisions: Sequence[Precision]
 ) -> list[tuple[int, str]]:
-    """Places of units, with an integer type that not all of their operators have kernels for."""
+    """Places of units, with an integer type that what decides there has no kernels for; what follows may stay float."""
     found: list[tuple[int, str]] = []
     for precision in precisions:
         if precision.startswith("float"):
@@ -142,5 +148,5 @@ def _without_kernels(
         known = {name for unit in units for name in unit.computing}
         plan = quantizer.plan(model, {id(node): precision for node in model.nodes() if node.name in known})
         refused = {node.name for node in model.nodes() if id(node) in plan.reasons}
-        found += [(place, precision) for place, unit in enumerate(units) if refused & set(unit.computing)]
+        found += [(place, precision) for place, unit in enumerate(units) if refused & set(unit.deciding)]
     return found

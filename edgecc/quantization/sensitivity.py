@@ -28,12 +28,14 @@ class Unit:
     Attributes:
         nodes: their names; the first one stands for all.
         computing: those of them that do more than move or clamp values.
+        deciding: those of `computing` that must have a kernel for a precision: with weights, if one of them has.
         macs: multiply-accumulates, or values computed where there are none.
         weights: number of weights.
     """
 
     nodes: tuple[str, ...]
     computing: tuple[str, ...]
+    deciding: tuple[str, ...]
     macs: int
     weights: int
 
@@ -64,10 +66,12 @@ def units_of(model: Model, plan: Plan) -> list[Unit]:
         computing = tuple(nodes[key].name for key in keys if plan.rules[key].role in COMPUTING)
         if not computing:
             continue
-        weights = [constant(nodes[key], 1) for key in keys if plan.rules[key].role is Role.WEIGHTED]
+        weighted = [key for key in keys if plan.rules[key].role is Role.WEIGHTED]
+        weights = [constant(nodes[key], 1) for key in weighted]
         work = sum(macs(nodes[key]) for key in keys) or sum(_size(nodes[key].outputs[0].shape) for key in keys)
         size = sum(values.size for values in weights if values is not None)
-        found.append(Unit(tuple(nodes[key].name for key in keys), computing, max(1, work), size))
+        deciding = tuple(nodes[key].name for key in weighted) or computing
+        found.append(Unit(tuple(nodes[key].name for key in keys), computing, deciding, max(1, work), size))
     return found
 
 

@@ -20,10 +20,11 @@ from edgecc.passes.quantize_dynamic import QuantizeDynamic
 from edgecc.passes.quantize_static import QuantizeStatic
 from edgecc.passes.quantize_weights import QuantizeWeights
 from edgecc.passes.smooth_activations import SmoothActivations
-from edgecc.quantization.scheme import PORTABLE, QuantizationScheme
+from edgecc.quantization.scheme import PORTABLE, QuantizationScheme, Role, rules
 from edgecc.statistics.table import StatisticTable
 from edgecc.target import Target
 from edgecc.testing import check_pass
+from edgecc.testing.declared import target_of
 
 RNG = np.random.default_rng(0)
 SAMPLES = RNG.standard_normal((32, 8)).astype(np.float32)
@@ -49,8 +50,10 @@ class Both(Target):
         return replace(PORTABLE, activations=("int8", "int16"))
 
 
-def run(step: QuantizeStatic, target: Target | None = None, samples: np.ndarray = SAMPLES) -> tuple[Model, PassContext]:
-    model = Model.from_text(TEXT, CONSTANTS)
+def run(
+    step: QuantizeStatic, target: Target | None = None, samples: np.ndarray = SAMPLES, text: str = TEXT
+) -> tuple[Model, PassContext]:
+    model = Model.from_text(text, CONSTANTS)
     data = open_calibration({"x": samples}, model.signature)
     assert not isinstance(data, StatisticTable)
     ctx = PassContext(target, np.random.default_rng(0), calibration=data)
@@ -98,6 +101,22 @@ def test_int16_where_the_target_has_it() -> None:
     assert types == {"int8", "int16"}
     assert len(integers(model)) == 4
     assert sqnr(ctx) >= 25
+
+
+def test_what_follows_stays_float_where_it_has_no_kernel_for_int16() -> None:
+    text = TEXT.replace("s = Relu(r)", "s = Tanh(r)")
+    scheme = replace(Both().quantization_scheme(), int8_only=frozenset({"Tanh"}))
+    scheme = replace(scheme, operators={**scheme.operators, **rules(Role.COMPUTE, "Tanh")})
+    found = {}
+    for step in (QuantizeStatic(activations="int16"), MixedPrecision(sqnr=25, precisions=("int8", "int16"))):
+        found[step.name] = run(step, target_of(scheme), text=text)
+    model, ctx = found["mixed-precision"]
+    assert "NOT MET" not in figures(ctx)
+    assert len(integers(model)) == 4
+    tanh = model.nodes("Tanh")[0]
+    skips = {(skip.node, skip.reason) for skip in ctx.skips}
+    assert skips == {(tanh.name, "the target has no kernel for int16")}
+    assert skips <= {(skip.node, skip.reason) for skip in found["quantize-static"][1].skips}
 
 
 def test_int16_is_left_out_where_it_has_none() -> None:
