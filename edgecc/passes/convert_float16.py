@@ -42,8 +42,9 @@ class ConvertFloat16(Pass):
     """Compute in float16 where that is safe, with Casts where it meets float32.
 
     Constants out of float16's range, precision-critical operators, arithmetic on indices and nodes with subgraphs stay
-    float32, each with its reason in the report. Integer tensors are untouched. With calibration data, or statistics of
-    an earlier compilation, so does what reads or writes values that came near the ends of float16's range.
+    float32, each with its reason in the report. Integer tensors are untouched, and so is what a quantized model
+    computes with integers, between DequantizeLinear and QuantizeLinear. With calibration data, or statistics of an
+    earlier compilation, what reads or writes values that came near the ends of float16's range stays float32 too.
 
     Before: a = Conv(x, w)  y = Softmax(a)
     After:  h = Cast<to=10>(x)  a = Conv(h, w_float16)  s = Cast<to=1>(a)  y = Softmax(s)
@@ -98,6 +99,7 @@ class ConvertFloat16(Pass):
     def rules(self, model: Model, statistics: StatisticTable) -> list[Rule]:
         """What may keep a node float32; the first objection is the one reported."""
         from edgecc.precision import policy
+        from edgecc.precision.islands import integer_islands
 
         ignored = {id(node) for node in model.nodes()} - {id(node) for node in model.nodes(ignore=self.ignore)}
 
@@ -107,6 +109,7 @@ class ConvertFloat16(Pass):
 
         return [
             is_ignored,
+            integer_islands(model),
             policy.listed(self.keep_float32_ops),
             policy.unsafe_constants,
             policy.low_precision_statistics,

@@ -9,6 +9,7 @@ import onnx_graphsurgeon as gs
 from edgecc.model import Model, Node, is_standard
 from edgecc.precision.policy import NEUTRAL, Rule, reasons
 from edgecc.precision.slots import Slots, is_float32
+from edgecc.rewriting.reading import is_op
 
 
 def choose_half(
@@ -17,7 +18,8 @@ def choose_half(
     """Ids of the nodes to convert, and the reasons of those that stay.
 
     Nodes without an objection become float16, except where that would only add Casts: regions that merely move values
-    between float32 neighbours, comparisons of a float32 value, and Casts that something reads as float32.
+    between float32 neighbours, comparisons of a float32 value, and Casts and
+    DequantizeLinear that something reads as float32.
     """
     objections = reasons(model, slots, rules)
     half = {id(node) for node in model.nodes() if slots[id(node)].concerned and id(node) not in objections}
@@ -32,7 +34,7 @@ def choose_half(
 
 
 def _release_casts(model: Model, slots: Mapping[int, Slots], half: set[int], *, keep_io: bool) -> None:
-    for node in model.nodes("Cast"):
+    for node in model.nodes("Cast", "DequantizeLinear"):
         readers = [r for t in node.outputs for r in model.consumers(t)]
         wanted = all(_reads_half(r, slots, half) for r in readers)
         if not wanted or (keep_io and model.is_output(node.outputs[0])):
@@ -97,5 +99,7 @@ def _release_comparisons(model: Model, slots: Mapping[int, Slots], half: set[int
             continue
         read = [node.inputs[i] for i in own.inputs if not isinstance(node.inputs[i], gs.Constant)]
         producers = [model.producer(t) for t in read]
-        if any(keep_io if p is None else id(p) not in half for p in producers):
+        # Between DequantizeLinear and QuantizeLinear, integers change their scale.
+        requantizes = any(p is not None and is_op(p, "DequantizeLinear") for p in producers)
+        if requantizes or any(keep_io if p is None else id(p) not in half for p in producers):
             half.discard(id(node))

@@ -345,6 +345,39 @@ def test_quantized_weights_follow() -> None:
     check_close(source, model)
 
 
+ISLAND = """g (float[1,4] x) => (float[1,4] y)
+    <int8[4,4] q = {1,2,3,4,5,6,7,8,-1,-2,-3,-4,5,4,3,2}, float s = {0.1}, int8 z = {0}> {
+    a = QuantizeLinear(x, s, z)  b = DequantizeLinear(a, s, z)  w = DequantizeLinear(q, s, z)
+    c = MatMul(b, w)  r = Relu(c)  d = QuantizeLinear(r, s, z)  e = DequantizeLinear(d, s, z)
+    REST }"""
+
+
+def test_what_is_computed_with_integers_stays() -> None:
+    source, model, ctx = convert(
+        ISLAND.replace("REST", "f = Add(e, b)  h = QuantizeLinear(f, s, z)  y = DequantizeLinear(h, s, z)")
+    )
+    assert model.digest() == source.digest()
+    assert {skip.op for skip in ctx.skips if "computes with integers" in skip.reason} == {"MatMul", "Relu", "Add"}
+
+
+def test_floats_behind_integers_become_float16() -> None:
+    source, model, ctx = convert(ISLAND.replace("REST", "y = Erf(e)"))
+    assert (dtype_of(model, "MatMul"), dtype_of(model, "Erf")) == ("float32", "float16")
+    assert {skip.op for skip in ctx.skips} == {"MatMul", "Relu"}
+    # One behind Erf, since the output keeps its type.
+    assert ops(model)["Cast"] == 1
+    check_close(source, model)
+
+
+def test_integers_that_change_their_scale_stay() -> None:
+    rest = "f = QuantizeLinear(e, s2, z)  h = DequantizeLinear(f, s2, z)  y = Erf(h)"
+    text = ISLAND.replace("REST", rest).replace("float s = {0.1},", "float s = {0.1}, float s2 = {0.2},")
+    source, model, _ = convert(text)
+    assert {str(node.inputs[1].dtype) for node in model.nodes("QuantizeLinear")} == {"float32"}
+    assert ops(model)["Cast"] == 1
+    check_close(source, model)
+
+
 def test_layer_normalization_keeps_its_float32_statistics_inside() -> None:
     text = """g (float[2,8] x) => (float[2,8] y) <float[8] s = {1,2,1,1,1,1,1,1}> {
       y = LayerNormalization(x, s)
