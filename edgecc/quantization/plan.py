@@ -61,6 +61,9 @@ class Plan:
 def measured_tensors(model: Model, kept: Collection[int]) -> list[str]:
     """Names of the tensors that some target rounds, in order; what is only clamped is none.
 
+    Keeping an operator together with its clamp asks for nothing more: what lies between them is rounded by neither,
+    so that saved statistics serve whichever whole layers stay float.
+
     Args:
         model: not changed.
         kept: ids of nodes that the user wants to stay float.
@@ -68,10 +71,15 @@ def measured_tensors(model: Model, kept: Collection[int]) -> list[str]:
     found: dict[str, None] = {}
     for node in model.nodes(*MEASURED):
         for tensor in (*node.inputs, *node.outputs):
-            clamp = clamp_behind(tensor, model) if is_float(tensor) else None
-            if is_float(tensor) and (clamp is None or id(clamp) in kept):
+            if is_float(tensor) and not _is_inside_layer(tensor, model, kept):
                 found[tensor.name] = None
     return list(found)
+
+
+def _is_inside_layer(tensor: Tensor, model: Model, kept: Collection[int]) -> bool:
+    """Whether it lies between an operator and its clamp, which are both integers or both float."""
+    clamp, producer = clamp_behind(tensor, model), model.producer(tensor)
+    return clamp is not None and (id(clamp) not in kept or id(producer) in kept)
 
 
 def is_float(tensor: Tensor) -> bool:

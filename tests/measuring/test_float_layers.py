@@ -210,3 +210,20 @@ def test_what_cannot_be_measured_is_a_note(
         f"it is where quantize-static quantizes, once, and here {', '.join(name.split(':')[0] for name in passes)} does"
     )
     assert f"whether integers are faster was not measured: {text}" in result.notes
+
+
+@pytest.mark.parametrize("partly", [1.2, 0.8])
+def test_saved_statistics_serve_whatever_stays_float(
+    partly: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Machine(monkeypatch, {0: 1.0, 6: 1.5, 5: partly})
+    # The convolution whose activation is taken in.
+    monkeypatch.setattr(float_layers, "_layer_times", lambda *given: ([LayerTime(2, 1)] * 5, {"Conv_0"}))
+    first = compiled(tmp_path, quantize="int8", measure=False)
+    first.statistics.save(tmp_path / "t.json")
+    source = tmp_path / "s.onnx"
+    result = edgecc.compile(
+        source, "onnxruntime", tmp_path / "m.onnx", quantize="int8", calibration=str(tmp_path / "t.json")
+    )
+    expected = "Conv_0" if partly < 1 else "*"
+    assert expected in result.recipe.all_passes[0]
