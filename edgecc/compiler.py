@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from edgecc.artifact import Artifact, check_writable, named_files, report_bytes, report_path, write_files
 from edgecc.errors import OptionError, OutputError, PluginError, UnsupportedError
 from edgecc.loading import load_model
-from edgecc.measured_recipe import measure, measures, settled
+from edgecc.measured_recipe import explained, measure, measures, settled
 from edgecc.options import build, parse_spec
 from edgecc.passes.base import Loss, Pass, PassContext, no_progress
 from edgecc.passes.entry import DeferredPass
@@ -114,11 +114,12 @@ def run_recipe(
         choice = measure(pipeline, watch, backend, target, context)
         recipe = settled(recipe, choice.ignore if choice is not None else ())
         if choice is not None and choice.ignore:
-            model, known = source.clone(), context.statistics
+            model, known, earlier = source.clone(), context.statistics, result.skips
             pipeline = build_pipeline(recipe, backend, target, registry, output)
             context = _context(target, recipe.seed, data, work_progress)
             context.statistics = known
             result, watch, held_out = _run_passes(pipeline, model, context)
+            result.skips = explained(result.skips, earlier)
     losses = watch.losses(held_out, context.calibration, work_progress) if watch is not None else None
     origin = provenance(recipe, backend, registry, source, in_memory=in_memory)
     progress(f"compiling for {backend.name}")

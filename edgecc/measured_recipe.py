@@ -7,12 +7,15 @@ where it loses, the recipe is written again with those layers excluded. That one
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edgecc.options import build, parse_spec
-from edgecc.passes.base import PassContext
+from edgecc.passes.base import PassContext, Skip
 from edgecc.passes.pipeline import PassPipeline
 from edgecc.passes.quantize_static import QuantizeStatic
+from edgecc.quantization.plan import EXCLUDED
 
 if TYPE_CHECKING:
     from edgecc.backend import Backend
@@ -83,3 +86,17 @@ def settled(recipe: Recipe, ignore: tuple[str, ...]) -> Recipe:
             spec = step.model_copy(update={"ignore": (*step.ignore, *ignore)}).spec()
         passes.append(spec)
     return recipe.model_copy(update={"passes": tuple(passes), "quantize": None, "measure": False})
+
+
+def explained(skips: Sequence[Skip], earlier: Sequence[Skip]) -> list[Skip]:
+    """Say of nodes that were measured to be faster in float that they are, not that somebody excluded them.
+
+    Args:
+        skips: of the recipe that `settled` gave.
+        earlier: of the one that was measured, with what the user had excluded.
+    """
+    known = set(earlier)
+    return [
+        replace(skip, reason="integers are slower here") if skip.reason == EXCLUDED and skip not in known else skip
+        for skip in skips
+    ]

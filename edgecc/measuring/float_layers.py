@@ -27,6 +27,8 @@ SECONDS = 8.0
 _RUNS, _TURNS, _MOST_SECONDS = 200, 20, 1.5
 #: Ratios of whole models that differ by less cannot be told apart, nor can times of one layer, by this share of them.
 _NOISE, _LAYER_NOISE = 0.02, 0.05
+#: The pattern that keeps the whole model in float.
+EVERYTHING = ("*",)
 _DOING = "measuring where integers are slower"
 
 
@@ -67,12 +69,14 @@ class MeasuredChoice:
         """What the user should read."""
         if self.why_not:
             return f"whether integers are faster was not measured: {self.why_not}"
+        if self.ignore == EVERYTHING and self.integers is not None:
+            slower = f"integers are {self.integers.median:.2f} times slower than float32 on this machine"
+            return f"nothing is quantized: {slower} ({self.machine}); --no-measure keeps them, for a small file"
         head = f"measured here ({self.machine}): integers take {self.integers} of float32's time"
         if not self.ignore:
             return f"{head}; every layer stays in integers" if self._is_slower else head
         count = "1 node stays float" if len(self.ignore) == 1 else f"{len(self.ignore)} nodes stay float"
-        what = "the whole model stays float" if self.ignore == ("*",) else count
-        return f"{head}, so {what}, which takes {self.chosen}; --no-measure keeps all in integers, for a small file"
+        return f"{head}, so {count}, which takes {self.chosen}; --no-measure keeps all in integers, for a small file"
 
     @property
     def _is_slower(self) -> bool:
@@ -158,10 +162,13 @@ def _choose(before: Model, after: Model, race: _Race, requantize: Callable[[tupl
     ignore = tuple(name for name in ignore if name)
     tried: dict[tuple[str, ...], Model] = {(): after}
     if floats and len(floats) < len(layers):
-        tried[ignore] = requantize(ignore)
+        again = requantize(ignore)
+        # What is left can be too little for anything to be quantized: that is the float model.
+        if again.nodes("DequantizeLinear"):
+            tried[ignore] = again
     _, *results = race.run([before, *tried.values()])
     ratios = {choice: found.ratio for choice, found in zip(tried, results, strict=True) if found.ratio is not None}
-    ratios[("*",)] = Ratio(1.0, 1.0, 1.0)
+    ratios[EVERYTHING] = Ratio(1.0, 1.0, 1.0)
     # The first of them, with the most integers, that is as fast as the fastest.
     least = min(ratio.median for ratio in ratios.values())
     best = next(choice for choice, ratio in ratios.items() if ratio.median <= least + _NOISE)

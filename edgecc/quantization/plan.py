@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Operators that may have weights.
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+#: Why a node stays float that the options name.
+EXCLUDED = "it is excluded"
 
 
 @dataclass
@@ -125,7 +127,7 @@ def make_plan(
     for node in model.nodes(*scheme.operators):
         rule = _rule_of(node, scheme)
         chosen = types.get(id(node)) or _type_in_front(node, rule, model, scheme, plan) or dtype
-        reason = "it is excluded" if id(node) in kept else _refuses(node, rule, scheme, chosen)
+        reason = EXCLUDED if id(node) in kept else _refuses(node, rule, scheme, chosen)
         reason = reason or (reason if reason is None else _refuses_values(node, model, unbounded))
         if reason == "" and node.op in CLAMPS:
             reason = _refuses_clamp(node, model, scheme, plan)

@@ -161,8 +161,30 @@ def test_a_model_that_is_fastest_in_float_stays_float(tmp_path: Path, monkeypatc
     monkeypatch.setattr(float_layers, "_layer_times", lambda *given: ([LayerTime(2, 1)] * 5, {"MatMul_5"}))
     result = compiled(tmp_path, quantize="int8")
     assert result.recipe.all_passes == ('quantize-static:ignore=["*"]',)
-    assert "so the whole model stays float" in result.notes[0]
+    assert result.notes[0].startswith(
+        "nothing is quantized: integers are 1.50 times slower than float32 on this machine"
+    )
+    assert "--no-measure keeps them" in result.notes[0]
     assert not result.model.nodes("QuantizeLinear")
+
+
+def test_what_is_left_for_integers_can_be_too_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Nothing but pooling and Flatten would be left, which move values only.
+    floats = {"Conv_0", "Conv_2", "MatMul_5"}
+    machine = Machine(monkeypatch, {0: 1.0, 6: 1.5})
+    monkeypatch.setattr(float_layers, "_layer_times", lambda *given: ([LayerTime(2, 1)] * 5, floats))
+    result = compiled(tmp_path, quantize="int8")
+    assert machine.seen == [0, 6, 0, 6]
+    assert result.notes[0].startswith("nothing is quantized: integers are 1.50 times slower")
+
+
+def test_skips_say_who_keeps_a_node_in_float(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Machine(monkeypatch, {0: 1.0, 6: 1.5, 2: 0.8})
+    monkeypatch.setattr(float_layers, "_layer_times", lambda *given: ([LayerTime(2, 1)] * 4, {"MatMul_5"}))
+    result = compiled(tmp_path, passes=["quantize-static:ignore=Conv_2"], measure=True)
+    reasons = {skip.node: skip.reason for skip in result.pipeline.skips if skip.pass_name == "quantize-static"}
+    assert reasons["Conv_2"] == "it is excluded"
+    assert reasons["MatMul_5"] == "integers are slower here"
 
 
 def test_differences_within_noise_keep_integers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
