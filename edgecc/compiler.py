@@ -18,7 +18,7 @@ from edgecc.passes.entry import DeferredPass
 from edgecc.passes.pipeline import PassPipeline, PipelineResult, Rounds
 from edgecc.presets import DEFAULT
 from edgecc.provenance import provenance
-from edgecc.recipe import Recipe
+from edgecc.recipe import Recipe, ordered_passes
 from edgecc.registry import Registry, default_registry
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def run_recipe(
     if watch is not None and measures(recipe, backend, target):
         progress("measuring where integers are slower")
         choice = measure(pipeline, watch, backend, target, context)
-        recipe = settled(recipe, choice.ignore if choice is not None else ())
+        recipe = settled(recipe, choice.ignore if choice is not None else (), registry)
         if choice is not None and choice.ignore:
             model, known, earlier = source.clone(), context.statistics, result.skips
             pipeline = build_pipeline(recipe, backend, target, registry, output)
@@ -246,14 +246,15 @@ def resolve_output(recipe: Recipe, target: Target) -> Path:
 
 def build_pipeline(recipe: Recipe, backend: Backend, target: Target, registry: Registry, output: Path) -> PassPipeline:
     """The preset's passes in rounds, the user's in their order, then the backend's own that are not among them."""
-    passes = [resolve_pass(spec, registry) for spec in recipe.all_passes]
+    passes = [resolve_pass(spec, registry) for spec in ordered_passes(recipe, registry)]
     verifier = None
     if recipe.verify:
         from edgecc.passes.verification import Verifier
 
         verifier = Verifier(seed=recipe.seed, save_to=output.parent)
     steps = arrange(passes, backend, target, registry, optimize=recipe.optimize)
-    return PassPipeline(steps, instruments=[cls() for cls in registry.instruments], verifier=verifier)
+    instruments = [cls() for cls in registry.instruments]
+    return PassPipeline(steps, instruments=instruments, verifier=verifier, asked=passes)
 
 
 def arrange(

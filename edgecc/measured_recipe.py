@@ -16,13 +16,14 @@ from edgecc.passes.base import PassContext, Skip
 from edgecc.passes.pipeline import PassPipeline
 from edgecc.passes.quantize_static import QuantizeStatic
 from edgecc.quantization.plan import EXCLUDED
+from edgecc.recipe import Recipe, ordered_passes
 
 if TYPE_CHECKING:
     from edgecc.backend import Backend
     from edgecc.measuring.float_layers import MeasuredChoice
     from edgecc.model import Model
     from edgecc.quantization.losses import QuantizationWatch
-    from edgecc.recipe import Recipe
+    from edgecc.registry import Registry
     from edgecc.target import Target
 
 
@@ -69,17 +70,18 @@ def measure(
     return choose_float_layers(before, watch.after, backend, target, behind, requantize, context.progress)
 
 
-def settled(recipe: Recipe, ignore: tuple[str, ...]) -> Recipe:
+def settled(recipe: Recipe, ignore: tuple[str, ...], registry: Registry) -> Recipe:
     """The recipe that says what was measured: what `quantize` stands for is written out, and nothing is measured.
 
     Args:
         recipe: that was measured.
         ignore: patterns of nodes that quantize-static is to keep in float, beside those that it has.
+        registry: where its passes are looked up.
     """
     if not ignore:
         return recipe.model_copy(update={"measure": False})
     passes = []
-    for spec in recipe.all_passes:
+    for spec in ordered_passes(recipe, registry):
         name, options = parse_spec(spec)
         if name == QuantizeStatic.name:
             step = build(QuantizeStatic, "pass", name, options)

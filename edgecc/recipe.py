@@ -6,13 +6,17 @@ import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgecc.data.names import is_named
 from edgecc.errors import RecipeError, UnknownNameError
 from edgecc.presets import DEFAULT
+
+if TYPE_CHECKING:
+    from edgecc.passes.base import Pass
+    from edgecc.registry import Registry
 
 Quantize = Literal["float16", "int8", "dynamic", "int8-weights", "int4-weights"]
 
@@ -35,7 +39,8 @@ class Recipe(BaseModel):
         output: path of the artifact; derived from source and target if empty.
         optimize: name of the preset whose passes run first: "1" is for everything that keeps values, "0" for none.
         passes: `NAME` or `NAME:key=value,...`, in the order in which they run, before the backend's own.
-        quantize: precision of weights and activations; stands for passes appended to `passes`.
+        quantize: precision of weights and activations; stands for passes that run behind `passes`, or in front of the
+            first of them that must run behind it.
         calibration: samples for passes that need them: an `.npz` file, `package.module:function`, `random`, or
             statistics saved as `.json`.
         samples: how many of them are used; all if None.
@@ -65,7 +70,7 @@ class Recipe(BaseModel):
 
     @property
     def all_passes(self) -> tuple[str, ...]:
-        """`passes` and those that `quantize` stands for."""
+        """`passes` and those that `quantize` stands for; `ordered_passes` says when these run."""
         return (*self.passes, *(QUANTIZE_PASSES[self.quantize] if self.quantize else ()))
 
     def to_toml(self) -> str:
@@ -77,6 +82,32 @@ class Recipe(BaseModel):
             else:
                 lines.append(f"{key} = {_written(value)}")
         return "\n".join([*lines, *tables]) + "\n"
+
+
+def ordered_passes(recipe: Recipe, registry: Registry) -> tuple[str, ...]:
+    """The recipe's passes as they run: the user's in their order, what `quantize` stands for where it works.
+
+    That is behind them, or in front of the first that must run behind it.
+
+    Args:
+        recipe: names the passes.
+        registry: where they are looked up.
+
+    Raises:
+        UnknownNameError: there is no such pass.
+    """
+    specs = list(recipe.passes)
+    for spec in QUANTIZE_PASSES[recipe.quantize] if recipe.quantize else ():
+        step = registry.pass_class(spec.partition(":")[0])
+        others = [registry.pass_class(other.partition(":")[0]) for other in specs]
+        place = next((i for i, other in enumerate(others) if _must_follow(other, step)), len(specs))
+        specs.insert(place, spec)
+    return tuple(specs)
+
+
+def _must_follow(other: type[Pass], step: type[Pass]) -> bool:
+    gives = any(wanted in step.ensures for wanted in other.requires)
+    return step.name in other.after or other.name in step.before or gives
 
 
 def make_recipe(values: Mapping[str, Any], *, where: str = "") -> Recipe:

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecc.errors import RecipeError, UnknownNameError
-from edgecc.recipe import QUANTIZE_PASSES, Recipe, make_recipe, read_recipe
+from edgecc.recipe import QUANTIZE_PASSES, Quantize, Recipe, make_recipe, ordered_passes, read_recipe
+from edgecc.registry import default_registry
 
 names = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=12)
 recipes = st.builds(
@@ -83,3 +84,24 @@ def test_wrong_type_names_the_key() -> None:
 def test_quantize_stands_for_passes_after_the_listed_ones() -> None:
     recipe = Recipe(source="m.onnx", target="tflite", passes=("fold-batchnorm",), quantize="float16")
     assert recipe.all_passes == ("fold-batchnorm", "convert-float16")
+    assert ordered_passes(recipe, default_registry()) == recipe.all_passes
+
+
+@pytest.mark.parametrize(
+    ("quantize", "given", "expected"),
+    [
+        ("int8", ("round-weights",), ("quantize-static", "round-weights")),
+        ("int8", ("correct-bias:samples=3",), ("quantize-static", "correct-bias:samples=3")),
+        ("int8", ("convert-float16",), ("quantize-static", "convert-float16")),
+        ("int8", ("equalize-layers", "correct-bias"), ("equalize-layers", "quantize-static", "correct-bias")),
+        ("int4-weights", ("round-weights", "fold-batchnorm"), None),
+        # The user's own order stays, and is what an error is about.
+        ("int8", ("correct-bias", "equalize-layers"), ("quantize-static", "correct-bias", "equalize-layers")),
+    ],
+)
+def test_quantize_runs_in_front_of_what_must_follow(
+    quantize: Quantize, given: tuple[str, ...], expected: tuple[str, ...] | None
+) -> None:
+    recipe = Recipe(source="m.onnx", target="tflite", passes=given, quantize=quantize)
+    expected = expected or ("quantize-weights:dtype=int4", *given)
+    assert ordered_passes(recipe, default_registry()) == expected

@@ -79,6 +79,7 @@ class PassPipeline:
         passes: in the order in which they run; several can run in rounds.
         instruments: called around each pass.
         verifier: executes each EXACT or ROUNDING pass's model before and after it (`--verify`).
+        asked: those that the user wrote, which errors about their order list; all that do not run in rounds if None.
     """
 
     def __init__(
@@ -87,11 +88,14 @@ class PassPipeline:
         *,
         instruments: Sequence[Instrument] = (),
         verifier: Verifier | None = None,
+        asked: Sequence[Pass] | None = None,
     ) -> None:
         self.steps = tuple(passes)
         self.instruments = tuple(instruments)
         self.verifier = verifier
-        check_order(self.passes)
+        if asked is None:
+            asked = [item for item in self.steps if not isinstance(item, Rounds)]
+        check_order(self.passes, asked)
 
     @property
     def passes(self) -> tuple[Pass | DeferredPass, ...]:
@@ -236,16 +240,23 @@ def _check_promises(step: Pass, model: Model) -> None:
             raise PassContractError(f"pass {step.name!r} does not ensure {promised.value} although it declares it")
 
 
-def check_order(passes: Sequence[Pass | DeferredPass]) -> None:
-    """Raise PassOrderError, with an order that works, if `after`, `before`, `requires` or `ensures` are violated."""
+def check_order(passes: Sequence[Pass | DeferredPass], asked: Sequence[Pass] | None = None) -> None:
+    """Raise PassOrderError, with an order that works, if `after`, `before`, `requires` or `ensures` are violated.
+
+    Args:
+        passes: in the order in which they run.
+        asked: those that the message lists, beside the two that it is about; all if None.
+    """
     wrong = [(first, second) for first, second in _constraints(passes) if first > second]
     if not wrong:
         return
     first, second = wrong[0]
+    known = None if asked is None else {id(step) for step in asked} | {id(passes[first]), id(passes[second])}
+    listed = [index for index, step in enumerate(passes) if known is None or id(step) in known]
     raise PassOrderError(
         f"pass {passes[first].name!r} must run before {passes[second].name!r}",
-        where=" ".join(step.name for step in passes),
-        hint=_right_order(passes),
+        where=" ".join(passes[index].name for index in listed),
+        hint=_right_order(passes, listed),
     )
 
 
@@ -265,7 +276,7 @@ def _constraints(passes: Sequence[Pass | DeferredPass]) -> list[tuple[int, int]]
     return pairs
 
 
-def _right_order(passes: Sequence[Pass | DeferredPass]) -> str:
+def _right_order(passes: Sequence[Pass | DeferredPass], listed: Sequence[int]) -> str:
     # networkx is imported only here: a right order, the usual case, is found without it.
     import networkx as nx
 
@@ -277,4 +288,4 @@ def _right_order(passes: Sequence[Pass | DeferredPass]) -> str:
     except nx.NetworkXUnfeasible:
         cycle = [passes[edge[0]].name for edge in nx.find_cycle(graph)]
         return f"no order can work: {' before '.join([*cycle, cycle[0]])}"
-    return "use this order: " + " ".join(f"--pass {passes[index].spec()}" for index in order)
+    return "use this order: " + " ".join(f"--pass {passes[index].spec()}" for index in order if index in listed)

@@ -40,7 +40,7 @@ def test_says_what_was_lost(edgecc: Run, data: Path, output: str) -> None:
 def test_measures_what_is_faster_here(edgecc: Run, data: Path) -> None:
     done = edgecc("compile", "digits.onnx", "-o", "out.onnx", "--quantize", "int8", "--calibration", "d.npz")
     assert done.code == 0, done.err
-    assert "note: measured here (" in done.err
+    assert "note: measured here (" in done.err or "note: nothing is quantized: integers are " in done.err
     report = json.loads(Path("out.onnx.report.json").read_text())
     assert report["measured"]["integers"]["median"] > 0
     # Whatever the machine said, the recipe that is recorded says it too.
@@ -97,3 +97,16 @@ def test_one_sample(edgecc: Run, data: Path) -> None:
     assert done.code == 0, done.err
     assert "calibrated on a single sample" in done.err
     assert "too few to hold some out" in done.out
+
+
+def test_what_must_follow_quantization_does(edgecc: Run, data: Path) -> None:
+    words = ("compile", "digits.onnx", "--quantize", "int8", "--no-measure", "--calibration", "d.npz", "-o", "o.onnx")
+    done = edgecc(*words, "--pass", "round-weights", "--pass", "correct-bias")
+    assert done.code == 0, done.err
+    report = json.loads(Path("o.onnx.report.json").read_text())
+    names = [item["pass"].partition(":")[0] for item in report["passes"]]
+    assert names.index("quantize-static") < names.index("round-weights") < names.index("correct-bias")
+    wrong = edgecc(*words, "--pass", "correct-bias", "--pass", "round-weights")
+    assert wrong.code == 2
+    assert "where: quantize-static correct-bias round-weights\n" in wrong.err
+    assert "use this order: --pass quantize-static --pass round-weights --pass correct-bias\n" in wrong.err

@@ -96,6 +96,18 @@ def test_wrong_order_prints_a_right_one() -> None:
     assert error.hint == "use this order: --pass early --pass first --pass second:level=2 --pass third"
 
 
+def test_a_wrong_order_lists_what_the_user_wrote() -> None:
+    with pytest.raises(PassOrderError) as caught:
+        PassPipeline([Rounds((Nothing(),)), Second(), First(), Early()])
+    assert caught.value.where == "second first early"
+    assert caught.value.hint == "use this order: --pass early --pass first --pass second"
+    second, first = Second(), First()
+    with pytest.raises(PassOrderError) as caught:
+        PassPipeline([Rounds((Nothing(),)), second, first, Giver()], asked=[second, first])
+    assert caught.value.where == "second first"
+    assert caught.value.hint == "use this order: --pass first --pass second"
+
+
 def test_passes_that_are_free_keep_their_places() -> None:
     with pytest.raises(PassOrderError) as caught:
         check_order([Nothing(), Second(), First(), Giver()])
