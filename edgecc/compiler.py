@@ -333,7 +333,8 @@ def _calibration_notes(context: PassContext, losses: QuantizationLosses | None) 
         return ()
     if not context.has_statistics and (losses is None or not losses.samples):
         return ("the calibration data was not used: no pass asked for it",)
-    return context.calibration.notes
+    why = losses.why_no_accuracy if losses is not None else ""
+    return (*context.calibration.notes, *((why,) if why else ()))
 
 
 def _write(output: Path, compiled: Compiled, report: Mapping[str, Any]) -> Artifact:

@@ -152,6 +152,8 @@ def compare(
             parity.add([(str(track.runner.artifact), track.outputs) for track in tracks if not track.error])
             seen += batch.count
         progress(seen, total, "done")
+    if accuracy.problem:
+        notes.append(f"no accuracy: {accuracy.problem}")
     rows = tuple(_comparison(track, notes) for track in tracks)
     return CompareResult(str(reference.artifact), text, seen, accuracy.result(), rows, parity.result())
 

@@ -143,10 +143,32 @@ def top1(scores: np.ndarray) -> np.ndarray:
     return np.asarray(np.argmax(scores, axis=-1))
 
 
+def label_problem(labels: np.ndarray, classes: int) -> str:
+    """Why they are no labels for scores of so many classes; "" if they are.
+
+    Args:
+        labels: one per sample: (samples,) class indices, or (samples, classes) whole numbers, the largest at the class.
+        classes: of the output.
+    """
+    want = f"one whole number from 0 to {classes - 1} per sample is wanted"
+    if labels.dtype.kind not in "iub":
+        return f"the labels are {labels.dtype}, no class indices: {want}"
+    rows = labels.reshape(len(labels), -1)
+    if rows.shape[1] > 1:
+        return "" if rows.shape[1] == classes else f"the labels are {rows.shape[1]} numbers per sample: {want}"
+    wrong = rows[(rows < 0) | (rows >= classes)]
+    return f"label {wrong[0]} is no class of the output: {want}" if wrong.size else ""
+
+
 class AccuracyMeter:
-    """Share of samples whose largest score is at the label; constant memory."""
+    """Share of samples whose largest score is at the label; constant memory.
+
+    Attributes:
+        problem: why the labels were of no use; "" if they were.
+    """
 
     def __init__(self) -> None:
+        self.problem = ""
         self._right = self._count = 0
 
     def add(self, scores: np.ndarray, labels: np.ndarray) -> None:
@@ -162,18 +184,20 @@ class AccuracyMeter:
         self._count += len(scores)
 
     def result(self) -> float | None:
-        """From 0 to 1; None without samples."""
-        return self._right / self._count if self._count else None
+        """From 0 to 1; None without samples, or where some had no good label."""
+        return self._right / self._count if self._count and not self.problem else None
 
 
 def score(meter: AccuracyMeter, outputs: Mapping[str, np.ndarray], labels: np.ndarray | None) -> None:
-    """Count a batch: labels are about the first output that is class scores; fractions are no labels."""
-    if labels is None or labels.dtype.kind == "f":
+    """Count a batch: labels are about the first output that is class scores; what is wrong with them is remembered."""
+    if labels is None:
         return
     for values in outputs.values():
         scores = class_scores(values)
         if scores is not None and scores.ndim == 2 and len(scores) == len(labels):
-            meter.add(scores, labels)
+            meter.problem = meter.problem or label_problem(labels, scores.shape[1])
+            if not meter.problem:
+                meter.add(scores, labels)
             return
 
 

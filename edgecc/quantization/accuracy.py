@@ -38,8 +38,10 @@ class Accuracy:
 
 def measure_accuracy(
     before: Model, after: Model, data: CalibrationData | None, progress: WorkProgress
-) -> Accuracy | None:
+) -> Accuracy | str | None:
     """Run both on labelled samples; None where there are none, or no output is class scores.
+
+    What is no label of the output is said in a sentence instead: wrong labels would give a number that means nothing.
 
     Args:
         before: float.
@@ -59,6 +61,8 @@ def measure_accuracy(
     for feeds, labels in islice(batches, MOST_LABELLED):
         for session, meter in zip(sessions, meters, strict=True):
             score(meter, _outputs(session, names, feeds), labels)
+        if meters[0].problem:
+            return f"no accuracy: {meters[0].problem}"
         calls, count = calls + 1, count + len(labels)
         progress("measuring accuracy", calls, min(data.total, MOST_LABELLED))
     source, quantized = (meter.result() for meter in meters)

@@ -55,6 +55,7 @@ class QuantizationLosses:
         float_bytes: of the weights before.
         worst: layers by SQNR, the worst first.
         accuracy: of both models, where the data has labels.
+        why_no_accuracy: what is wrong with the labels; "" if nothing is, or there are none.
     """
 
     samples: int
@@ -64,6 +65,7 @@ class QuantizationLosses:
     float_bytes: int
     worst: tuple[LayerLoss, ...]
     accuracy: Accuracy | None = None
+    why_no_accuracy: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -137,8 +139,9 @@ def measure(
     ]
     worst = tuple(sorted(losses, key=lambda layer: (layer.sqnr_db, layer.tensor))[:WORST])
     fidelities = {name: meters[name].result() for name in outputs if count}
-    shares, accuracy = _shares(before, after), measure_accuracy(before, after, data, progress)
-    return QuantizationLosses(count, held_out and count > 0, fidelities, *shares, worst, accuracy)
+    shares, found = _shares(before, after), measure_accuracy(before, after, data, progress)
+    accuracy, why_not = (None, found) if isinstance(found, str) else (found, "")
+    return QuantizationLosses(count, held_out and count > 0, fidelities, *shares, worst, accuracy, why_not)
 
 
 def _rounded_tensors(before: Model, after: Model) -> dict[str, tuple[str, Node | None]]:

@@ -49,6 +49,14 @@ def test_difference_by_hand(make_runner: MakeRunner) -> None:
     assert result.samples == 2
 
 
+def test_labels_that_are_no_classes_are_a_note(make_runner: MakeRunner, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", x=values, y=np.array([0, 1, 2, 1, 3]))
+    result = compare([make_runner()], make_runner(), tmp_path / "data.npz")
+    assert (result.accuracy, result.comparisons[0].accuracy) == (None, None)
+    assert "no accuracy: label 3 is no class of the output" in result.comparisons[0].notes[0]
+
+
 def test_accuracy_with_labels_and_a_last_batch_that_is_not_full(make_runner: MakeRunner, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     values = rng.standard_normal((5, 3)).astype(np.float32)

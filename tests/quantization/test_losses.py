@@ -161,7 +161,28 @@ def test_accuracy_is_measured_on_more_samples_than_the_rest(tmp_path: Path) -> N
 
 
 def test_numbers_that_are_not_whole_are_no_labels(tmp_path: Path) -> None:
-    assert labelled_losses(tmp_path, 16, np.float32).accuracy is None
+    found = labelled_losses(tmp_path, 16, np.float32)
+    assert found.accuracy is None
+    assert found.why_no_accuracy.startswith("no accuracy: the labels are float32, no class indices")
+
+
+@pytest.mark.parametrize(
+    ("labels", "text"),
+    [
+        (np.full(16, 5), "label 5 is no class of the output: one whole number from 0 to 4 per sample is wanted"),
+        (np.full(16, -1), "label -1 is no class"),
+        (np.full(16, "cat"), "the labels are <U3, no class indices"),
+        (np.zeros((16, 5), np.float32), "the labels are float32"),
+        (np.zeros((16, 3), np.int64), "the labels are 3 numbers per sample"),
+    ],
+)
+def test_what_is_no_label_is_a_note(labels: np.ndarray, text: str, tmp_path: Path) -> None:
+    model = Model.from_text(f"g (float[1,3,8,8] x) => (float[A,B] y) {{ {TEXT} }}", CONSTANTS)
+    data = {"x": images(16), "labels": labels}
+    result = edgecc.compile(model, "onnxruntime", tmp_path / "m.onnx", passes=[QuantizeStatic()], calibration=data)
+    assert result.losses is not None
+    assert result.losses.accuracy is None
+    assert any(text in note for note in result.notes)
 
 
 def test_no_labels_no_accuracy(tmp_path: Path) -> None:
