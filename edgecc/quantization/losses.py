@@ -139,8 +139,8 @@ def measure(
     ]
     worst = tuple(sorted(losses, key=lambda layer: (layer.sqnr_db, layer.tensor))[:WORST])
     fidelities = {name: meters[name].result() for name in outputs if count}
-    shares, found = _shares(before, after), measure_accuracy(before, after, data, progress)
-    accuracy, why_not = (None, found) if isinstance(found, str) else (found, "")
+    shares, scored = _shares(before, after), measure_accuracy(before, after, data, progress)
+    accuracy, why_not = (None, scored) if isinstance(scored, str) else (scored, "")
     return QuantizationLosses(count, held_out and count > 0, fidelities, *shares, worst, accuracy, why_not)
 
 
