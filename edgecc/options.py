@@ -83,9 +83,11 @@ def build(cls: type[T], kind: str, name: str, options: Mapping[str, object]) -> 
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
+        # What an own validator raised is said in its words; one of the whole has no option to name.
+        problem = first.get("ctx", {}).get("error", first["msg"])
         raise OptionError(
-            f"option {key!r} of {kind} {name!r}: {first['msg']}",
-            where=f"{key}={first.get('input')!r}",
+            f"option {key!r} of {kind} {name!r}: {problem}" if key else f"options of {kind} {name!r}: {problem}",
+            where=f"{key}={first.get('input')!r}" if key else ",".join(f"{k}={v!r}" for k, v in options.items()),
             hint=f"edgecc {_LISTING.get(kind, kind + 's')} {name} lists its options",
         ) from error
 

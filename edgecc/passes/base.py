@@ -178,7 +178,7 @@ class Pass(BaseModel, ABC):
         quantizes: it writes integers for floats; what that cost is measured and reported.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False, allow_inf_nan=False)
 
     name: ClassVar[str]
     loss: ClassVar[Loss] = Loss.EXACT

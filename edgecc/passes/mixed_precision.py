@@ -8,11 +8,11 @@ from glob import escape
 from itertools import islice
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from edgecc.errors import OptionError
 from edgecc.passes.base import PassContext
-from edgecc.passes.quantize_static import QuantizeStatic
+from edgecc.passes.quantize_static import PRECISIONS, QuantizeStatic
 
 if TYPE_CHECKING:
     from edgecc.data.feeds import Feeds
@@ -44,10 +44,17 @@ class MixedPrecision(QuantizeStatic):
     )
     bytes: float | None = Field(default=None, gt=0, le=1, description="budget: share of the float weights' bytes")
     precisions: tuple[Literal["int8", "int16", "float16", "float32"], ...] = Field(
-        default=("int8", "int16", "float16", "float32"), min_length=1, description="what layers may be"
+        default=("int8", "int16", "float16", "float32"), description="what layers may be"
     )
     trials: int = Field(default=8, ge=1, description="samples that each layer is tried on alone")
     checks: int = Field(default=64, ge=1, description="samples that the whole model is held to the budget on")
+
+    @field_validator("precisions")
+    @classmethod
+    def _any(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError(f"layers must be something: give one of {', '.join(PRECISIONS)}, or several")
+        return value
 
     @model_validator(mode="after")
     def _one_budget(self) -> MixedPrecision:

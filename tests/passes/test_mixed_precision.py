@@ -188,9 +188,10 @@ def test_what_is_excluded_stays_float() -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"sqnr": 30, "bytes": 0.5}, "give one of them"),
+        ({"sqnr": 30, "bytes": 0.5}, "^options of pass 'mixed-precision': sqnr, agreement .*give one of them"),
+        ({"sqnr": float("inf")}, "option 'sqnr' .*finite"),
         ({"bytes": 2}, "less than or equal to 1"),
-        ({"precisions": []}, "at least 1 item"),
+        ({"precisions": []}, "'precisions' of pass 'mixed-precision': layers must be something: give one of int8, "),
     ],
 )
 def test_wrong_options(options: dict[str, Any], text: str) -> None:
