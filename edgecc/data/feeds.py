@@ -201,11 +201,12 @@ def dataset_of(arrays: Mapping[str, np.ndarray], signature: Signature, source: s
     """
     named, labels = _assign_names(arrays, signature, source)
     dataset = Dataset(named, labels, signature, source)
+    called = {name: _called(name, array, arrays) for name, array in named.items()}
     for spec in signature.inputs:
-        _check_array(spec, named[spec.name], source)
+        _check_array(spec, named[spec.name], called[spec.name], source)
     _check_counts(dataset)
     for spec in signature.inputs:
-        _check_values(spec, named[spec.name], source)
+        _check_values(spec, named[spec.name], called[spec.name], source)
     return dataset
 
 
@@ -261,20 +262,26 @@ def _assign_names(
     return {name: found[name] for name in inputs}, labels
 
 
+def _called(name: str, array: np.ndarray, arrays: Mapping[str, np.ndarray]) -> str:
+    """What the user calls the array of an input, for messages."""
+    key = next(key for key, given in arrays.items() if given is array)
+    return f"array {key!r}" if key == name else f"array {key!r}, taken for input {name!r},"
+
+
 def _unknown_array(key: str, inputs: list[str], where: str) -> DataError:
     why = f"it takes {', '.join(inputs)}"
     hint = UnknownNameError("array", key, [*inputs, *LABEL_KEYS]).hint
     return DataError(f"array {key!r} is not an input of the model", where=where, why=why, hint=hint)
 
 
-def _check_array(spec: TensorSpec, array: np.ndarray, where: str) -> None:
+def _check_array(spec: TensorSpec, array: np.ndarray, called: str, where: str) -> None:
     if array.ndim == 0 or len(array) == 0:
-        raise DataError(f"array {spec.name!r} has no samples", where=where, hint="the first axis is samples")
+        raise DataError(f"{called} has no samples", where=where, hint="the first axis is samples")
     if not (fits(array.shape[1:], spec.shape[1:]) and spec.shape) and not fits(array.shape[1:], spec.shape):
-        raise _wrong_shape(spec, array, where)
+        raise _wrong_shape(spec, array, called, where)
 
 
-def _wrong_shape(spec: TensorSpec, array: np.ndarray, where: str) -> DataError:
+def _wrong_shape(spec: TensorSpec, array: np.ndarray, called: str, where: str) -> DataError:
     sample = spec.shape[1:] if len(spec.shape) > 1 else spec.shape
     text = ", ".join(str(dim) for dim in ("samples", *sample))
     hint = f"save it with shape ({text})"
@@ -284,7 +291,7 @@ def _wrong_shape(spec: TensorSpec, array: np.ndarray, where: str) -> DataError:
         hint = "channels are first in the data and last in the model: save array.transpose(0, 2, 3, 1)"
     elif fits(array.shape, sample) or fits(array.shape, spec.shape):
         hint = "the first axis is samples: save array[numpy.newaxis] for a single one"
-    return DataError(f"array {spec.name!r} has shape {array.shape}, the model takes {spec}", where=where, hint=hint)
+    return DataError(f"{called} has shape {array.shape}, the model takes {spec}", where=where, hint=hint)
 
 
 def _check_counts(dataset: Dataset) -> None:
@@ -301,16 +308,16 @@ def _check_counts(dataset: Dataset) -> None:
     _ = dataset.batch_size
 
 
-def _check_values(spec: TensorSpec, array: np.ndarray, where: str) -> None:
+def _check_values(spec: TensorSpec, array: np.ndarray, called: str, where: str) -> None:
     """Raise DataError for values that are not finite, or that the input's type does not hold; part by part."""
     rows = max(1, _CHUNK_BYTES // max(1, array[:1].nbytes))
     for start in range(0, len(array), rows):
         part = read_rows(array, start, start + rows)
-        _check_finite(spec.name, part, start, where)
+        _check_finite(called, part, start, where)
         convert(part, spec, where)
 
 
-def _check_finite(name: str, part: np.ndarray, start: int, where: str) -> None:
+def _check_finite(called: str, part: np.ndarray, start: int, where: str) -> None:
     if part.dtype.kind != "f":
         return
     finite = np.isfinite(part).reshape(len(part), -1).all(axis=1)
@@ -318,4 +325,4 @@ def _check_finite(name: str, part: np.ndarray, start: int, where: str) -> None:
         index = int(np.argmin(finite))
         kind = "NaN" if np.isnan(part[index]).any() else "infinite values"
         where = f"{where}, sample {start + index}"
-        raise DataError(f"array {name!r} has {kind}", where=where, hint="remove or mend it")
+        raise DataError(f"{called} has {kind}", where=where, hint="remove or mend it")

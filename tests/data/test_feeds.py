@@ -132,7 +132,8 @@ def test_missing_array(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_shape(tmp_path: Path, array: np.ndarray, hint: str) -> None:
-    with pytest.raises(DataError, match=r"array 'image' has shape .*, the model takes image: float32") as caught:
+    text = r"array 'x', taken for input 'image', has shape .*, the model takes image: float32"
+    with pytest.raises(DataError, match=text) as caught:
         load(tmp_path, x=array)
     assert hint in caught.value.hint
 
@@ -163,7 +164,7 @@ def test_type_whose_values_are_held_is_converted(tmp_path: Path, dtype: str) -> 
 
 @pytest.mark.parametrize("array", [np.zeros((0, 3, 4, 4), np.float32), np.float32(1)])
 def test_no_samples(tmp_path: Path, array: np.ndarray) -> None:
-    with pytest.raises(DataError, match="array 'image' has no samples"):
+    with pytest.raises(DataError, match="array 'x', taken for input 'image', has no samples"):
         load(tmp_path, x=array)
 
 
@@ -171,7 +172,7 @@ def test_no_samples(tmp_path: Path, array: np.ndarray) -> None:
 def test_values_that_are_not_finite(tmp_path: Path, value: float, text: str) -> None:
     array = images(5)
     array[3, 1, 2, 0] = value
-    with pytest.raises(DataError, match=f"array 'image' has {text}") as caught:
+    with pytest.raises(DataError, match=f"array 'x', taken for input 'image', has {text}") as caught:
         load(tmp_path, x=array)
     assert caught.value.where.endswith("sample 3")
 
@@ -300,3 +301,15 @@ def test_other_kinds_of_data_are_refused_clearly(tmp_path: Path) -> None:
     (tmp_path / "data.csv").write_text("1,2")
     with pytest.raises(DataError, match=r"data.csv is not an .npz file"):
         load_feeds(tmp_path / "data.csv", ONE)
+
+
+@pytest.mark.parametrize(
+    ("array", "text"),
+    [
+        (np.zeros((2, 3, 4, 5), np.float32), r"array 'pixels', taken for input 'image', has shape \(2, 3, 4, 5\)"),
+        (np.full((2, 3, 4, 4), np.nan, np.float32), "array 'pixels', taken for input 'image', has NaN"),
+    ],
+)
+def test_messages_name_the_key_of_the_file(tmp_path: Path, array: np.ndarray, text: str) -> None:
+    with pytest.raises(DataError, match=text):
+        load(tmp_path, pixels=array)
