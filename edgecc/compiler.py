@@ -15,7 +15,7 @@ from edgecc.measured_recipe import explained, measure, measures, settled
 from edgecc.options import build, parse_spec
 from edgecc.passes.base import Loss, Pass, PassContext, no_progress
 from edgecc.passes.entry import DeferredPass
-from edgecc.passes.pipeline import PassPipeline, PipelineResult, Rounds
+from edgecc.passes.pipeline import QUANTIZED, PassPipeline, PipelineResult, Rounds
 from edgecc.presets import DEFAULT
 from edgecc.provenance import provenance
 from edgecc.recipe import Recipe, ordered_passes
@@ -108,7 +108,7 @@ def run_recipe(
     source, data = model.clone(), _opened(calibration, recipe, model)
     context = _context(target, recipe.seed, data, work_progress)
     result, watch, held_out = _run_passes(pipeline, model, context)
-    choice = None
+    choice, asked = None, recipe
     if watch is not None and measures(recipe, backend, target):
         progress("measuring where integers are slower")
         choice = measure(pipeline, watch, backend, target, context)
@@ -137,7 +137,12 @@ def run_recipe(
         "passes": [{"pass": r.spec, "changed": r.changed, "nodes": r.nodes_after} for r in result.records],
         "changed": _choices_of(pipeline, context),
         "skipped": [asdict(skip) for skip in result.skips],
-        "notes": [*_calibration_notes(context, losses), *_choice_notes(choice), *result.notes, *compiled.notes],
+        "notes": [
+            *_calibration_notes(context, losses, _idle_notes(pipeline, model)),
+            *_choice_notes(choice, asked),
+            *result.notes,
+            *compiled.notes,
+        ],
         "output_steps": _output_steps(model),
         "correspondence": [asdict(match) for match in compiled.correspondence],
         "details": compiled.details,
@@ -190,8 +195,20 @@ def _output_steps(model: Model) -> dict[str, float]:
 _CHANGING = ("DequantizeLinear", "QuantizeLinear")
 
 
-def _choice_notes(choice: MeasuredChoice | None) -> tuple[str, ...]:
-    return () if choice is None else (choice.note(),)
+def _choice_notes(choice: MeasuredChoice | None, asked: Recipe) -> tuple[str, ...]:
+    if choice is not None:
+        return (choice.note(),)
+    return ("nothing was measured: --measure is about what quantize-static makes",) if asked.measure else ()
+
+
+def _idle_notes(pipeline: PassPipeline, model: Model) -> tuple[str, ...]:
+    """About passes that mend what quantization cost, where none of the others quantizes."""
+    from edgecc.quantization.losses import QuantizationWatch
+
+    if QuantizationWatch.watches(pipeline.passes) or model.nodes(*QUANTIZED):
+        return ()
+    names = [step.name for step in pipeline.made_passes if step.needs_float_model]
+    return tuple(f"nothing is quantized: run {name} behind quantize-static" for name in names)
 
 
 def resolve_target(spec: str, registry: Registry) -> tuple[Backend, Target]:
@@ -328,9 +345,11 @@ def _calibration_facts(context: PassContext) -> dict[str, Any]:
     return asdict(context.statistics.data) if context.has_statistics else {}
 
 
-def _calibration_notes(context: PassContext, losses: QuantizationLosses | None) -> tuple[str, ...]:
-    if context.calibration is None:
-        return ()
+def _calibration_notes(
+    context: PassContext, losses: QuantizationLosses | None, idle: tuple[str, ...]
+) -> tuple[str, ...]:
+    if context.calibration is None or idle:
+        return idle
     if not context.has_statistics and (losses is None or not losses.samples):
         return ("the calibration data was not used: no pass asked for it",)
     why = losses.why_no_accuracy if losses is not None else ""

@@ -67,7 +67,7 @@ class Rounds:
 
 
 #: Operators of models that are quantized, be it weights alone.
-_QUANTIZED = ("DequantizeLinear", "QuantizeLinear", "DynamicQuantizeLinear")
+QUANTIZED = ("DequantizeLinear", "QuantizeLinear", "DynamicQuantizeLinear")
 #: Rounds before it is certain that two passes undo each other.
 _MOST_ROUNDS = 32
 
@@ -180,7 +180,7 @@ class PassPipeline:
         for instrument in self.instruments:
             instrument.after_pass(step, model, changed, seconds)
         if changed and before is not None and step.loses() is Loss.LOSSY:
-            ctx.float_model = before if model.nodes(*_QUANTIZED) else None
+            ctx.float_model = before if model.nodes(*QUANTIZED) else None
         elif changed and before is not None and self.verifier is not None:
             self.verifier.check(step, before, model)
         return PassRecord(step.spec(), changed, seconds, count, len(model.nodes()) if changed else count)
@@ -191,7 +191,7 @@ class PassPipeline:
             return self.verifier is not None
         if ctx.float_model is not None or not any(later.needs_float_model for later in self.made_passes):
             return False
-        return not model.nodes(*_QUANTIZED)
+        return not model.nodes(*QUANTIZED)
 
     def spec(self) -> list[str]:
         return [step.spec() for step in self.passes]

@@ -110,3 +110,18 @@ def test_what_must_follow_quantization_does(edgecc: Run, data: Path) -> None:
     assert wrong.code == 2
     assert "where: quantize-static correct-bias round-weights\n" in wrong.err
     assert "use this order: --pass quantize-static --pass round-weights --pass correct-bias\n" in wrong.err
+
+
+@pytest.mark.parametrize("name", ["correct-bias", "round-weights"])
+def test_mending_without_quantization_is_a_note(edgecc: Run, data: Path, name: str) -> None:
+    done = edgecc("compile", "digits.onnx", "-o", "o.onnx", "--pass", name, "--calibration", "d.npz")
+    assert done.code == 0, done.err
+    assert f"note: nothing is quantized: run {name} behind quantize-static\n" in done.err
+    assert "the calibration data was not used" not in done.err
+
+
+@pytest.mark.parametrize("words", [("--pass", "fold-batchnorm"), ("--quantize", "int8-weights")])
+def test_measuring_nothing_is_a_note(edgecc: Run, data: Path, words: tuple[str, ...]) -> None:
+    done = edgecc("compile", "digits.onnx", "-o", "o.onnx", "--measure", *words)
+    assert done.code == 0, done.err
+    assert "note: nothing was measured: --measure is about what quantize-static makes\n" in done.err
