@@ -39,7 +39,7 @@ def test_generated_pages_are_deterministic(tmp_path: Path) -> None:
 @pytest.mark.parametrize("page", PAGES_WITH_CODE, ids=lambda page: str(page.relative_to(ROOT)))
 def test_code_of_page_runs(page: Path, tmp_path: Path) -> None:
     """In a folder with the digits model and its data, as someone who follows the page has it."""
-    for file in ("digits.onnx", "digits.npz"):
+    for file in ("digits.onnx", "digits.npz", "digits_calibration.npz"):
         shutil.copy(ROOT / "examples" / "digits" / file, tmp_path)
     done = run([str(RUN_PAGE), str(page)], tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
