@@ -205,9 +205,10 @@ def _idle_notes(pipeline: PassPipeline, model: Model) -> tuple[str, ...]:
     """About passes that mend what quantization cost, where none of the others quantizes."""
     from edgecc.quantization.losses import QuantizationWatch
 
-    if QuantizationWatch.watches(pipeline.passes) or model.nodes(*QUANTIZED):
+    passes = pipeline.made_passes
+    if QuantizationWatch.watches(passes) or model.nodes(*QUANTIZED):
         return ()
-    names = [step.name for step in pipeline.made_passes if step.needs_float_model]
+    names = [step.name for step in passes if step.needs_float_model]
     return tuple(f"nothing is quantized: run {name} behind quantize-static" for name in names)
 
 
