@@ -68,9 +68,8 @@ def basis_of(weights: Array, covariance: Array, split: Split) -> Basis:
 
 
 def _components(weights: Array, covariance: Array) -> Array:
-    _, vectors = np.linalg.eigh(weights @ covariance @ weights.T)
-    rank = min(weights.shape)
-    found: Array = vectors[:, ::-1][:, :rank].T @ weights
+    vectors, _, _ = np.linalg.svd(weights @ _cholesky(covariance), full_matrices=False)
+    found: Array = vectors.T @ weights
     return found
 
 
