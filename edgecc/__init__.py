@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edgecc.api import compile, from_torch, load, runner
+    from edgecc.api import compile, from_jax, from_torch, load, runner
     from edgecc.artifact import Artifact
     from edgecc.backend import Availability, Backend, Compiled, TensorMatch
     from edgecc.compiler import CompileResult
@@ -56,6 +56,7 @@ _HOME = {
     "benchmark": "edgecc.measuring.benchmark",
     "compare": "edgecc.measuring.compare",
     "compile": "edgecc.api",
+    "from_jax": "edgecc.api",
     "from_torch": "edgecc.api",
     "hookimpl": "edgecc.hookspecs",
     "load": "edgecc.api",
@@ -92,6 +93,7 @@ __all__ = [
     "benchmark",
     "compare",
     "compile",
+    "from_jax",
     "from_torch",
     "hookimpl",
     "load",

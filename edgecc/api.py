@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from edgecc.recipe import Quantize, make_recipe
 from edgecc.registry import default_registry
 
 if TYPE_CHECKING:
+    import jax
     import onnx
     import torch
 
@@ -143,6 +144,32 @@ def from_torch(
     from edgecc_torch.from_torch import from_torch as imported
 
     return imported(module, example_inputs, dynamic_shapes)
+
+
+def from_jax(function: Callable[..., Any], example_inputs: Sequence[Any] | Mapping[str, Any] | jax.Array) -> Model:
+    """Import a JAX function from memory; needs the plugin edgecc-jax.
+
+    Args:
+        function: what `jax.jit` takes: a function with its weights bound, a Flax NNX or an Equinox module.
+        example_inputs: its arguments, positionally or by name, nested as JAX nests them; an array is a tuple of that
+            array. Arrays or `jax.ShapeDtypeStruct`; dimensions of `jax.export.symbolic_shape` stay open.
+
+    Returns:
+        A Model whose inputs are called as the function calls its arguments, with the keys of what is nested in them.
+        Outputs keep the keys of a dictionary, and are "output" or "output_0", "output_1" ... otherwise.
+
+    Raises:
+        PluginError: edgecc-jax or one of its packages is not installed.
+        InvalidModelError: the function cannot be traced, such as one with a branch that depends on values.
+        UnsupportedError: ONNX has nothing for one of its operators.
+    """
+    import importlib.util
+
+    if importlib.util.find_spec("edgecc_jax") is None:
+        raise PluginError("edgecc-jax is not installed, which reads JAX functions", hint="pip install edgecc-jax")
+    from edgecc_jax.from_jax import from_jax as imported
+
+    return imported(function, example_inputs)
 
 
 def runner(

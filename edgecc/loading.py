@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 _HEAD_BYTES = 64
 #: What installs the first-party importer of files with that suffix.
-FIRST_PARTY_SOURCES = dict.fromkeys((".pt2", ".pt", ".pth", ".safetensors"), "pip install edgecc-torch")
+FIRST_PARTY_SOURCES = {
+    **dict.fromkeys((".pt2", ".pt", ".pth", ".safetensors"), "pip install edgecc-torch"),
+    **dict.fromkeys((".keras", ".h5", ".hdf5"), "pip install edgecc-keras"),
+}
+_SAVED_MODEL = "saved_model.pb"
 
 
 def load_model(
@@ -69,7 +73,18 @@ def find_importer(path: Path, head: bytes, registry: Registry) -> Importer:
         if path.suffix.lower() in importer.suffixes:
             return importer
     known = ", ".join(f"{importer.name} ({' '.join(importer.suffixes)})" for importer in importers)
-    hint = FIRST_PARTY_SOURCES.get(path.suffix.lower(), "edgecc plugins")
     raise InvalidModelError(
-        f"{path} is not a model that an installed importer reads", why=f"installed: {known}", hint=hint
+        f"{path} is not a model that an installed importer reads", why=f"installed: {known}", hint=_hint(path, head)
     )
+
+
+def _hint(path: Path, head: bytes) -> str:
+    """What would read it: by its suffix, otherwise by its content."""
+    from edgecc.importers.file_kinds import kind_of
+
+    if path.suffix.lower() in FIRST_PARTY_SOURCES:
+        return FIRST_PARTY_SOURCES[path.suffix.lower()]
+    if path.is_dir() and (path / _SAVED_MODEL).is_file():
+        return "it is a SavedModel: pip install edgecc-keras"
+    kind = kind_of(head)
+    return f"it is {kind.what}: {kind.hint}" if kind else "edgecc plugins"

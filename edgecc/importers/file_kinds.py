@@ -21,12 +21,16 @@ class Kind:
 
 
 _EXPORT = "export it to ONNX first"
+_KERAS = "pip install edgecc-keras, which reads Keras models and SavedModel folders"
+_PLUGINS = "pip install edgecc-torch or edgecc-keras, which read them, or unzip it"
 #: Offset and bytes that identify the kind.
 _MAGIC: tuple[tuple[int, bytes, Kind], ...] = (
     (4, b"TFL3", Kind("a TFLite model", "pip install edgecc-tflite, which reads it")),
     (4, b"ORTM", Kind("a model in ONNX Runtime's own format", "use the .onnx file it was made from")),
-    (0, b"\x89HDF\r\n\x1a\n", Kind("an HDF5 file, such as a Keras .h5 model", _EXPORT)),
-    (0, b"PK\x03\x04", Kind("a zip archive, such as a PyTorch .pt or Keras .keras file", _EXPORT + ", or unzip it")),
+    (0, b"\x89HDF\r\n\x1a\n", Kind("an HDF5 file, such as a Keras .h5 model", _KERAS)),
+    (0, b"PK\x03\x04", Kind("a zip archive, such as a PyTorch .pt or Keras .keras file", _PLUGINS)),
+    # As ONNX it would be of IR version 1, which no importer reads.
+    (0, b"\x08\x01\x12", Kind("the graph of a TensorFlow SavedModel", _KERAS)),
     (0, b"\x80\x02", Kind("a pickle, such as an old PyTorch checkpoint", _EXPORT)),
     (0, b"\x1f\x8b", Kind("a gzip archive", "unpack it first")),
     (0, b"GGUF", Kind("a GGUF file", _EXPORT)),

@@ -416,9 +416,20 @@ def test_source_of_a_plugin_that_is_not_installed(edgecc: Run, monkeypatch: pyte
 
     monkeypatch.setattr(Registry, "importers", {"onnx": OnnxImporter})
     Path("m.pt2").write_bytes(b"PK\x03\x04")
-    done = edgecc("compile", "m.pt2", "-t", "tflite")
-    assert done.code == 2
-    assert "try: pip install edgecc-torch" in done.err
+    Path("m.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
+    Path("m.bin").write_bytes(b"\x89HDF\r\n\x1a\n")
+    Path("saved").mkdir()
+    Path("saved/saved_model.pb").write_bytes(b"\x08\x01\x12")
+    for source, hint in (
+        ("m.pt2", "pip install edgecc-torch"),
+        ("m.h5", "pip install edgecc-keras"),
+        ("m.bin", "it is an HDF5 file, such as a Keras .h5 model: pip install edgecc-keras"),
+        ("saved", "it is a SavedModel: pip install edgecc-keras"),
+        ("saved/saved_model.pb", "it is the graph of a TensorFlow SavedModel: pip install edgecc-keras"),
+    ):
+        done = edgecc("compile", source, "-t", "tflite")
+        assert done.code == 2
+        assert f"try: {hint}" in done.err
 
 
 def test_unknown_kind_of_source(edgecc: Run) -> None:

@@ -146,8 +146,13 @@ def test_protobuf_of_another_kind(tmp_path: Path) -> None:
     [
         (b"\x1c\0\0\0TFL3", "a TFLite model", "pip install edgecc-tflite"),
         (b"\x1c\0\0\0ORTM", "a model in ONNX Runtime's own format", "the .onnx file"),
-        (b"\x89HDF\r\n\x1a\n", "an HDF5 file, such as a Keras .h5 model", "export it to ONNX"),
-        (b"PK\x03\x04", "a zip archive, such as a PyTorch .pt or Keras .keras file", "export it to ONNX"),
+        (b"\x89HDF\r\n\x1a\n", "an HDF5 file, such as a Keras .h5 model", "pip install edgecc-keras"),
+        (
+            b"PK\x03\x04",
+            "a zip archive, such as a PyTorch .pt or Keras .keras file",
+            "pip install edgecc-torch or edgecc-keras",
+        ),
+        (b"\x08\x01\x12\x80", "the graph of a TensorFlow SavedModel", "pip install edgecc-keras"),
         (b"\x80\x02", "a pickle, such as an old PyTorch checkpoint", "export it to ONNX"),
         (b"\x1f\x8b", "a gzip archive", "unpack"),
         (b"GGUF", "a GGUF file", "export it to ONNX"),

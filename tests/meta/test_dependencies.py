@@ -16,7 +16,7 @@ PROJECTS = {"edgecc": ROOT, **{path.name.replace("-", "_"): path for path in sor
 #: Distributions by module where the names differ.
 DISTRIBUTIONS = {"google": "protobuf", "ai_edge_litert": "ai-edge-litert"}
 #: Imported only where they are there.
-OPTIONAL = {"tflite-runtime", "tensorrt", "torch", "edgecc-torch", "pytest", "hypothesis"}
+OPTIONAL = {"tflite-runtime", "tensorrt", "torch", "edgecc-torch", "jax", "edgecc-jax", "pytest", "hypothesis"}
 
 
 def declared(project: Path) -> dict[str, str]:

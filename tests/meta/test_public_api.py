@@ -61,11 +61,12 @@ print(" ".join(shadowed))
     assert done.stdout.split() == []
 
 
-def test_from_torch_without_its_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("framework", ["torch", "jax"])
+def test_a_framework_without_its_plugin(framework: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import importlib.util
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(edgecc.EdgeccError, match="edgecc-torch is not installed") as caught:
-        edgecc.from_torch(object())
+    with pytest.raises(edgecc.EdgeccError, match=f"edgecc-{framework} is not installed") as caught:
+        getattr(edgecc, f"from_{framework}")(object(), ())
     assert caught.value.exit_code == 2
-    assert caught.value.hint == "pip install edgecc-torch"
+    assert caught.value.hint == f"pip install edgecc-{framework}"

@@ -1,0 +1,1 @@
+"""JAX for edgecc: `edgecc.from_jax`."""

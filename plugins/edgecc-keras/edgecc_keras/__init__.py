@@ -1,0 +1,1 @@
+"""Keras and TensorFlow for edgecc: the importer of `.keras`, `.h5` and SavedModel folders."""
