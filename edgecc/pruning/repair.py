@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecc.pruning.features import Linear, Matrix, linear_of, set_linear
-from edgecc.pruning.rows import RowTable, batches, share
+from edgecc.pruning.rows import RowTable, batches, rows_read, share
 from edgecc.statistics.observation import Observation
 from edgecc.statistics.patches import rows_of
 from edgecc.statistics.requests import Rows
@@ -101,7 +101,7 @@ def targets_of(original: Model, sites: Sequence[Site], data: CalibrationData, pr
         found, _ = observation.run(feeds, where)
         for site, values in zip(sites, parts, strict=True):
             linear, limit = site.before, share(site.before, count, data.total)
-            rows = rows_of(found[linear.request.tensor], linear.request.layout, limit)[0]
+            rows = rows_read(found, linear, limit, where)
             wanted = rows @ linear.weights[site.outputs].T
             if site.other:
                 wanted += _values(found[site.other], linear, limit)[:, site.outputs]
@@ -145,7 +145,7 @@ def gather_rows(
         found, _ = observation.run(feeds, where)
         for target, parts in zip(targets, gathered, strict=True):
             linear, limit = target.site.after, share(target.site.before, count, data.total)
-            rows = rows_of(found[linear.request.tensor], linear.request.layout, limit)[0].astype(np.float32)
+            rows = rows_read(found, linear, limit, where).astype(np.float32)
             other = target.site.other
             added = _values(found[other], linear, limit) if other else np.zeros((len(rows), 1))
             parts.append((rows, added.astype(np.float32)))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from edgecc.errors import DataError
 from edgecc.statistics.observation import Observation
 from edgecc.statistics.patches import rows_of
 
@@ -87,10 +88,27 @@ def gather(
         found, _ = observation.run(feeds, where)
         for linear, parts in zip(linears, tables, strict=True):
             limit = share(linear, count, data.total)
-            parts.append(rows_of(found[linear.request.tensor], linear.request.layout, limit)[0].astype(np.float32))
+            parts.append(rows_read(found, linear, limit, where).astype(np.float32))
         done += count
         progress(what, done, data.total)
     return [np.concatenate(parts) for parts in tables]
+
+
+def rows_read(found: Mapping[str, np.ndarray], linear: Linear, limit: int, where: str) -> npt.NDArray[np.float64]:
+    """Rows [n, features + 1] of a layer among tensors by name.
+
+    Raises:
+        DataError: some are not finite.
+    """
+    rows: npt.NDArray[np.float64] = rows_of(found[linear.request.tensor], linear.request.layout, limit)[0]
+    if not np.isfinite(rows).all():
+        raise DataError(
+            f"the model computes NaN or infinities in {linear.request.tensor!r}",
+            where=where,
+            why=f"{linear.node.name} is to be fitted to what it reads there",
+            hint="leave the sample out, or the layer: ignore=[...]",
+        )
+    return rows
 
 
 def share(linear: Linear, samples: int, total: int) -> int:

