@@ -2,7 +2,7 @@
 
 Run it with `python -m benchmarks.low_rank [networks|autoencoder|minilm ...] [--no-latency]`; it needs ../shared/data,
 and the last one MINILM, the file that `python -m benchmarks.exports.minilm` writes. Passes see 512 unlabelled images,
-256 spectra of synthetic machines or 256 sentences; what is shown is of the test sets. The standard error of a drop is
+256 spectra of synthetic machines or 512 sentences; what is shown is of the test sets. The standard error of a drop is
 about 0.6 points.
 """
 
@@ -22,7 +22,7 @@ import edgecc
 from benchmarks.measuring import machine, show
 from benchmarks.pruning import DATA, SAMPLES, Network, classes_of, opened
 from benchmarks.quantization import in_onnxruntime
-from benchmarks.quantization_minilm import CALIBRATED, TOKENS, correlation, session
+from benchmarks.quantization_minilm import TOKENS, correlation, session
 from benchmarks.quantization_tasks import TASKS
 from edgecc.inspection import inspect_model
 from edgecc.measuring.benchmark import benchmark
@@ -50,11 +50,11 @@ def both(light: float, factor: float) -> tuple[str, ...]:
 
 NETWORKS = {
     "large": (
-        Setting((low_rank(1.5, ",forms=spatial"),), 1.7),
         Setting((low_rank(1.5),), 1.7),
+        Setting((low_rank(1.5, ",forms=[channel,spatial,tucker]"),)),
         Setting(both(1.1, 1.5), 1.7),
-        Setting((low_rank(2.0, ",forms=spatial"),), 3.5),
         Setting((low_rank(2.0),), 3.5),
+        Setting((low_rank(2.0, ",forms=[channel,spatial,tucker]"),)),
         Setting(both(1.2, 2.0), 3.2),
         Setting((low_rank(2.0, ",multiple=8"),)),
         Setting(("factorize-low-rank:energy=0.98",)),
@@ -140,21 +140,40 @@ def minilm(folder: Path, _: bool) -> None:
         return
     table = Table("passes", "layers' weights", "Spearman", "drop", "may drop", title="all-MiniLM-L6-v2")
     best = whole = 0.0
-    for passes in ((), ("factorize-low-rank:params=0.85",), ("factorize-low-rank:params=0.75",)):
+    for passes in ((), ("factorize-low-rank:params=0.75",)):
         result = edgecc.compile(
             source,
             "onnxruntime",
             folder / "smaller.onnx",
             passes=list(passes),
             shapes=dict.fromkeys(("input_ids", "attention_mask"), (1, TOKENS)),
-            calibration=str(DATA / "stsb_calib512_tokens.npz") if passes else None,
-            samples=2 * CALIBRATED if passes else None,
+            calibration=sentences() if passes else None,
         )
         found, weights = correlation(session(result.path)), _weights(result.model)
         best, whole = best or found, whole or weights
-        goal = "0.02" if passes else ""
+        goal = f"0.02 {'reached' if best - found <= 0.02 else 'MISSED'}" if passes else ""
         table.add_row(" ".join(passes), f"{weights / whole:.3f}", f"{found:.4f}", f"{best - found:+.4f}", goal)
     show(table)
+
+
+def sentences(orders: int = 3) -> dict[str, np.ndarray]:
+    """Unlabelled sentences, several in a row of tokens, in a few random orders.
+
+    One sentence takes ten of the 64 tokens: alone, nine of ten rows that layers are fitted to would be of padding.
+    """
+    with np.load(DATA / "stsb_calib512_tokens.npz") as data:
+        pairs = zip(data["input_ids"], data["attention_mask"], strict=True)
+        found = [tokens[mask.astype(bool)] for tokens, mask in pairs]
+    rng = np.random.default_rng(0)
+    rows: list[list[int]] = []
+    for _ in range(orders):
+        rows.append([])
+        for index in rng.permutation(len(found)):
+            if len(rows[-1]) + len(found[index]) > TOKENS:
+                rows.append([])
+            rows[-1] += found[index].tolist()
+    ids = np.array([row + [0] * (TOKENS - len(row)) for row in rows], np.int64)
+    return {"input_ids": ids, "attention_mask": (ids != 0).astype(np.int64)}
 
 
 def _weights(model: edgecc.Model) -> int:

@@ -26,8 +26,8 @@ class FactorizeLowRank(Pass):
 
     A matrix product becomes two with few features between them (the principal components of its output). A convolution
     becomes, where it loses least for each multiply-accumulate saved: one to few channels and one of size 1 (channel),
-    one of k x 1 and one of 1 x k (spatial), or one of size 1, one of size k and one of size 1 (tucker). Then the
-    layers are fitted in order, each to what it computed in the original, on what those before it have become.
+    or one of k x 1 and one of 1 x k (spatial); if asked for, one of size 1, one of size k and one of size 1 (tucker).
+    Then the layers are fitted in order, each to what it computed in the original, on what those before it have become.
     """
 
     name: ClassVar[str] = "factorize-low-rank"
@@ -51,7 +51,7 @@ class FactorizeLowRank(Pass):
     )
     params: float | None = Field(default=None, gt=0, lt=1, description="share of the layers' weights that may be left")
     forms: tuple[Literal["channel", "spatial", "tucker"], ...] = Field(
-        default=("channel", "spatial", "tucker"), min_length=1, description="what convolutions may become"
+        default=("channel", "spatial"), min_length=1, description="what convolutions may become"
     )
     multiple: int = Field(default=1, ge=1, description="what ranks are divided by")
     sweeps: int = Field(default=16, ge=1, description="most sweeps over the data in which layers are fitted")
