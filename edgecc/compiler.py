@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from edgecc.artifact import Artifact, check_writable, named_files, report_bytes, report_path, write_files
 from edgecc.errors import OptionError, OutputError, PluginError, UnsupportedError
 from edgecc.loading import load_model
-from edgecc.measured_recipe import explained, measure, measures, settled
 from edgecc.options import build, parse_spec
 from edgecc.passes.base import Loss, Pass, PassContext, no_progress
 from edgecc.passes.entry import DeferredPass
@@ -101,26 +100,20 @@ def run_recipe(
 
     progress(f"reading {recipe.source}")
     in_memory = model is not None
-    model = model.clone() if model is not None else _load(recipe, registry)
+    source = model if model is not None else _load(recipe, registry)
     recipe = recipe.model_copy(update={"output": str(output), "target": target.spec()})
-    signature = model.signature
+    signature = source.signature
+    setting = _Setting(registry, backend, target, output, _opened(calibration, recipe, source), work_progress)
+    measured = pipeline.quantizes and setting.measures(recipe)
     progress("running passes")
-    source, data = model.clone(), _opened(calibration, recipe, model)
-    context = _context(target, recipe.seed, data, work_progress)
-    result, watch, held_out = _run_passes(pipeline, model, context)
+    # What nobody needs again is not copied.
+    run = setting.run(recipe, pipeline, source.clone() if in_memory or measured else source)
     choice, asked = None, recipe
-    if watch is not None and measures(recipe, backend, target):
+    if measured:
         progress("measuring where integers are slower")
-        choice = measure(pipeline, watch, backend, target, context)
-        recipe = settled(recipe, choice.ignore if choice is not None else (), registry)
-        if choice is not None and choice.ignore:
-            model, known, earlier = source.clone(), context.statistics, result.skips
-            pipeline = build_pipeline(recipe, backend, target, registry, output)
-            context = _context(target, recipe.seed, data, work_progress)
-            context.statistics = known
-            result, watch, held_out = _run_passes(pipeline, model, context)
-            result.skips = explained(result.skips, earlier)
-    losses = watch.losses(held_out, context.calibration, work_progress) if watch is not None else None
+        recipe, run, choice = setting.measured(recipe, run, source)
+    model, context, result = run.model, run.context, run.result
+    losses = run.losses()
     origin = provenance(recipe, backend, registry, source, in_memory=in_memory)
     progress(f"compiling for {backend.name}")
     unsupported = backend.find_unsupported(model, target)
@@ -135,10 +128,10 @@ def run_recipe(
         "quantization": losses.to_dict() if losses is not None else {},
         "measured": choice.to_dict() if choice is not None else {},
         "passes": [{"pass": r.spec, "changed": r.changed, "nodes": r.nodes_after} for r in result.records],
-        "changed": _choices_of(pipeline, context),
+        "changed": _choices_of(run.pipeline, context),
         "skipped": [asdict(skip) for skip in result.skips],
         "notes": [
-            *_calibration_notes(context, losses, _idle_notes(pipeline, model)),
+            *_calibration_notes(context, losses, _idle_notes(run.pipeline, model)),
             *_choice_notes(choice, asked),
             *result.notes,
             *compiled.notes,
@@ -156,21 +149,98 @@ def _load(recipe: Recipe, registry: Registry) -> Model:
     return load_model(Path(recipe.source), registry, recipe.shapes, recipe.importer)
 
 
-def _run_passes(
-    pipeline: PassPipeline, model: Model, context: PassContext
-) -> tuple[PipelineResult, QuantizationWatch | None, CalibrationData | None]:
-    """Run them; where some quantize, what keeps the models around them, and the samples that are kept from them."""
-    from edgecc.data.split import Part
-    from edgecc.quantization.losses import QuantizationWatch
+@dataclass(frozen=True)
+class _Run:
+    """Passes that have run.
 
-    if not QuantizationWatch.watches(pipeline.made_passes):
-        return pipeline.run(model, context), None, None
-    watch, data = QuantizationWatch(), context.calibration
-    pipeline.instruments = (*pipeline.instruments, watch)
-    held_out = None
-    if data is not None:
-        context.calibration, held_out = Part(data, held_out=False), Part(data, held_out=True)
-    return pipeline.run(model, context), watch, held_out
+    Attributes:
+        pipeline: the passes.
+        model: what they made.
+        context: what they were given and recorded.
+        result: what they did.
+        watch: keeps the models around those that quantize; None if none does.
+        held_out: samples that were kept from them; None if there are none.
+    """
+
+    pipeline: PassPipeline
+    model: Model
+    context: PassContext
+    result: PipelineResult
+    watch: QuantizationWatch | None = None
+    held_out: CalibrationData | None = None
+
+    def losses(self) -> QuantizationLosses | None:
+        """What quantization cost; None if nothing was quantized."""
+        if self.watch is None:
+            return None
+        return self.watch.losses(self.held_out, self.context.calibration, self.context.progress)
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """What stays the same, however often the passes run.
+
+    Attributes:
+        registry, backend, target, output: of the compilation.
+        data: that passes ask about; None if there is none.
+        progress: called during long steps.
+    """
+
+    registry: Registry
+    backend: Backend
+    target: Target
+    output: Path
+    data: CalibrationData | StatisticTable | None
+    progress: WorkProgress
+
+    def run(self, recipe: Recipe, pipeline: PassPipeline, model: Model, known: StatisticTable | None = None) -> _Run:
+        """Run the passes on the model, in place; where some quantize, with samples held out and a watch.
+
+        Args:
+            recipe: gives the seed.
+            pipeline: the passes.
+            model: changed.
+            known: what was measured before.
+        """
+        context = _context(self.target, recipe.seed, self.data, self.progress)
+        if known is not None:
+            context.statistics = known
+        if not pipeline.quantizes:
+            return _Run(pipeline, model, context, pipeline.run(model, context))
+        from edgecc.data.split import Part
+        from edgecc.quantization.losses import QuantizationWatch
+
+        watch, data = QuantizationWatch(), context.calibration
+        pipeline.instruments = (*pipeline.instruments, watch)
+        held_out = None
+        if data is not None:
+            context.calibration, held_out = Part(data, held_out=False), Part(data, held_out=True)
+        return _Run(pipeline, model, context, pipeline.run(model, context), watch, held_out)
+
+    def measures(self, recipe: Recipe) -> bool:
+        from edgecc.measured_recipe import measures
+
+        return measures(recipe, self.backend, self.target)
+
+    def measured(self, recipe: Recipe, run: _Run, source: Model) -> tuple[Recipe, _Run, MeasuredChoice | None]:
+        """Find the layers that integers make slower here, and run again with them in float.
+
+        Args:
+            recipe: that was run.
+            run: of it, with passes that quantize.
+            source: not changed.
+        """
+        from edgecc.measured_recipe import explained, measure, settled
+
+        assert run.watch is not None, "some of its passes quantize"
+        choice = measure(run.pipeline, run.watch, self.backend, self.target, run.context)
+        recipe = settled(recipe, choice.ignore if choice is not None else (), self.registry)
+        if choice is None or not choice.ignore:
+            return recipe, run, choice
+        pipeline = build_pipeline(recipe, self.backend, self.target, self.registry, self.output)
+        again = self.run(recipe, pipeline, source.clone(), run.context.statistics)
+        again.result.skips = explained(again.result.skips, run.result.skips)
+        return recipe, again, choice
 
 
 def _choices_of(pipeline: PassPipeline, context: PassContext) -> list[dict[str, Any]]:
@@ -203,12 +273,9 @@ def _choice_notes(choice: MeasuredChoice | None, asked: Recipe) -> tuple[str, ..
 
 def _idle_notes(pipeline: PassPipeline, model: Model) -> tuple[str, ...]:
     """About passes that mend what quantization cost, where none of the others quantizes."""
-    from edgecc.quantization.losses import QuantizationWatch
-
-    passes = pipeline.made_passes
-    if QuantizationWatch.watches(passes) or model.nodes(*QUANTIZED):
+    if pipeline.quantizes or model.nodes(*QUANTIZED):
         return ()
-    names = [step.name for step in passes if step.needs_float_model]
+    names = [step.name for step in pipeline.made_passes if step.needs_float_model]
     return tuple(f"nothing is quantized: run {name} behind quantize-static" for name in names)
 
 

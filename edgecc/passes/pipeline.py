@@ -107,6 +107,11 @@ class PassPipeline:
         """Those that are made; the others keep values, ask for nothing, and run in rounds."""
         return tuple(step for step in self.passes if isinstance(step, Pass))
 
+    @property
+    def quantizes(self) -> bool:
+        """Whether one of the passes does."""
+        return any(step.quantizes for step in self.made_passes)
+
     def run(self, model: Model, ctx: PassContext) -> PipelineResult:
         """Run every pass on the model, in place; cleanup and `model.verify()` after each that changed something.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -91,11 +91,6 @@ class QuantizationWatch:
             self.after = model.clone() if changed else self.after
         elif changed and self.after is not None and step.needs_float_model:
             self.after = model.clone()
-
-    @staticmethod
-    def watches(passes: Iterable[Pass]) -> bool:
-        """Whether one of the passes quantizes."""
-        return any(step.quantizes for step in passes)
 
     def losses(
         self, held_out: CalibrationData | None, seen: CalibrationData | None, progress: WorkProgress

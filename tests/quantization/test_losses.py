@@ -207,9 +207,10 @@ def test_passes_of_others_that_quantize_are_measured() -> None:
 
     weights = RNG.standard_normal((4, 4)).astype(np.float32)
     model = Model.from_text("g (float[1,4] x) => (float[1,4] y) { y = MatMul(x, w) }", {"w": weights})
-    watch, steps = QuantizationWatch(), [Halve()]
-    assert watch.watches(steps)
-    PassPipeline(steps, instruments=[watch]).run(model, PassContext(None, np.random.default_rng(0)))
+    watch = QuantizationWatch()
+    pipeline = PassPipeline([Halve()], instruments=[watch])
+    assert pipeline.quantizes
+    pipeline.run(model, PassContext(None, np.random.default_rng(0)))
     data = open_calibration({"x": RNG.standard_normal((16, 4)).astype(np.float32)}, model.signature)
     assert isinstance(data, CalibrationData)
     found = watch.losses(data, None, no_progress)
