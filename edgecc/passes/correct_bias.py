@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from edgecc.passes.base import Loss, Pass, PassContext, check_ignore
+from edgecc.passes.observing import samples_of
 
 if TYPE_CHECKING:
+    from edgecc.data.calibration import CalibrationData
     from edgecc.model import Model, Node
     from edgecc.quantization.bias_shifts import Activation
     from edgecc.quantization.quantized_layers import QuantizedLayer
@@ -44,28 +46,29 @@ class CorrectBias(Pass):
     ignore: tuple[str, ...] = Field(default=(), description="patterns of names of layers whose bias stays")
 
     def run(self, model: Model, ctx: PassContext) -> bool:
-        from edgecc.quantization.quantized_layers import quantized_layers, samples_of
+        from edgecc.quantization.quantized_layers import COMPARES, quantized_layers
         from edgecc.quantization.scheme import PORTABLE
 
         check_ignore(self, self.ignore, model)
         layers = quantized_layers(model, ctx, self.ignore)
         if not layers:
             return False
-        samples_of(ctx, self.name)
+        data = samples_of(self, ctx, COMPARES)
         scheme = (ctx.target.quantization_scheme() if ctx.target is not None else None) or PORTABLE
         changed = False
         for index, layer in enumerate(layers):
-            changed |= self._correct(layer, scheme, model, ctx)
+            changed |= self._correct(layer, scheme, model, data, ctx)
             ctx.progress("correcting biases", index + 1, len(layers))
         return changed
 
-    def _correct(self, layer: QuantizedLayer, scheme: QuantizationScheme, model: Model, ctx: PassContext) -> bool:
+    def _correct(
+        self, layer: QuantizedLayer, scheme: QuantizationScheme, model: Model, data: CalibrationData, ctx: PassContext
+    ) -> bool:
         import numpy as np
 
         from edgecc.cleanup import sort
         from edgecc.quantization.bias_shifts import observe
         from edgecc.quantization.biases import bias_of
-        from edgecc.quantization.quantized_layers import samples_of
 
         bias = bias_of(layer, model, scheme)
         if isinstance(bias, str):
@@ -75,7 +78,7 @@ class CorrectBias(Pass):
             ctx.skip(layer.node, "the shape of its output is not known")
             return False
         assert ctx.float_model is not None, "there are no layers without"
-        outputs = observe(layer, bias.holder, ctx.float_model, model, samples_of(ctx, self.name), self.samples)
+        outputs = observe(layer, bias.holder, ctx.float_model, model, data, self.samples)
         change = bias.representable(outputs.shift())
         change = np.where(outputs.improved(change, _activation(bias.holder, model)), change, 0.0)
         count = int(np.count_nonzero(change))

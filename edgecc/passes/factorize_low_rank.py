@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from edgecc.errors import DataError, OptionError
+from edgecc.errors import OptionError
 from edgecc.passes.base import Loss, Pass, PassContext, check_ignore
+from edgecc.passes.observing import samples_of
 
 if TYPE_CHECKING:
     from edgecc.data.calibration import CalibrationData
@@ -66,7 +67,8 @@ class FactorizeLowRank(Pass):
         found = candidates(model, self.forms, self.ignore, ctx)
         if not found:
             return False
-        data = self._data(ctx)
+        why = "which components of a layer matter depends on what it reads, and factors are fitted to it"
+        data = samples_of(self, ctx, why)
         chosen = self._choose(model, found, data, ctx)
         if not chosen:
             return False
@@ -81,15 +83,6 @@ class FactorizeLowRank(Pass):
                 where=f"pass {self.name}",
                 hint=f"{self.name}:macs=0.5 leaves half of the multiply-accumulates",
             )
-
-    def _data(self, ctx: PassContext) -> CalibrationData:
-        if ctx.calibration is None:
-            raise DataError(
-                f"pass {self.name!r} needs calibration data",
-                why="which components of a layer matter depends on what it reads, and factors are fitted to it",
-                hint="add --calibration DATA.npz, one array per input with 100 to 500 samples",
-            )
-        return ctx.calibration
 
     def _choose(
         self, model: Model, found: list[Candidate], data: CalibrationData, ctx: PassContext

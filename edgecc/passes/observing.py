@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from edgecc.errors import DataError, EdgeccError, PassContractError
 
 if TYPE_CHECKING:
+    from edgecc.data.calibration import CalibrationData
     from edgecc.model import Model
     from edgecc.passes.base import Pass, PassContext
     from edgecc.statistics.requests import Request
@@ -67,13 +68,36 @@ def _requests_of(step: Pass, model: Model) -> list[Request]:
         ) from error
 
 
+def samples_of(step: Pass, ctx: PassContext, why: str, *, without: str = "") -> CalibrationData:
+    """The samples themselves, for a pass that streams them.
+
+    Args:
+        step: the pass.
+        ctx: holds them.
+        why: it needs them.
+        without: options with which it does not.
+
+    Raises:
+        DataError: there are none: the user gave no data, or saved statistics.
+    """
+    if ctx.calibration is None:
+        raise DataError(
+            f"pass {step.name!r} needs calibration data",
+            why=why,
+            hint=f"{_ADD_DATA}; {without} does without" if without else _ADD_DATA,
+        )
+    return ctx.calibration
+
+
+_ADD_DATA = "add --calibration DATA.npz, one array per input with 100 to 500 samples"
+
+
 def _no_data(step: Pass, unanswered: Sequence[Request], table: StatisticTable) -> DataError:
     if not table.answers:
         return DataError(
             f"pass {step.name!r} needs calibration data",
             why=f"it asks about {len(unanswered)} tensors, beginning with {unanswered[0].tensor!r}",
-            hint="add --calibration DATA.npz, one array per input with 100 to 500 samples; "
-            "--calibration random tries it out without any",
+            hint=f"{_ADD_DATA}; --calibration random tries it out without any",
         )
     return DataError(
         f"the saved statistics do not answer what pass {step.name!r} asks",

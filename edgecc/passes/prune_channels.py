@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from edgecc.errors import DataError, OptionError
+from edgecc.errors import OptionError
 from edgecc.passes.base import Loss, Pass, PassContext, check_ignore
+from edgecc.passes.observing import samples_of
 
 if TYPE_CHECKING:
     from edgecc.data.calibration import CalibrationData
@@ -89,14 +90,8 @@ class PruneChannels(Pass):
             )
 
     def _data(self, ctx: PassContext) -> CalibrationData:
-        if ctx.calibration is None:
-            raise DataError(
-                f"pass {self.name!r} needs calibration data",
-                why="it measures what each channel contributes, and fits the layers behind",
-                hint="add --calibration DATA.npz, one array per input with 100 to 500 samples; "
-                f"{self.name}:criterion=magnitude,repair=false,... does without",
-            )
-        return ctx.calibration
+        why = "it measures what each channel contributes, and fits the layers behind"
+        return samples_of(self, ctx, why, without=f"{self.name}:criterion=magnitude,repair=false,...")
 
     def _groups(self, coupling: Coupling, ctx: PassContext) -> list[Group]:
         """Those that may lose something; the others are reported with their reasons."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from edgecc.passes.base import Loss, Pass, PassContext, check_ignore
+from edgecc.passes.observing import samples_of
 
 if TYPE_CHECKING:
     from edgecc.model import Model
@@ -40,7 +41,7 @@ class RoundWeights(Pass):
 
     def run(self, model: Model, ctx: PassContext) -> bool:
         from edgecc.quantization.layer_products import batches, products_of
-        from edgecc.quantization.quantized_layers import quantized_layers, samples_of
+        from edgecc.quantization.quantized_layers import COMPARES, quantized_layers
 
         check_ignore(self, self.ignore, model)
         layers: dict[Gram, list[QuantizedLayer]] = {}
@@ -50,7 +51,7 @@ class RoundWeights(Pass):
                 layers.setdefault(request, []).append(layer)
         if not layers:
             return False
-        data = samples_of(ctx, self.name)
+        data = samples_of(self, ctx, COMPARES)
         assert ctx.float_model is not None, "there are no layers without"
         sizes = {request: _sizes(found[0]) for request, found in layers.items()}
         changed, done = False, 0

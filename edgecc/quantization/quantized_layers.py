@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgecc.errors import DataError
 from edgecc.rewriting.linear import LINEAR, Linear, linear_of
 from edgecc.rewriting.reading import constant, is_op
 
 if TYPE_CHECKING:
-    from edgecc.data.calibration import CalibrationData
     from edgecc.model import Model, Node, Tensor
     from edgecc.passes.base import PassContext
+
+#: Why passes that compare the quantized model with the float one need samples.
+COMPARES = "it runs the float model and the quantized one on samples; saved statistics do not do"
 
 
 @dataclass(frozen=True)
@@ -77,18 +78,3 @@ def dequantized(tensor: Tensor) -> Node | None:
     """The DequantizeLinear that writes the tensor."""
     producer = tensor.inputs[0] if tensor.inputs else None
     return producer if producer is not None and is_op(producer, "DequantizeLinear") else None
-
-
-def samples_of(ctx: PassContext, name: str) -> CalibrationData:
-    """The samples themselves.
-
-    Raises:
-        DataError: there are none: the user gave no data, or saved statistics.
-    """
-    if ctx.calibration is None:
-        raise DataError(
-            f"pass {name!r} needs calibration data",
-            why="it runs the float model and the quantized one on samples; saved statistics do not do",
-            hint="add --calibration DATA.npz, one array per input with 100 to 500 samples",
-        )
-    return ctx.calibration
