@@ -12,7 +12,7 @@ from edgecc.model import matches_any, origins
 from edgecc.pruning.features import Linear, linear_of
 from edgecc.rewriting.linear import LINEAR
 from edgecc.rewriting.linear import linear_of as constant_linear
-from edgecc.rewriting.reading import constant, is_floating, is_op, number
+from edgecc.rewriting.reading import constant, is_floating, is_op, is_scaled_gemm
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node
@@ -61,7 +61,7 @@ def _candidate(node: Node, kinds: Sequence[str], model: Model) -> Candidate | st
         return "its weights are shared"
     if node.outputs[0].shape is None:
         return "the shape of its output is not known"
-    if node.op == "Gemm" and (number(node, "beta", 1.0) != 1 or number(node, "alpha", 1.0) != 1):
+    if is_scaled_gemm(node):
         return "it scales its product or its bias"
     if _factor_before(node, model) is not None or _factor_behind(node, model) is not None:
         return "it is a factor already"

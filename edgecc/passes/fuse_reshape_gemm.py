@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecc.passes.base import Loss, NodePass, PassContext
-from edgecc.rewriting.reading import constant, describe, has_operand, rank
+from edgecc.rewriting.reading import constant, describe, has_operand, is_scaled_gemm, rank
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node, Tensor
@@ -66,7 +66,7 @@ def _plan(node: Node, first: Node, last: Node, model: Model) -> _Plan | str:
     weights = constant(node, 1)
     if weights is None or weights.ndim != 2:
         return "its weights are not a constant matrix"
-    if node.attrs.get("transA", 0) or node.attrs.get("alpha", 1.0) != 1 or node.attrs.get("beta", 1.0) != 1:
+    if node.attrs.get("transA", 0) or is_scaled_gemm(node):
         return "it has transA, alpha or beta"
     if node.op == "Gemm" and node.attrs.get("transB", 0):
         weights = weights.T

@@ -94,7 +94,7 @@ class QuantizeDynamic(Pass):
     def _refuses(self, node: Node, model: Model, scheme: QuantizationScheme) -> str:
         """Why the node stays float."""
         from edgecc.model import matches_any
-        from edgecc.rewriting.reading import constant, number
+        from edgecc.rewriting.reading import constant, is_scaled_gemm
 
         if node.op in self.ignore_ops or (self.ignore and matches_any(node, self.ignore)):
             return "it is excluded"
@@ -106,9 +106,7 @@ class QuantizeDynamic(Pass):
             return f"it has {values.size} weights, fewer than option min_elements"
         if not np.isfinite(values).all():
             return "its weights are not finite"
-        if node.op == "Gemm" and (
-            node.attrs.get("transA", 0) or number(node, "alpha", 1) != 1 or number(node, "beta", 1) != 1
-        ):
+        if is_scaled_gemm(node) or (node.op == "Gemm" and node.attrs.get("transA", 0)):
             return "it transposes its data, or scales its product"
         if node.op == "MatMul" and values.ndim != 2:
             return "its weights are no matrix"

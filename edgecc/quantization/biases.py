@@ -9,7 +9,7 @@ import numpy as np
 
 from edgecc.quantization.quantized_layers import QuantizedLayer, dequantized
 from edgecc.quantization.weights import LARGEST_BIAS
-from edgecc.rewriting.reading import constant, has_operand, is_op, number
+from edgecc.rewriting.reading import constant, has_operand, is_op, is_scaled_gemm
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node
@@ -113,7 +113,7 @@ def bias_of(layer: QuantizedLayer, model: Model, scheme: QuantizationScheme) -> 
     node = layer.node
     if node.op == "MatMul":
         return _behind(layer, model)
-    if node.op == "Gemm" and (number(node, "alpha", 1) != 1 or number(node, "beta", 1) != 1):
+    if is_scaled_gemm(node):
         return "it scales its product or its bias"
     if has_operand(node, 2):
         stored = dequantized(node.inputs[2])

@@ -12,7 +12,7 @@ import numpy as np
 
 from edgecc.quantization.groups import Edge
 from edgecc.quantization.scheme import CLAMPING, CLAMPS, COMPUTING, MEASURED, OperatorRule, QuantizationScheme, Role
-from edgecc.rewriting.reading import constant, has_operand, is_op, number, text
+from edgecc.rewriting.reading import constant, has_operand, is_op, is_scaled_gemm, text
 from edgecc.statistics.samples import MASK
 
 if TYPE_CHECKING:
@@ -235,9 +235,7 @@ def _refuses_weights(node: Node) -> str:
     bias = constant(node, 2)
     if bias is not None and math.prod(bias.shape[:-1]) != 1:
         return "its bias is not the same for all rows"
-    if node.op == "Gemm" and (
-        node.attrs.get("transA", 0) or number(node, "alpha", 1) != 1 or number(node, "beta", 1) != 1
-    ):
+    if is_scaled_gemm(node) or (node.op == "Gemm" and node.attrs.get("transA", 0)):
         return "it transposes its data, or scales its product"
     return ""
 

@@ -75,6 +75,11 @@ def number(node: Node, name: str, default: float) -> float:
     return float(cast("float", node.attrs.get(name, default)))
 
 
+def is_scaled_gemm(node: Node) -> bool:
+    """Whether it is a Gemm that multiplies its product or its bias by something else than 1."""
+    return node.op == "Gemm" and (number(node, "alpha", 1) != 1 or number(node, "beta", 1) != 1)
+
+
 def integers(node: Node, index: int) -> list[int] | None:
     """The elements of a constant vector of integers; None if it is left out or computed."""
     values = constant(node, index)
