@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from edgecc.deserialization import link_input
 from edgecc.pruning.tracking import Layer
-from edgecc.rewriting.reading import constant, has_operand
+from edgecc.rewriting.reading import constant, has_operand, is_scaled_gemm
 from edgecc.statistics.layers import gram_of
 
 if TYPE_CHECKING:
@@ -39,9 +41,9 @@ class Linear:
 
 
 def linear_of(node: Node, rows: int = 256) -> Linear | None:
-    """The layer as a matrix; None if it is none of one group whose rows are known how to be read."""
+    """The layer as a matrix; None if it is none of one group, with one bias for all rows and unscaled."""
     weights, request = constant(node, 1), gram_of(node, rows)
-    if weights is None or request is None or int(node.attrs.get("group", 1)) != 1:
+    if weights is None or request is None or int(node.attrs.get("group", 1)) != 1 or is_scaled_gemm(node):
         return None
     if node.op == "Conv":
         matrix, taps = weights.reshape(len(weights), -1), int(np.prod(weights.shape[2:], dtype=np.int64))
@@ -50,7 +52,7 @@ def linear_of(node: Node, rows: int = 256) -> Linear | None:
     else:
         matrix, taps = weights if node.op == "Gemm" and node.attrs.get("transB", 0) else weights.T, 1
     bias = constant(node, 2) if has_operand(node, 2) else np.zeros(len(matrix))
-    if bias is None or bias.size not in (1, len(matrix)) or node.attrs.get("alpha", 1) != 1:
+    if bias is None or bias.size not in (1, len(matrix)) or math.prod(bias.shape[:-1]) != 1:
         return None
     column = np.broadcast_to(bias.reshape(-1), len(matrix))[:, np.newaxis]
     return Linear(node, request, np.concatenate([matrix, column], axis=1).astype(np.float64), taps)
@@ -70,8 +72,6 @@ def set_linear(model: Model, node: Node, weights: Matrix) -> None:
     if has_operand(node, 2):
         model.set_input(node, 2, model.constant(f"{node.name}/bias", bias))
     elif node.op in ("Conv", "Gemm"):
-        from edgecc.deserialization import link_input
-
         if len(node.inputs) > 2:
             model.drop_input(node, 2)
         link_input(node, model.constant(f"{node.name}/bias", bias))

@@ -7,7 +7,6 @@ Split, Flatten and channel shuffles are nothing but rearranged arrays.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -194,9 +193,3 @@ def length(tensor: Tensor, axis: int) -> int:
 def is_known(tensor: Tensor) -> bool:
     """Whether the number of axes is known."""
     return tensor.shape is not None
-
-
-def product(sizes: Sequence[int | str]) -> int | None:
-    """Of the sizes, None if one is open."""
-    known = [size for size in sizes if isinstance(size, int)]
-    return math.prod(known) if len(known) == len(sizes) else None

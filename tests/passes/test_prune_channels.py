@@ -153,6 +153,28 @@ def test_without_data() -> None:
         PassPipeline([PruneChannels(ratio=0.25)]).run(net(), PassContext(None, np.random.default_rng(0)))
 
 
+@pytest.mark.parametrize(("gemm", "rows", "bias"), [("Gemm<beta = 50.0>", "N", (5,)), ("Gemm", "5", (5, 1))])
+def test_biases_that_are_scaled_or_differ_between_rows_stay(gemm: str, rows: str, bias: tuple[int, ...]) -> None:
+    """What the others are fitted to is right all the same."""
+    text = f"""g (float[{rows},6] x) => (float[{rows},2] y)
+    {{ a = MatMul(x, w) r = Relu(a) b = {gemm}(r, v, c) y = MatMul(b, u) }}"""
+    rng = np.random.default_rng(0)
+    shapes = {"w": (6, 16), "v": (16, 5), "c": bias, "u": (5, 2)}
+    model = Model.from_text(text, {k: rng.standard_normal(s).astype(np.float32) for k, s in shapes.items()})
+    model.cleanup()
+    images, unseen = (rng.standard_normal((size, 6)).astype(np.float32) for size in (160, 5))
+    losses = []
+    for repair in (True, False):
+        after, ctx = model.clone(), PassContext(None, rng)
+        ctx.calibration = open_calibration({"x": images}, model.signature)
+        PassPipeline([PruneChannels(ratio=0.1, repair=repair)]).run(after, ctx)
+        assert after.nodes("MatMul")[0].inputs[1].shape == (6, 15)
+        np.testing.assert_array_equal(after.nodes("Gemm")[0].inputs[2].values, model.nodes("Gemm")[0].inputs[2].values)
+        losses.append(float(np.square(run(after, {"x": unseen})["y"] - run(model, {"x": unseen})["y"]).mean()))
+    # The last layer makes up for what it can.
+    assert losses[0] < losses[1]
+
+
 def test_values_that_are_not_finite() -> None:
     text = """g (float[N,4] x) => (float[N,2] y)
     { a = MatMul(x, w) b = Log(a) c = MatMul(b, v) d = Relu(c) y = MatMul(d, u) }"""
