@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecc.pruning.features import Linear, Matrix, linear_of, set_linear
-from edgecc.pruning.rows import RowTable, batches, rows_read, share
-from edgecc.statistics.observation import Observation
+from edgecc.pruning.rows import RowTable, observed
 from edgecc.statistics.patches import rows_of
 from edgecc.statistics.requests import Rows
 
@@ -94,20 +93,15 @@ def targets_of(original: Model, sites: Sequence[Site], data: CalibrationData, pr
         data: samples.
         progress: called after each run.
     """
-    observation = Observation(original, sorted({name for site in sites for name in _names(site, site.before)}))
+    names = {name for site in sites for name in _names(site, site.before)}
     parts: list[list[RowTable]] = [[] for _ in sites]
-    done = 0
-    for feeds, where, count in batches(data, original):
-        found, _ = observation.run(feeds, where)
+    for seen in observed(original, names, data, "what layers compute", progress):
         for site, values in zip(sites, parts, strict=True):
-            linear, limit = site.before, share(site.before, count, data.total)
-            rows = rows_read(found, linear, limit, where)
-            wanted = rows @ linear.weights[site.outputs].T
+            linear, limit = site.before, seen.share(site.before)
+            wanted = seen.rows(linear, limit) @ linear.weights[site.outputs].T
             if site.other:
-                wanted += _values(found[site.other], linear, limit)[:, site.outputs]
+                wanted += _values(seen.tensors[site.other], linear, limit)[:, site.outputs]
             values.append(wanted.astype(np.float32))
-        done += count
-        progress("what layers compute", done, data.total)
     return [Target(site, np.concatenate(values)) for site, values in zip(sites, parts, strict=True)]
 
 
@@ -136,21 +130,16 @@ def gather_rows(
         data: the samples that the targets are of.
         progress: called after each run.
     """
-    observation = Observation(
-        model, sorted({name for target in targets for name in _names(target.site, target.site.after)})
-    )
+    names = {name for target in targets for name in _names(target.site, target.site.after)}
     gathered: list[list[tuple[RowTable, RowTable]]] = [[] for _ in targets]
-    done = 0
-    for feeds, where, count in batches(data, model):
-        found, _ = observation.run(feeds, where)
+    for seen in observed(model, names, data, "repairing layers", progress):
         for target, parts in zip(targets, gathered, strict=True):
-            linear, limit = target.site.after, share(target.site.before, count, data.total)
-            rows = rows_read(found, linear, limit, where).astype(np.float32)
+            # As many rows as there are targets: the layer before says how many.
+            linear, limit = target.site.after, seen.share(target.site.before)
+            rows = seen.rows(linear, limit).astype(np.float32)
             other = target.site.other
-            added = _values(found[other], linear, limit) if other else np.zeros((len(rows), 1))
+            added = _values(seen.tensors[other], linear, limit) if other else np.zeros((len(rows), 1))
             parts.append((rows, added.astype(np.float32)))
-        done += count
-        progress("repairing layers", done, data.total)
     return [_stacked(parts) for parts in gathered]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,7 +42,64 @@ def bytes_of(linear: Linear) -> int:
     return 4 * int(linear.weights.shape[1]) * rows_wanted(linear)
 
 
-def batches(data: CalibrationData, model: Model) -> Iterator[tuple[dict[str, np.ndarray], str, int]]:
+@dataclass(frozen=True)
+class Seen:
+    """Tensors of some samples that were run at once.
+
+    Attributes:
+        tensors: by name.
+        where: what to call the samples.
+        count: how many they are.
+        total: how many there are in all.
+    """
+
+    tensors: Mapping[str, np.ndarray]
+    where: str
+    count: int
+    total: int
+
+    def share(self, linear: Linear) -> int:
+        """How many of a layer's rows these samples give."""
+        return -(-rows_wanted(linear) * self.count // max(1, self.total))
+
+    def rows(self, linear: Linear, limit: int) -> npt.NDArray[np.float64]:
+        """At most so many rows [n, features + 1] of a layer.
+
+        Raises:
+            DataError: some are not finite.
+        """
+        request = linear.request
+        rows: npt.NDArray[np.float64] = rows_of(self.tensors[request.tensor], request.layout, limit)[0]
+        if not np.isfinite(rows).all():
+            raise DataError(
+                f"the model computes NaN or infinities in {request.tensor!r}",
+                where=self.where,
+                why=f"{linear.node.name} is to be fitted to what it reads there",
+                hint="leave the sample out, or the layer: ignore=[...]",
+            )
+        return rows
+
+
+def observed(
+    model: Model, tensors: Collection[str], data: CalibrationData, what: str, progress: WorkProgress
+) -> Iterator[Seen]:
+    """Run the model over the data once and yield the tensors.
+
+    Args:
+        model: not changed.
+        tensors: their names.
+        data: read once.
+        what: is said to be done.
+        progress: called after each run.
+    """
+    observation, done = Observation(model, sorted(tensors)), 0
+    for feeds, where, count in _batches(data, model):
+        yield Seen(observation.run(feeds, where)[0], where, count, data.total)
+        done += count
+        progress(what, done, data.total)
+
+
+def _batches(data: CalibrationData, model: Model) -> Iterator[tuple[dict[str, np.ndarray], str, int]]:
     """Feeds of several samples at once where each input begins with an open dimension, what to call them, and how many.
 
     Whoever reads the same places of each batch in two models sees the same samples in both.
@@ -81,36 +139,8 @@ def gather(
     """
     if not linears:
         return []
-    observation = Observation(model, sorted({linear.request.tensor for linear in linears}))
     tables: list[list[RowTable]] = [[] for _ in linears]
-    done = 0
-    for feeds, where, count in batches(data, model):
-        found, _ = observation.run(feeds, where)
+    for seen in observed(model, {linear.request.tensor for linear in linears}, data, what, progress):
         for linear, parts in zip(linears, tables, strict=True):
-            limit = share(linear, count, data.total)
-            parts.append(rows_read(found, linear, limit, where).astype(np.float32))
-        done += count
-        progress(what, done, data.total)
+            parts.append(seen.rows(linear, seen.share(linear)).astype(np.float32))
     return [np.concatenate(parts) for parts in tables]
-
-
-def rows_read(found: Mapping[str, np.ndarray], linear: Linear, limit: int, where: str) -> npt.NDArray[np.float64]:
-    """Rows [n, features + 1] of a layer among tensors by name.
-
-    Raises:
-        DataError: some are not finite.
-    """
-    rows: npt.NDArray[np.float64] = rows_of(found[linear.request.tensor], linear.request.layout, limit)[0]
-    if not np.isfinite(rows).all():
-        raise DataError(
-            f"the model computes NaN or infinities in {linear.request.tensor!r}",
-            where=where,
-            why=f"{linear.node.name} is to be fitted to what it reads there",
-            hint="leave the sample out, or the layer: ignore=[...]",
-        )
-    return rows
-
-
-def share(linear: Linear, samples: int, total: int) -> int:
-    """How many of a layer's rows some samples give."""
-    return -(-rows_wanted(linear) * samples // max(1, total))
