@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from edgecc.pruning.rows import bytes_of
+from edgecc.statistics.grouping import grouped
 
 if TYPE_CHECKING:
     from edgecc.pruning.features import Linear
@@ -24,13 +25,6 @@ def chunks(items: Sequence[Item], linears: Sequence[Linear], most: int | None = 
         linears: of each, the weights and how it reads its rows.
         most: items at a time; as many as fit if None.
     """
-    chunk, room = list[Item](), _MEMORY
-    for item, linear in zip(items, linears, strict=True):
-        size = bytes_of(linear)
-        if chunk and (len(chunk) == most or size > room):
-            yield chunk
-            chunk, room = [], _MEMORY
-        chunk.append(item)
-        room -= size
-    if chunk:
-        yield chunk
+    sizes = {index: bytes_of(linear) for index, linear in enumerate(linears)}
+    for chunk in grouped(sizes, _MEMORY, most) if items else ():
+        yield [items[index] for index in chunk]

@@ -11,6 +11,7 @@ import numpy as np
 from edgecc.pruning.features import Linear, Matrix, columns_of, linear_of
 from edgecc.pruning.rows import RowTable, bytes_of, gather
 from edgecc.pruning.saliency import Curve, Reader, static_curve, surgeon_curve
+from edgecc.statistics.grouping import grouped
 
 if TYPE_CHECKING:
     from edgecc.data.calibration import CalibrationData
@@ -55,7 +56,8 @@ class Planner:
             return [self._by_magnitude(group) for group in groups]
         found: list[Curve] = []
         linears = [[one for layer in group.readers if (one := linear_of(layer.node)) is not None] for group in groups]
-        for chunk in _chunks([sum(map(bytes_of, several)) for several in linears]):
+        sizes = {index: sum(map(bytes_of, several)) for index, several in enumerate(linears)}
+        for chunk in grouped(sizes, _MEMORY):
             asked = [linear for index in chunk for linear in linears[index]]
             tables = iter(gather(self.model, asked, data, "measuring channels", self.progress))
             for index in chunk:
@@ -100,16 +102,3 @@ def magnitude(unit: Unit) -> float:
         taken = np.take(place.constant.values, place.indices, axis=place.axis)
         total += float(np.abs(taken.astype(np.float64)).sum())
     return total
-
-
-def _chunks(sizes: Sequence[int]) -> list[list[int]]:
-    """Indices in a row whose sizes fit into the memory together."""
-    found: list[list[int]] = []
-    room = 0
-    for index, size in enumerate(sizes):
-        if not found or size > room:
-            found.append([])
-            room = _MEMORY
-        found[-1].append(index)
-        room -= size
-    return found

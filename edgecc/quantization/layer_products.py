@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgecc.statistics.grouping import grouped
 from edgecc.statistics.observation import Observation
 from edgecc.statistics.patches import rows_of
 from edgecc.statistics.requests import Gram
@@ -88,14 +89,6 @@ def products_of(
 
 def batches(features: Mapping[Gram, tuple[int, int]], memory: int) -> Iterator[dict[Gram, tuple[int, int]]]:
     """As many requests at a time as the memory allows for, one at least, in order."""
-    batch: dict[Gram, tuple[int, int]] = {}
-    filled = 0
-    for request, (groups, count) in features.items():
-        size = 4 * groups * count * count
-        if batch and filled + size > memory:
-            yield batch
-            batch, filled = {}, 0
-        batch[request] = groups, count
-        filled += size
-    if batch:
-        yield batch
+    sizes = {request: 4 * groups * count * count for request, (groups, count) in features.items()}
+    for batch in grouped(sizes, memory) if sizes else ():
+        yield {request: features[request] for request in batch}

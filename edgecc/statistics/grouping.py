@@ -1,16 +1,18 @@
-"""Which tensors are fetched together, so that one run holds no more than a given number of bytes."""
+"""What is looked at together, so that one run holds no more than a given number of bytes."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
     from edgecc.data.calibration import CalibrationData
     from edgecc.model import Model, Tensor
+
+Key = TypeVar("Key", bound=Hashable)
 
 #: Bytes of tensors that are fetched from one run; what is beyond is fetched by a further sweep.
 MEMORY = 64_000_000
@@ -40,12 +42,18 @@ def _nbytes(tensor: Tensor, dims: Mapping[str, int]) -> int | None:
     return math.prod(known) * np.dtype(tensor.dtype).itemsize if len(known) == len(sizes) else None
 
 
-def grouped(sizes: Mapping[str, int], memory: int) -> list[list[str]]:
-    """Names in order, as many to a group as fit, one at least; at least one group, which may be empty."""
-    groups: list[list[str]] = [[]]
+def grouped(sizes: Mapping[Key, int], memory: int, most: int | None = None) -> list[list[Key]]:
+    """Things in order, as many to a group as fit, one at least; at least one group, which may be empty.
+
+    Args:
+        sizes: of each, in bytes.
+        memory: most bytes of a group of several.
+        most: things to a group; any number if None.
+    """
+    groups: list[list[Key]] = [[]]
     filled = 0
     for name, size in sizes.items():
-        if groups[-1] and filled + size > memory:
+        if groups[-1] and (filled + size > memory or len(groups[-1]) == most):
             groups.append([])
             filled = 0
         groups[-1].append(name)
