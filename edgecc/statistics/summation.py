@@ -49,7 +49,8 @@ class ReproducibleSum:
         for index in range(len(self._digits)):
             unit = 2.0 ** (_WIDTH * (self._top - index))
             digits = rest / unit  # exact, as all that follows
-            np.rint(digits, out=digits)
+            # Not to the nearest: what lies below a level must not show in it, since it may be cut off before it comes.
+            np.trunc(digits, out=digits)
             self._digits[index] += digits.astype(np.int64)
             digits *= unit
             rest -= digits

@@ -29,6 +29,14 @@ def test_the_order_does_not_change_a_bit(arrays: list[list[float]], random: obje
     assert total(arrays, levels).tobytes() == total(shuffled, levels).tobytes()
 
 
+@pytest.mark.parametrize("levels", [2, 3])
+@pytest.mark.parametrize("small", [0.75, 2.0**-41, -0.5000001, 1 - 2.0**-53])
+def test_a_number_just_below_a_level(small: float, levels: int) -> None:
+    """It is nearest to that level's unit, which it has no digit of."""
+    arrays = [[0.0, 0.0, 2.0**40], [0.0, 0.0, small]]
+    assert total(arrays, levels).tobytes() == total(arrays[::-1], levels).tobytes()
+
+
 @settings(max_examples=100, deadline=None)
 @given(ARRAYS)
 def test_the_sum_is_right(arrays: list[list[float]]) -> None:
