@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
 from pydantic import Field
 
 from edgecc.errors import OptionError
@@ -47,21 +46,12 @@ class QuantizeDynamic(Pass):
 
     def run(self, model: Model, ctx: PassContext) -> bool:
         from edgecc.quantization.dynamic import DynamicRounding
-        from edgecc.quantization.weight_places import WEIGHTED, WeightStore, untranspose, weight_place
+        from edgecc.quantization.weight_places import WEIGHTED, WeightStore, choose, weight_place
 
         check_ignore(self, self.ignore, model)
         check_ops(self, self.ignore_ops, model, WEIGHTED)
         scheme = self._scheme(ctx)
-        chosen: list[Node] = []
-        for node in model.nodes(*WEIGHTED):
-            if weight_place(node) is None:
-                continue
-            reason = self._refuses(node, model, scheme)
-            if reason:
-                ctx.skip(node, reason)
-            else:
-                chosen.append(node)
-        untranspose(chosen, model)
+        chosen = choose(model, ctx, lambda node: self._refuses(node, model, scheme))
         store = WeightStore(model, 8)
         rounding = DynamicRounding(model, store)
         for node in chosen:
@@ -94,20 +84,17 @@ class QuantizeDynamic(Pass):
     def _refuses(self, node: Node, model: Model, scheme: QuantizationScheme) -> str:
         """Why the node stays float."""
         from edgecc.model import matches_any
-        from edgecc.rewriting.reading import constant, is_scaled_gemm
+        from edgecc.quantization.weight_places import unfit
+        from edgecc.rewriting.reading import is_scaled_gemm, rank
 
         if node.op in self.ignore_ops or (self.ignore and matches_any(node, self.ignore)):
             return "it is excluded"
         if node.op != "Gather" and node.op not in scheme.dynamic_operators:
             return "the target's kernel for data rounded at run time is slower than that for float, or there is none"
-        values = constant(node, 0 if node.op == "Gather" else 1)
-        assert values is not None
-        if values.size < self.min_elements:
-            return f"it has {values.size} weights, fewer than option min_elements"
-        if not np.isfinite(values).all():
-            return "its weights are not finite"
+        if reason := unfit(node, self.min_elements):
+            return reason
         if is_scaled_gemm(node) or (node.op == "Gemm" and node.attrs.get("transA", 0)):
             return "it transposes its data, or scales its product"
-        if node.op == "MatMul" and values.ndim != 2:
+        if node.op == "MatMul" and rank(node.inputs[1]) != 2:
             return "its weights are no matrix"
         return "it is in a subgraph" if model.is_inner(node) else ""

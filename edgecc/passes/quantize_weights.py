@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-import numpy as np
 from pydantic import Field
 
 from edgecc.passes.base import Loss, Pass, PassContext, check_ignore, check_ops
@@ -54,20 +53,11 @@ class QuantizeWeights(Pass):
     ignore_ops: tuple[str, ...] = Field(default=(), description="operators whose weights stay float")
 
     def run(self, model: Model, ctx: PassContext) -> bool:
-        from edgecc.quantization.weight_places import WEIGHTED, WeightStore, untranspose, weight_place
+        from edgecc.quantization.weight_places import WEIGHTED, WeightStore, choose, weight_place
 
         check_ignore(self, self.ignore, model)
         check_ops(self, self.ignore_ops, model, WEIGHTED)
-        chosen: list[Node] = []
-        for node in model.nodes(*WEIGHTED):
-            if weight_place(node) is None:
-                continue
-            reason = self._refuses(node, model)
-            if reason:
-                ctx.skip(node, reason)
-            else:
-                chosen.append(node)
-        untranspose(chosen, model)
+        chosen = choose(model, ctx, lambda node: self._refuses(node, model))
         store = WeightStore(model, 8 if self.dtype == "int8" else 4)
         for node in chosen:
             place = weight_place(node)
@@ -87,14 +77,8 @@ class QuantizeWeights(Pass):
     def _refuses(self, node: Node, model: Model) -> str:
         """Why the node's weights stay float."""
         from edgecc.model import matches_any
-        from edgecc.rewriting.reading import constant
+        from edgecc.quantization.weight_places import unfit
 
         if node.op in self.ignore_ops or (self.ignore and matches_any(node, self.ignore)):
             return "it is excluded"
-        values = constant(node, 0 if node.op == "Gather" else 1)
-        assert values is not None
-        if values.size < self.min_elements:
-            return f"it has {values.size} weights, fewer than option min_elements"
-        if not np.isfinite(values).all():
-            return "its weights are not finite"
-        return "it is in a subgraph" if model.is_inner(node) else ""
+        return unfit(node, self.min_elements) or ("it is in a subgraph" if model.is_inner(node) else "")

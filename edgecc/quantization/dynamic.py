@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgecc.model import origins
 from edgecc.rewriting.reading import constant, has_operand, is_op
 
 if TYPE_CHECKING:
@@ -64,23 +65,23 @@ class DynamicRounding:
     def as_integers(self, place: WeightPlace, *, per_channel: bool) -> None:
         """Write the product as one of integers, and scales behind it."""
         model, node = self.model, place.node
-        origins = _origins(node)
+        names = origins(node)
         stored, scale, zero = self.store.parts(place, per_channel=per_channel, block=0)
         data, data_scale, data_zero = self._round(node)
         out, bias = node.outputs[0], node.inputs[2] if has_operand(node, 2) else None
         shape = out.shape
         found = model.variable(f"{out.name}/integers", np.dtype(np.int32), shape)
-        model.add("MatMulInteger", [data, stored, data_zero, zero], [found], origins=origins)
+        model.add("MatMulInteger", [data, stored, data_zero, zero], [found], origins=names)
         steps = model.variable(f"{out.name}/steps", _FLOAT32, shape)
-        model.add("Cast", [found], [steps], attributes={"to": 1}, origins=origins)
+        model.add("Cast", [found], [steps], attributes={"to": 1}, origins=names)
         unit = model.variable(f"{out.name}/scale", _FLOAT32, scale.shape)
-        model.add("Mul", [data_scale, scale], [unit], origins=origins)
+        model.add("Mul", [data_scale, scale], [unit], origins=names)
         if bias is None:
-            model.replace(node, "Mul", [steps, unit], origins=origins)
+            model.replace(node, "Mul", [steps, unit], origins=names)
             return
         product = model.variable(f"{out.name}/product", _FLOAT32, shape)
-        model.add("Mul", [steps, unit], [product], origins=origins)
-        model.replace(node, "Add", [product, bias], origins=origins)
+        model.add("Mul", [steps, unit], [product], origins=names)
+        model.replace(node, "Add", [product, bias], origins=names)
 
     def as_pair(self, place: WeightPlace, *, per_channel: bool) -> None:
         """Let the float operator read rounded data and stored weights; the target knows what that means."""
@@ -88,7 +89,7 @@ class DynamicRounding:
         source = node.inputs[0]
         if id(source) not in self._pairs:
             back = model.variable(f"{source.name}/dequantized", _FLOAT32, source.shape)
-            model.add("DequantizeLinear", self._round(node), [back], origins=_origins(node))
+            model.add("DequantizeLinear", self._round(node), [back], origins=origins(node))
             self._pairs[id(source)] = back
         model.set_input(node, 0, self._pairs[id(source)])
         self.store.store(place, per_channel=per_channel, block=0)
@@ -102,12 +103,6 @@ class DynamicRounding:
                 variable(f"{source.name}/scale", _FLOAT32, ()),
                 variable(f"{source.name}/zero_point", np.dtype(np.uint8), ()),
             ]
-            self.model.add("DynamicQuantizeLinear", [source], outs, origins=_origins(node))
+            self.model.add("DynamicQuantizeLinear", [source], outs, origins=origins(node))
             self._rounded[id(source)] = outs
         return self._rounded[id(source)]
-
-
-def _origins(node: Node) -> tuple[str, ...]:
-    from edgecc.model import origins
-
-    return origins(node)

@@ -16,7 +16,7 @@ from edgecc.quantization.placement import Placement
 from edgecc.quantization.plan import Plan, make_plan
 from edgecc.quantization.ranges import Interval
 from edgecc.quantization.scheme import QuantizationScheme, Role
-from edgecc.quantization.weight_places import LEAST_ELEMENTS, WeightStore, weight_place
+from edgecc.quantization.weight_places import LEAST_ELEMENTS, WeightStore, unfit, weight_place
 from edgecc.rewriting.reading import constant
 
 if TYPE_CHECKING:
@@ -113,10 +113,8 @@ class Quantizer:
         """Store what Gather reads rows of; whether there is any."""
         store, found = WeightStore(model, 8), False
         for node in nodes:
-            place, values = weight_place(node), constant(node, 0)
-            if place is None or values is None or values.size < LEAST_ELEMENTS or model.is_inner(node):
-                continue
-            if not np.isfinite(values).all():
+            place = weight_place(node)
+            if place is None or unfit(node, LEAST_ELEMENTS) or model.is_inner(node):
                 continue
             store.store_table(place, self.scheme, per_channel=self.per_channel)
             found = True

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgecc.model import origins
 from edgecc.quantization.weights import block_weights, integer_weights
 from edgecc.rewriting.reading import constant, is_op
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node, Tensor
+    from edgecc.passes.base import PassContext
     from edgecc.quantization.scheme import QuantizationScheme
     from edgecc.statistics.answers import Array
 
@@ -39,6 +41,43 @@ class WeightPlace:
     position: int
     channel: int | None
     summed: int
+
+
+def choose(model: Model, ctx: PassContext, refuses: Callable[[Node], str]) -> list[Node]:
+    """The nodes whose weights are to be stored, after `untranspose`; of the others, why not is reported.
+
+    Args:
+        model: its transposed weights may change.
+        ctx: is told.
+        refuses: why a node that has weights is left alone; "" if it is not.
+    """
+    chosen: list[Node] = []
+    for node in model.nodes(*WEIGHTED):
+        if weight_place(node) is None:
+            continue
+        reason = refuses(node)
+        if reason:
+            ctx.skip(node, reason)
+        else:
+            chosen.append(node)
+    untranspose(chosen, model)
+    return chosen
+
+
+def unfit(node: Node, least: int) -> str:
+    """Why the node's weights are not worth storing, or cannot be; "" if neither.
+
+    Args:
+        node: has a `weight_place`.
+        least: elements.
+    """
+    place = weight_place(node)
+    assert place is not None
+    values = constant(node, place.position)
+    assert values is not None
+    if values.size < least:
+        return f"it has {values.size} weights, fewer than option min_elements"
+    return "" if np.isfinite(values).all() else "its weights are not finite"
 
 
 def weight_place(node: Node) -> WeightPlace | None:
@@ -100,7 +139,7 @@ class WeightStore:
                 attributes = {"axis": place.channel}
             out = self.model.variable(f"{stored.name}/dequantized", np.dtype(np.float32), stored.shape)
             inputs = [stored, scale] if block else [stored, scale, zero]
-            self.model.add("DequantizeLinear", inputs, [out], attributes=attributes, origins=_origins(place.node))
+            self.model.add("DequantizeLinear", inputs, [out], attributes=attributes, origins=origins(place.node))
             self._unpacked[id(stored)] = out
         self.model.set_input(place.node, place.position, self._unpacked[id(stored)])
 
@@ -119,14 +158,14 @@ class WeightStore:
         shape, kind = out.shape, np.dtype(np.float32)
         found = model.variable(f"{out.name}/stored", np.dtype(np.int8), shape)
         steps = model.variable(f"{out.name}/steps", kind, shape)
-        origins = _origins(node)
-        model.add("Gather", [stored, indices], [found], attributes={"axis": 0}, origins=origins)
-        model.add("Cast", [found], [steps], attributes={"to": 1}, origins=origins)
+        names = origins(node)
+        model.add("Gather", [stored, indices], [found], attributes={"axis": 0}, origins=names)
+        model.add("Cast", [found], [steps], attributes={"to": 1}, origins=names)
         if scale.shape:
             column = self._column(scale)
             scale = model.variable(f"{out.name}/scale", kind, None if shape is None else [*shape[:-1], 1])
-            model.add("Gather", [column, indices], [scale], attributes={"axis": 0}, origins=origins)
-        model.replace(node, "Mul", [steps, scale], origins=origins)
+            model.add("Gather", [column, indices], [scale], attributes={"axis": 0}, origins=names)
+        model.replace(node, "Mul", [steps, scale], origins=names)
 
     def parts(self, place: WeightPlace, *, per_channel: bool, block: int) -> tuple[Tensor, Tensor, Tensor]:
         """The stored integers, their scales, and zero points."""
@@ -163,9 +202,3 @@ def _narrow(steps: Array, bits: int) -> Array:
     import ml_dtypes
 
     return steps if bits == 8 else steps.astype(ml_dtypes.int4)
-
-
-def _origins(node: Node) -> tuple[str, ...]:
-    from edgecc.model import origins
-
-    return origins(node)
