@@ -93,6 +93,9 @@ def named_files(output: Path, compiled: Compiled) -> dict[Path, Buffer]:
 def write_files(files: Mapping[Path, Buffer | Iterator[Buffer]]) -> None:
     """Write every file completely, or none: contents go to temporary files first and are renamed at the end.
 
+    Whatever ends the process leaves older files whole. As of any compiler's output, a power failure may take what was
+    written in the last seconds: waiting for the disk takes as long as compiling does.
+
     Args:
         files: path to contents; an iterator gives them in pieces, so that they need not be in memory at once.
 
@@ -121,8 +124,6 @@ def _write_temporary(path: Path, contents: Buffer | Iterator[Buffer]) -> Path:
         with os.fdopen(descriptor, "wb") as stream:
             for piece in contents if isinstance(contents, Iterator) else (contents,):
                 stream.write(piece)
-            stream.flush()
-            os.fsync(stream.fileno())
         # mkstemp makes files that only the owner reads; an artifact is an ordinary file.
         umask = os.umask(0)
         os.umask(umask)

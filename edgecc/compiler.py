@@ -384,9 +384,8 @@ def _latest_position(step: Pass, steps: Sequence[Pass | Rounds]) -> int:
 def _context(
     target: Target | None, seed: int, calibration: CalibrationData | StatisticTable | None, progress: WorkProgress
 ) -> PassContext:
-    import numpy as np
 
-    context = PassContext(target, np.random.default_rng(seed), progress=progress)
+    context = PassContext(target, seed, progress=progress)
     if calibration is None:
         return context
     from edgecc.statistics.table import StatisticTable

@@ -88,7 +88,7 @@ def find_support(model: Model, backend: Backend, target: Target, *, explain: boo
         return Support(backend.name, problem=f"{available.reason}; {available.hint}")
     legal = model.clone()
     try:
-        PassPipeline(arrange((), backend, target)).run(legal, PassContext(target, np.random.default_rng(0)))
+        PassPipeline(arrange((), backend, target)).run(legal, PassContext(target, 0))
         unsupported = backend.find_unsupported(legal, target)
         nodes = tuple(backend.explain(legal, unsupported)) if explain else ()
         return Support(backend.name, tuple(unsupported), nodes=nodes)
@@ -128,7 +128,7 @@ def explain_pass(model: Model, spec: str, target: str = "", *, registry: Registr
     rounds = Rounds(tuple(other for other in preset if not own or other.name != step.name))
     within = any(other.name == step.name for other in rounds.passes)
     value = resolve_target(target, registry)[1] if target else None
-    ctx = PassContext(value, np.random.default_rng(0))
+    ctx = PassContext(value, 0)
     PassPipeline([rounds] if within else [rounds, step]).run(model.clone(), ctx)
     changes = tuple(change for change in ctx.changes if change.pass_name == step.name)
     return Explanation(step.name, changes, tuple(skip for skip in ctx.skips if skip.pass_name == step.name))

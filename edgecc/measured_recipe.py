@@ -61,7 +61,7 @@ def measure(
 
     def requantize(ignore: tuple[str, ...]) -> Model:
         model = before.clone()
-        again = PassContext(target, context.rng, calibration=context.calibration)
+        again = PassContext(target, context.seed, calibration=context.calibration)
         again.statistics = context.statistics
         PassPipeline([step.model_copy(update={"ignore": (*step.ignore, *ignore)})]).run(model, again)
         return model

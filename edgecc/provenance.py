@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgecc.distributions import version_of
+
 if TYPE_CHECKING:
     from edgecc.backend import Backend
     from edgecc.model import Model
@@ -61,7 +63,7 @@ def _versions(names: Iterable[str]) -> dict[str, str]:
     found = {}
     for name in names:
         try:
-            found[name] = importlib.metadata.version(name)
+            found[name] = version_of(name)
         except importlib.metadata.PackageNotFoundError:
             continue  # onnxruntime may come from onnxruntime-gpu; its backend tells its version
     return found

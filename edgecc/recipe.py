@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -134,6 +133,9 @@ _MISSING = {
 
 def read_recipe(path: Path) -> dict[str, Any]:
     """The keys of a TOML recipe; paths in it are relative to the recipe's folder."""
+    # Imported at first need: most requests come from flags.
+    import tomllib
+
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

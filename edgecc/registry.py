@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pluggy
 
 from edgecc import hookspecs
+from edgecc.distributions import name_and_version
 from edgecc.errors import PluginError, UnknownNameError
 from edgecc.passes.entry import PassTable
 
@@ -322,12 +323,8 @@ def load_registry(entry_points: Sequence[importlib.metadata.EntryPoint] | import
     registry = Registry(left_out=tuple(name for name in names if name not in wanted))
     for entry_point in sorted(entry_points, key=lambda e: (e.name != "builtin", e.name)):
         distribution = entry_point.dist
-        plugin = Plugin(
-            entry_point.name,
-            distribution.name if distribution else "",
-            distribution.version if distribution else "",
-            entry_point.value,
-        )
+        name, version = name_and_version(distribution) if distribution else ("", "")
+        plugin = Plugin(entry_point.name, name, version, entry_point.value)
         if plugin.name not in wanted:
             continue
         try:

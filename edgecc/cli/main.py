@@ -73,6 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 2 wrong request, 3 cannot be compiled, 4 verification failed, 1 a bug."""
     if "_EDGECC_COMPLETE" in os.environ:  # a shell asks for completions; click answers and exits
         cli.main(prog_name="edgecc")
+    # OpenBLAS's idle threads spin for 30 ms, which slows the thread that works where cores are shared; now for 0.1 ms.
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "18")
     # pydantic looks for plugins of its own in every installed package, which takes longer the more there are.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     # Graphs are cyclic and live as long as this process: collecting them again and again costs a third of the time.

@@ -191,7 +191,7 @@ class LayerClock:
 def compile_to(path: Path, model: Model, backend: Backend, target: Target, passes: Sequence[Pass]) -> None:
     """Let a copy of the model go through the passes, compile it, and write the files without a report."""
     legal = model.clone()
-    PassPipeline(passes).run(legal, PassContext(target, np.random.default_rng(0)))
+    PassPipeline(passes).run(legal, PassContext(target))
     write_files(named_files(path, backend.name_files(backend.compile(legal, target), path.name)))
 
 

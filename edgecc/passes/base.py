@@ -6,6 +6,7 @@ import enum
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
@@ -74,7 +75,7 @@ class PassContext:
 
     Attributes:
         target: what the model is compiled for; None when a pass runs alone.
-        rng: seeded generator; the only source of randomness that a pass may use.
+        seed: of the random numbers; or a generator, to go on with those.
         skips: nodes left alone, with reasons; filled through `skip`.
         changes: nodes changed, for `edgecc inspect --explain`; filled through `done`.
         notes: sentences that the user should read; filled through `note`.
@@ -85,7 +86,7 @@ class PassContext:
     """
 
     target: Target | None
-    rng: np.random.Generator
+    seed: int | np.random.Generator = 0
     skips: list[Skip] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -95,6 +96,14 @@ class PassContext:
     _pass_name: str = ""
     _reported: set[Skip] = field(default_factory=set)
     _statistics: StatisticTable | None = None
+
+    @cached_property
+    def rng(self) -> np.random.Generator:
+        """The only source of randomness that a pass may use."""
+        # At first need: importing numpy.random takes as long as some passes take altogether.
+        from numpy.random import default_rng
+
+        return default_rng(self.seed)
 
     @property
     def statistics(self) -> StatisticTable:

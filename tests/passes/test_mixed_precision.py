@@ -219,7 +219,7 @@ def test_a_quantized_model_stays() -> None:
     before = model.digest()
     data = open_calibration({"x": SAMPLES}, model.signature)
     assert not isinstance(data, StatisticTable)
-    PassPipeline([MixedPrecision()]).run(model, PassContext(None, ctx.rng, calibration=data))
+    PassPipeline([MixedPrecision()]).run(model, PassContext(None, ctx.seed, calibration=data))
     assert model.digest() == before
 
 

@@ -361,3 +361,11 @@ def test_a_pass_that_keeps_types_saves_their_inference(monkeypatch: pytest.Monke
         monkeypatch.setattr(Model, "infer_shapes", lambda self, seen=inferred: seen.append(self))
         assert PassPipeline([step]).run(model, context()).records[0].changed
         assert len(inferred) == times
+
+
+def test_random_numbers_come_from_the_seed_or_go_on_with_a_generator() -> None:
+    first, second = PassContext(None, 3).rng.random(4), PassContext(None, 3).rng.random(4)
+    assert first.tolist() == second.tolist()
+    assert first.tolist() != PassContext(None, 4).rng.random(4).tolist()
+    rng = np.random.default_rng(3)
+    assert PassContext(None, rng).rng is rng

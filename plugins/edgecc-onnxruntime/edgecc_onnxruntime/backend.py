@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from edgecc.backend import Availability, Backend, Compiled, TensorMatch
+from edgecc.distributions import version_of
 from edgecc_onnxruntime.target import OnnxRuntimeOptions, OnnxRuntimeTarget
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class OnnxRuntimeBackend(Backend):
         import onnxruntime
 
         # Its own word: the module may come from onnxruntime-gpu or another distribution.
-        ours = importlib.metadata.version("edgecc-onnxruntime")
+        ours = version_of("edgecc-onnxruntime")
         return {"edgecc-onnxruntime": ours, "onnxruntime": onnxruntime.__version__}
 
     def session_file(self) -> Path:

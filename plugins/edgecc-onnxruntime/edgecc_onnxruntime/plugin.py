@@ -8,7 +8,7 @@ from edgecc.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from edgecc.backend import Backend
-    from edgecc.passes.base import Pass
+    from edgecc.passes.entry import PassEntry
 
 
 @hookimpl
@@ -19,7 +19,7 @@ def edgecc_backends() -> list[type[Backend]]:
 
 
 @hookimpl
-def edgecc_passes() -> list[type[Pass]]:
-    from edgecc_onnxruntime.separate_bias import SeparateBias
+def edgecc_passes() -> list[PassEntry]:
+    from edgecc.passes.entry import PassEntry
 
-    return [SeparateBias]
+    return [PassEntry("separate-bias", "edgecc_onnxruntime.separate_bias:SeparateBias", needs="MatMul")]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from edgecc.backend import Availability, Backend, Compiled, TensorMatch
+from edgecc.distributions import version_of
 from edgecc.errors import Unsupported, UnsupportedError
 from edgecc_tensorrt.target import TensorRTRuntime, TensorRTTarget
 
@@ -111,7 +112,7 @@ class TensorRTBackend(Backend):
         found = {}
         for name in names:
             try:
-                found[name] = importlib.metadata.version(name)
+                found[name] = version_of(name)
             except importlib.metadata.PackageNotFoundError:
                 continue
         return found

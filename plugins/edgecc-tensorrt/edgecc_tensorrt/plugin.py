@@ -8,7 +8,7 @@ from edgecc.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from edgecc.backend import Backend
-    from edgecc.passes.base import Pass
+    from edgecc.passes.entry import PassEntry
 
 
 @hookimpl
@@ -19,8 +19,10 @@ def edgecc_backends() -> list[type[Backend]]:
 
 
 @hookimpl
-def edgecc_passes() -> list[type[Pass]]:
-    from edgecc_tensorrt.expand_for_tensorrt import ExpandForTensorRT
-    from edgecc_tensorrt.scale_resizes import ScaleResizes
+def edgecc_passes() -> list[PassEntry]:
+    from edgecc.passes.entry import PassEntry
 
-    return [ExpandForTensorRT, ScaleResizes]
+    return [
+        PassEntry("expand-for-tensorrt", "edgecc_tensorrt.expand_for_tensorrt:ExpandForTensorRT"),
+        PassEntry("scale-resizes", "edgecc_tensorrt.scale_resizes:ScaleResizes", needs="Resize"),
+    ]

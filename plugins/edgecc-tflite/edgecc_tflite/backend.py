@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import importlib.util
 from collections import Counter
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from edgecc.backend import Availability, Backend, Compiled, TensorMatch
+from edgecc.distributions import version_of
 from edgecc.errors import UnknownNameError, Unsupported, VerificationError
 from edgecc.target import RuntimeOptions, Target
 from edgecc_tflite.target import TFLiteRuntime, TFLiteTarget
@@ -90,7 +90,7 @@ class TFLiteBackend(Backend):
         return _installed(("ai_edge_litert", "tflite_runtime"))
 
     def versions(self) -> dict[str, str]:
-        return {name: importlib.metadata.version(name) for name in ("edgecc-tflite", "ai-edge-litert", "flatbuffers")}
+        return {name: version_of(name) for name in ("edgecc-tflite", "ai-edge-litert", "flatbuffers")}
 
     def session_file(self) -> Path:
         return Path(__file__).with_name("session.py")

@@ -53,7 +53,7 @@ class ExpandForTFLite(NodePass):
     def visit(self, node: Node, model: Model, ctx: PassContext) -> bool:
         from edgecc.passes.expand_functions import expand
 
-        if not _body_is_taken(node, model, self._rules or installed_rules(), PassContext(ctx.target, ctx.rng)):
+        if not _body_is_taken(node, model, self._rules or installed_rules(), PassContext(ctx.target, ctx.seed)):
             ctx.skip(node, "no rule takes it, and its body neither")
             return False
         return expand(node, model)

@@ -9,7 +9,7 @@ from edgecc.hookspecs import hookimpl
 if TYPE_CHECKING:
     from edgecc.backend import Backend
     from edgecc.importers.base import Importer
-    from edgecc.passes.base import Pass
+    from edgecc.passes.entry import PassEntry
 
 
 @hookimpl
@@ -27,8 +27,10 @@ def edgecc_importers() -> list[type[Importer]]:
 
 
 @hookimpl
-def edgecc_passes() -> list[type[Pass]]:
-    from edgecc_tflite.compute_float32 import ComputeFloat32
-    from edgecc_tflite.expand_for_tflite import ExpandForTFLite
+def edgecc_passes() -> list[PassEntry]:
+    from edgecc.passes.entry import PassEntry
 
-    return [ComputeFloat32, ExpandForTFLite]
+    return [
+        PassEntry("compute-float32", "edgecc_tflite.compute_float32:ComputeFloat32"),
+        PassEntry("expand-for-tflite", "edgecc_tflite.expand_for_tflite:ExpandForTFLite"),
+    ]

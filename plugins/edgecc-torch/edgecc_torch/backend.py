@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from edgecc.backend import Availability, Backend, Compiled, TensorMatch
+from edgecc.distributions import version_of
 from edgecc_torch.target import TorchRuntime, TorchTarget
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class TorchBackend(Backend):
         return Availability()
 
     def versions(self) -> dict[str, str]:
-        return {name: importlib.metadata.version(name) for name in ("edgecc-torch", "torch")}
+        return {name: version_of(name) for name in ("edgecc-torch", "torch")}
 
     def session_file(self) -> Path:
         return Path(__file__).with_name("session.py")
