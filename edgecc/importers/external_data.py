@@ -28,6 +28,7 @@ class Folder:
     path: Path | None
     model: Path | None = None
     files: set[Path] = field(default_factory=set, compare=False)
+    _known: dict[str, Path] = field(default_factory=dict, repr=False, compare=False)
 
     def read(self, tensor: onnx.TensorProto) -> np.ndarray:
         """The values of a tensor whose data is in a file.
@@ -60,6 +61,11 @@ class Folder:
         return _read(file, offset or 0, length, tensor)
 
     def _file(self, location: str, where: str) -> Path:
+        if location not in self._known:
+            self._known[location] = self._find(location, where)
+        return self._known[location]
+
+    def _find(self, location: str, where: str) -> Path:
         if self.path is None:
             raise InvalidModelError(
                 f"the weights are in file {location!r}, and it is not known where that is",
@@ -131,4 +137,6 @@ def _read(file: Path, offset: int, length: int, tensor: onnx.TensorProto) -> np.
         packed = onnx.TensorProto(data_type=tensor.data_type, dims=tensor.dims, raw_data=stored.tobytes())
         return onnx.numpy_helper.to_array(packed)
     dtype = numpy_type(tensor.data_type)
-    return stored.view(dtype.newbyteorder("<")).astype(dtype, copy=False).reshape(tuple(tensor.dims))
+    values = stored.view(dtype.newbyteorder("<")).astype(dtype, copy=False)
+    # The same bytes, of a type that numpy calls its own: that of `newbyteorder` is equal to it, but folded by nobody.
+    return values.view(dtype).reshape(tuple(tensor.dims))

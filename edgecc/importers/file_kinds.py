@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+
+from edgecc.importers.wire import Bytes, fields
 
 
 @dataclass(frozen=True)
@@ -53,45 +53,14 @@ _FIELDS = {1: 0, 2: 2, 3: 2, 4: 2, 5: 0, 6: 2, 7: 2, 8: 2, 14: 2, 20: 2, 25: 2, 
 
 def is_onnx(head: bytes) -> bool:
     """Whether the first bytes can be those of a ModelProto: known fields with the right wire types."""
-    fields = list(_fields(head, len(head)))
-    return bool(fields) and fields[0][0] == 1 and all(_FIELDS.get(number) == wire for number, wire, _ in fields)
+    found = list(fields(head, 0, len(head)))
+    return bool(found) and found[0].number == 1 and all(_FIELDS.get(field.number) == field.wire for field in found)
 
 
-def missing_bytes(contents: _Bytes) -> int:
+def missing_bytes(contents: Bytes) -> int:
     """How many bytes a cut-off ModelProto lacks at least: 0 if none, -1 if the contents are no ModelProto."""
     size = len(contents)
-    fields = list(_fields(contents, size))
-    if not fields or any(_FIELDS.get(number) != wire for number, wire, _ in fields):
+    found = list(fields(contents, 0, size))
+    if not found or any(_FIELDS.get(field.number) != field.wire for field in found):
         return -1
-    return max(0, fields[-1][2] - size)
-
-
-class _Bytes(Protocol):
-    def __len__(self) -> int: ...
-    def __getitem__(self, index: int, /) -> int: ...
-
-
-def _fields(contents: _Bytes, size: int) -> Iterator[tuple[int, int, int]]:
-    """Number, wire type and end of each field of a message, as far as the contents go."""
-    position = 0
-    while position < size:
-        tag, position = _varint(contents, position, size)
-        number, wire = tag >> 3, tag & 7
-        value, position = _varint(contents, position, size)
-        if wire == 2:
-            position += value
-        yield number, wire, position
-        if wire not in (0, 2):
-            return
-
-
-def _varint(contents: _Bytes, position: int, size: int) -> tuple[int, int]:
-    value = shift = 0
-    while position < size and shift < 64:
-        byte = contents[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            break
-        shift += 7
-    return value, position
+    return max(0, found[-1].end - size)

@@ -26,6 +26,7 @@ from edgecc.importers import (
     validation,
 )
 from edgecc.importers.base import Importer
+from edgecc.importers.embedded_data import without_weights
 from edgecc.importers.file_kinds import is_onnx, kind_of, missing_bytes
 from edgecc.importers.saving import save_proto
 
@@ -50,9 +51,9 @@ class OnnxImporter(Importer):
         return path.suffix.lower() in self.suffixes or is_onnx(head)
 
     def load(self, path: Path, shapes: Mapping[str, Sequence[int]]) -> Model:
-        model = self._import(read_proto(path), external_data.Folder(path.parent, path), shapes)
+        model = self._import(read_proto(path, with_weights=False), external_data.Folder(path.parent, path), shapes)
         model.source = str(path)
-        model.source_files = (path, *model.source_files)
+        model.source_files = tuple(dict.fromkeys((path, *model.source_files)))
         return model
 
     def from_proto(
@@ -101,8 +102,12 @@ class OnnxImporter(Importer):
         return model
 
 
-def read_proto(path: Path) -> onnx.ModelProto:
+def read_proto(path: Path, *, with_weights: bool = True) -> onnx.ModelProto:
     """Parse an ONNX file without its external data.
+
+    Args:
+        path: of the file.
+        with_weights: whether large initializers are read; otherwise they are external data that lies in this file.
 
     Raises:
         InvalidModelError: no such file, or it is not a whole ONNX model; the message says which.
@@ -120,7 +125,8 @@ def read_proto(path: Path) -> onnx.ModelProto:
     try:
         with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as contents:
             missing = missing_bytes(contents)
-            with memoryview(contents) as view:
+            light = None if with_weights or missing else without_weights(contents, path.name)
+            with memoryview(contents if light is None else light) as view:
                 proto.ParseFromString(view)
     except OSError as error:
         raise InvalidModelError(f"cannot read {path}", why=error.strerror or str(error)) from error
