@@ -16,7 +16,7 @@ from edgecc.passes.base import Loss, Pass, PassContext, no_progress
 from edgecc.passes.entry import DeferredPass
 from edgecc.passes.pipeline import QUANTIZED, PassPipeline, PipelineResult, Rounds
 from edgecc.presets import DEFAULT
-from edgecc.provenance import provenance
+from edgecc.provenance import SourceHash, provenance
 from edgecc.recipe import Recipe, ordered_passes
 from edgecc.registry import Registry, default_registry
 
@@ -101,6 +101,7 @@ def run_recipe(
     progress(f"reading {recipe.source}")
     in_memory = model is not None
     source = model if model is not None else _load(recipe, registry)
+    source_hash = None if in_memory else SourceHash(source.source_files)
     recipe = recipe.model_copy(update={"output": str(output), "target": target.spec()})
     signature = source.signature
     setting = _Setting(registry, backend, target, output, _opened(calibration, recipe, source), work_progress)
@@ -114,7 +115,6 @@ def run_recipe(
         recipe, run, choice = setting.measured(recipe, run, source)
     model, context, result = run.model, run.context, run.result
     losses = run.losses()
-    origin = provenance(recipe, backend, registry, source, in_memory=in_memory)
     progress(f"compiling for {backend.name}")
     unsupported = backend.find_unsupported(model, target)
     if unsupported:
@@ -122,7 +122,7 @@ def run_recipe(
     compiled = backend.name_files(backend.compile(model, target), output.name)
 
     report = {
-        **origin,
+        **provenance(recipe, backend, registry, source, source_hash),
         "signature": {"inputs": list(map(asdict, signature.inputs)), "outputs": list(map(asdict, signature.outputs))},
         "calibration": _calibration_facts(context),
         "quantization": losses.to_dict() if losses is not None else {},

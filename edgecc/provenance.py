@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import os
+import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgecc.distributions import version_of
+from edgecc.errors import InvalidModelError
 
 if TYPE_CHECKING:
     from edgecc.backend import Backend
@@ -19,10 +21,48 @@ if TYPE_CHECKING:
 
 #: Packages that decide what every compilation gives; ONNX Runtime computes the folded constants.
 _CORE = ("edgecc", "onnx", "onnx-graphsurgeon", "onnxruntime", "numpy")
+#: Bytes that are hashed at once.
+_PIECE = 1 << 22
+
+
+class SourceHash:
+    """SHA-256 of a model's files, computed while it is compiled: hashing holds up nothing but its own thread.
+
+    Args:
+        files: in order.
+    """
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self.files = tuple(files)
+        self._found = ""
+        self._error: OSError | None = None
+        self._thread = threading.Thread(target=self._hash, daemon=True)
+        self._thread.start()
+
+    def hexdigest(self) -> str:
+        """The hash as `sha256_of` gives it; "" if there are none.
+
+        Raises:
+            InvalidModelError: a file cannot be read any more.
+        """
+        self._thread.join()
+        if self._error is not None:
+            raise InvalidModelError(
+                f"{self._error.filename} cannot be read any more, to be hashed for the report",
+                why=self._error.strerror or str(self._error),
+                hint="leave the source in its place until it is compiled",
+            ) from self._error
+        return self._found
+
+    def _hash(self) -> None:
+        try:
+            self._found = sha256_of(self.files) if self.files else ""
+        except OSError as error:
+            self._error = error
 
 
 def provenance(
-    recipe: Recipe, backend: Backend, registry: Registry, model: Model, *, in_memory: bool
+    recipe: Recipe, backend: Backend, registry: Registry, model: Model, source: SourceHash | None
 ) -> dict[str, Any]:
     """What is needed to build the artifact again.
 
@@ -31,27 +71,32 @@ def provenance(
         backend: that compiles.
         registry: which plugin brought which pass.
         model: as it was imported or given, before any pass.
-        in_memory: whether it was given: then no file is its source, whatever the recipe calls it.
+        source: of the files that it was imported from; None if it was given, whatever the recipe calls it.
     """
-    files = () if in_memory else model.source_files
     folder = Path(recipe.output).parent
     return {
         "recipe": recipe.model_dump(mode="json"),
         "target": backend.name,
         "versions": {**_versions(_CORE), **_plugin_versions(recipe, registry), **backend.versions()},
-        "source_files": [_relative(file, folder) for file in files],
-        "source_sha256": sha256_of(files) if files else "",
-        "model_sha256": model.digest() if in_memory else "",
+        "source_files": [_relative(file, folder) for file in source.files] if source is not None else [],
+        "source_sha256": source.hexdigest() if source is not None else "",
+        "model_sha256": model.digest() if source is None else "",
     }
 
 
 def sha256_of(files: Sequence[Path]) -> str:
     """One hash over the files in order; of one file, its own."""
-    digests = []
-    for file in files:
-        with file.open("rb") as stream:
-            digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
+    digests = [_sha256(file) for file in files]
     return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def _sha256(file: Path) -> str:
+    # In large pieces: hashlib lets other threads run during each, and waits for its turn between two.
+    digest, buffer = hashlib.sha256(), bytearray(_PIECE)
+    with file.open("rb", buffering=0) as stream, memoryview(buffer) as view:
+        while count := stream.readinto(buffer):
+            digest.update(view[:count])
+    return digest.hexdigest()
 
 
 def source_files(report: dict[str, Any], artifact: Path) -> list[Path]:

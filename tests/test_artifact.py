@@ -58,7 +58,7 @@ def test_kill_while_writing_keeps_the_old_file_whole(tmp_path: Path) -> None:
     target.write_bytes(b"old")
     code = (
         "import os, sys\n"
-        "os.fsync = lambda descriptor: (print('writing', flush=True), __import__('time').sleep(60))\n"
+        "os.replace = lambda *paths: (print('writing', flush=True), __import__('time').sleep(60))\n"
         "write_files({Path(sys.argv[1]): bytes(5000)})\n"
     )
     child = subprocess.Popen([sys.executable, "-c", IN_CHILD + code, str(target)], stdout=subprocess.PIPE, text=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ import onnx
 import pytest
 
 import edgecc
+from edgecc.errors import InvalidModelError
 from edgecc.model import Model
-from edgecc.provenance import sha256_of
+from edgecc.provenance import SourceHash, sha256_of
 
 TEXT = "g (float[1,4] x) => (float[1,4] y) { c = Add(x, w) y = Relu(c) }"
 
@@ -89,3 +91,19 @@ def test_a_stranger_beside_the_artifact_is_not_counted(folder: Path, model: Mode
     artifact = edgecc.compile("m.onnx", "onnxruntime", "o.onnx").artifact
     (folder / "o.onnx.data").write_bytes(b"x" * 1000)
     assert artifact.nbytes == (folder / "o.onnx").stat().st_size
+
+
+def test_a_source_that_vanishes_while_it_is_compiled(tmp_path: Path) -> None:
+    source = SourceHash([tmp_path / "gone.onnx"])
+    with pytest.raises(InvalidModelError, match=r"gone\.onnx cannot be read any more") as caught:
+        source.hexdigest()
+    assert "leave the source in its place" in str(caught.value)
+
+
+def test_the_hash_in_the_background_is_the_hash(tmp_path: Path) -> None:
+    contents = bytes(range(256)) * 40_000  # 10 MB: several pieces, the last one not full
+    (tmp_path / "a").write_bytes(contents)
+    (tmp_path / "b").write_bytes(b"")
+    assert SourceHash([tmp_path / "a"]).hexdigest() == hashlib.sha256(contents).hexdigest()
+    assert SourceHash([tmp_path / "a", tmp_path / "b"]).hexdigest() == sha256_of([tmp_path / "a", tmp_path / "b"])
+    assert SourceHash([]).hexdigest() == ""

@@ -106,6 +106,26 @@ def test_closed_pipe_is_no_error(words: list[str]) -> None:
     assert process.returncode == 0
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_behind_the_output_is_an_error() -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        done = subprocess.run([sys.executable, "-m", "edgecc", "passes", "--json"], stdout=full, check=False)
+    assert done.returncode != 0
+
+
+def test_what_is_registered_for_the_end_of_the_process_runs(tmp_path: Path) -> None:
+    """Temporary folders of plugins are removed there, for example."""
+    code = (
+        "import atexit, pathlib, sys; sys.argv = ['edgecc', 'targets', '--json']\n"
+        "atexit.register(pathlib.Path('left').touch)\n"
+        "from edgecc.cli.main import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)
+    assert (tmp_path / "left").exists()
+
+
 def test_plugins_can_be_selected(shell: Run) -> None:
     done = shell("targets", "--json", EDGECC_PLUGINS="tflite")
     assert [row["target"] for row in json.loads(done.out)] == ["tflite"]
