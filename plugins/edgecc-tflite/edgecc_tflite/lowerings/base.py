@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 Constraint = Callable[["NodeView"], "str | None"]
 
 
+def _as_it_is(node: NodeView) -> NodeView:
+    return node
+
+
 @dataclass(frozen=True)
 class LoweringRule:
     """How one ONNX operator becomes TFLite operators.
@@ -41,6 +45,7 @@ class LoweringRule:
         note: one sentence for the documentation; "" if there is nothing to add.
         owner: the distribution that the rule comes from.
         backend: the backend that takes the rule (`edgecc_lowerings` serves them all).
+        view: how the constraints see a node, such as with other types (`detours`).
         takes_empty: whether it takes tensors without elements, of which the result is known now.
     """
 
@@ -55,14 +60,21 @@ class LoweringRule:
     owner: str = "edgecc-tflite"
     backend: str = "tflite"
     takes_empty: bool = False
+    view: Callable[[NodeView], NodeView] = _as_it_is
 
     def covers(self, opset: int) -> bool:
         return self.since <= opset and (self.until is None or opset <= self.until)
 
     def reasons(self, node: NodeView) -> list[str]:
         """Everything that keeps this rule from taking the node."""
-        found = (constraint(node) for constraint in self.constraints)
+        view = self.view(node)
+        found = (constraint(view) for constraint in self.constraints)
         return [reason for reason in found if reason is not None]
+
+    def takes(self, node: NodeView) -> bool:
+        """Whether nothing keeps it from taking the node."""
+        view = self.view(node)
+        return all(constraint(view) is None for constraint in self.constraints)
 
     @property
     def layout(self) -> str:

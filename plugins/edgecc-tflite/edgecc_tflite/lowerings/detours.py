@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgecc_tflite.ir import Operator, Tensor
-from edgecc_tflite.lowerings.base import Constraint, LoweringRule
+from edgecc_tflite.lowerings.base import LoweringRule
 from edgecc_tflite.lowerings.context import Lowering
 from edgecc_tflite.lowerings.node_view import NodeView
 
@@ -112,9 +112,10 @@ def detoured(rule: LoweringRule, detours: Mapping[str, Detour]) -> LoweringRule:
     """The rule for these types too, where it does not take a node as it is."""
 
     def seen(node: NodeView) -> NodeView:
-        if all(constraint(node) is None for constraint in rule.constraints):
-            return node
-        return _DetouredView(node, detours)
+        return node if rule.takes(node) else _DetouredView(node, detours)
+
+    def view(node: NodeView) -> NodeView:
+        return rule.view(seen(node))
 
     def lower(c: Lowering) -> None:
         view = seen(c.node)
@@ -125,11 +126,8 @@ def detoured(rule: LoweringRule, detours: Mapping[str, Detour]) -> LoweringRule:
         rule.lower(detour)
         detour.finish()
 
-    def constrained(constraint: Constraint) -> Constraint:
-        return lambda node: constraint(seen(node))
-
     emits = dict.fromkeys((*rule.emits, *(b for d in detours.values() for b in d.emits)))
-    return replace(rule, lower=lower, emits=tuple(emits), constraints=tuple(map(constrained, rule.constraints)))
+    return replace(rule, lower=lower, emits=tuple(emits), view=view)
 
 
 class _DetouredView(NodeView):
