@@ -37,6 +37,9 @@ class ExpandForTFLite(NodePass):
         chosen._rules = rules
         return chosen
 
+    def _known(self) -> RuleTable:
+        return installed_rules() if self._rules is None else self._rules
+
     def run(self, model: Model, ctx: PassContext) -> bool:
         changed = False
         # What is left of a body once its constants are folded decides whether rules take it; and bodies hold functions.
@@ -47,13 +50,13 @@ class ExpandForTFLite(NodePass):
 
     def candidates(self, model: Model) -> list[Node]:
         protected = {id(node) for node in model.nodes(ignore=self.ignore)} if self.ignore else None
-        nodes = _functions_without_rule(model, self._rules or installed_rules())
+        nodes = _functions_without_rule(model, self._known())
         return [node for node in nodes if protected is None or id(node) in protected]
 
     def visit(self, node: Node, model: Model, ctx: PassContext) -> bool:
         from edgecc.passes.expand_functions import expand
 
-        if not _body_is_taken(node, model, self._rules or installed_rules(), PassContext(ctx.target, ctx.seed)):
+        if not _body_is_taken(node, model, self._known(), PassContext(ctx.target, ctx.seed)):
             ctx.skip(node, "no rule takes it, and its body neither")
             return False
         return expand(node, model)

@@ -2,17 +2,60 @@
 
 from __future__ import annotations
 
+import importlib
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from edgecc.errors import PluginError
 from edgecc.model import Model
+from edgecc_tflite import lowerings
 from edgecc_tflite.lower import find_unsupported
 from edgecc_tflite.lowerings import LoweringRule, builtin_rules
 from edgecc_tflite.testing import Case, assert_close, counts, lowered, run_onnx, run_tflite, weights
 from edgecc_tflite.testing.net import Net
 
 RULES = builtin_rules()
+FAMILIES = [path.stem for path in Path(lowerings.__file__).parent.glob("*.py")]
+
+
+@pytest.mark.parametrize("family", lowerings.RARE)
+def test_families_that_are_imported_late_list_their_operators(family: str) -> None:
+    module = importlib.import_module(f"{lowerings.__name__}.{family}")
+    assert {rule.domain for rule in module.RULES} == {""}
+    assert sorted({rule.op for rule in module.RULES}) == lowerings.RARE[family].split()
+
+
+def test_no_family_is_left_out() -> None:
+    modules = [importlib.import_module(f"{lowerings.__name__}.{name}") for name in FAMILIES if name != "__init__"]
+    written = [(rule.op, rule.since) for module in modules for rule in getattr(module, "RULES", ())]
+    assert sorted(written) == sorted((rule.op, rule.since) for rule in builtin_rules())
+
+
+def test_a_late_family_meets_the_rule_of_a_plugin() -> None:
+    rule = LoweringRule("Einsum", lower=lambda c: None, emits=(), owner="my-plugin")
+    with pytest.raises(PluginError, match="two lowering rules for Einsum"):
+        builtin_rules().extended([rule])
+    table = builtin_rules().extended([replace(rule, domain="my.domain")])
+    assert table.find("Einsum", "my.domain", 21) is not None
+    assert table.find("Einsum", "", 21).owner == "edgecc-tflite"  # type: ignore[union-attr]
+    assert len(table) == len(RULES) + 1
+
+
+def test_only_what_a_model_needs_is_imported() -> None:
+    code = (
+        "import sys\n"
+        "from edgecc_tflite.lowerings import builtin_rules\n"
+        "there = lambda name: f'edgecc_tflite.lowerings.{name}' in sys.modules\n"
+        "rules = builtin_rules().extended([])\n"
+        "assert rules.find('Conv', '', 21) and not there('recurrent') and not there('einsum')\n"
+        "assert rules.find('LSTM', '', 21) and there('recurrent') and not there('einsum')\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def reasons(case: Case) -> list[str]:

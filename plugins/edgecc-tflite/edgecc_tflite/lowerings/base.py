@@ -84,20 +84,39 @@ class LoweringRule:
         return describe(self.emits)
 
 
+@dataclass(frozen=True)
+class RuleFamily:
+    """Rules that are read when one of their operators is looked for: reading all takes as long as compiling a little.
+
+    Attributes:
+        operators: of the default domain, all that have rules in it.
+        read: imports them.
+    """
+
+    operators: frozenset[str]
+    read: Callable[[], Iterable[LoweringRule]]
+
+
 class RuleTable:
     """Lowering rules by operator; a value: `extended` makes a new one."""
 
-    def __init__(self, rules: Iterable[LoweringRule] = ()) -> None:
+    def __init__(self, rules: Iterable[LoweringRule] = (), families: Iterable[RuleFamily] = ()) -> None:
         """Collect rules.
+
+        Args:
+            rules: known from the start.
+            families: others, of other operators.
 
         Raises:
             PluginError: two rules for the same operator and opset; the message names both owners.
         """
         self._rules: dict[tuple[str, str], list[LoweringRule]] = {}
+        self._families = {op: family for family in families for op in family.operators}
         for rule in rules:
             self._add(rule)
 
     def _add(self, rule: LoweringRule) -> None:
+        self._read_family_of(rule.op, rule.domain)
         rows = self._rules.setdefault((rule.domain, rule.op), [])
         for other in rows:
             if _overlap(rule, other):
@@ -110,18 +129,38 @@ class RuleTable:
         rows.append(rule)
 
     def extended(self, rules: Iterable[LoweringRule]) -> RuleTable:
-        """A table with these rules too."""
-        return RuleTable([*self, *rules])
+        """A table with these rules too.
+
+        Raises:
+            PluginError: two rules for the same operator and opset; the message names both owners.
+        """
+        known = [rule for rows in self._rules.values() for rule in rows]
+        return RuleTable([*known, *rules], self._families.values())
 
     def find(self, op: str, domain: str, opset: int) -> LoweringRule | None:
         """The rule for an operator, if there is one for this opset."""
+        self._read_family_of(op, domain)
         return next((r for r in self._rules.get((domain, op), ()) if r.covers(opset)), None)
 
+    def _read_family_of(self, op: str, domain: str) -> None:
+        family = self._families.get(op) if not domain else None
+        if family is not None:
+            self._read(family)
+
+    def _read(self, family: RuleFamily) -> None:
+        for op in family.operators:
+            self._families.pop(op, None)
+        for rule in family.read():
+            self._add(rule)
+
     def __iter__(self) -> Iterator[LoweringRule]:
+        for family in list(self._families.values()):
+            if not self._families.keys().isdisjoint(family.operators):
+                self._read(family)
         return (rule for rows in self._rules.values() for rule in rows)
 
     def __len__(self) -> int:
-        return sum(len(rows) for rows in self._rules.values())
+        return sum(1 for _ in self)
 
     def to_markdown(self) -> str:
         """The operator table of the documentation, one row per rule."""
