@@ -35,8 +35,10 @@ class OnnxRuntimeBackend(Backend):
 
     def passes(self, target: Target) -> Sequence[Pass]:
         from edgecc_onnxruntime.separate_bias import SeparateBias
+        from edgecc_onnxruntime.store_unsigned import StoreUnsigned
 
-        return (SeparateBias(),)
+        takes_unsigned = cast(OnnxRuntimeTarget, target).quantization_scheme().unsigned
+        return (SeparateBias(), StoreUnsigned()) if takes_unsigned else (SeparateBias(),)
 
     def find_unsupported(self, model: Model, target: Target) -> list[Unsupported]:
         """Nodes without a kernel, and nodes that the wanted operator set does not have."""

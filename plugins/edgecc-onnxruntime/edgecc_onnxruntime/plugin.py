@@ -22,4 +22,7 @@ def edgecc_backends() -> list[type[Backend]]:
 def edgecc_passes() -> list[PassEntry]:
     from edgecc.passes.entry import PassEntry
 
-    return [PassEntry("separate-bias", "edgecc_onnxruntime.separate_bias:SeparateBias", needs="MatMul")]
+    return [
+        PassEntry("separate-bias", "edgecc_onnxruntime.separate_bias:SeparateBias", needs="MatMul"),
+        PassEntry("store-unsigned", "edgecc_onnxruntime.store_unsigned:StoreUnsigned", needs="DequantizeLinear"),
+    ]

@@ -15,7 +15,7 @@ from edgecc_tflite.lowerings.base import RuleTable
 from edgecc_tflite.lowerings.constraints import OPEN_DIMENSION
 from edgecc_tflite.lowerings.context import GraphBuilder, Lowering
 from edgecc_tflite.lowerings.node_view import NodeView
-from edgecc_tflite.quantization import Stored, use_integer_kernels, with_float_constants
+from edgecc_tflite.quantization import Stored, use_integer_kernels, with_float_constants, with_pool_scales
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node
@@ -147,7 +147,7 @@ def lower(model: Model, rules: RuleTable) -> Graph:
     """
     from edgecc.model import origins
 
-    model, stored = with_float_constants(model)
+    model, stored = with_float_constants(with_pool_scales(model))
     stored_by: dict[Operator, list[Stored]] = {}
     readers, output_names = _reader_counts(model), _output_names(model)
 

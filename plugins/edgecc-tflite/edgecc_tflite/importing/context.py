@@ -11,7 +11,7 @@ from edgecc_tflite.enums import Activation
 from edgecc_tflite.importing.base import Refusal
 from edgecc_tflite.importing.constants import onnx_type
 from edgecc_tflite.importing.graph_import import MOST_VALUES, GraphImport, is_quantized
-from edgecc_tflite.ir import Operator, Shape, Tensor
+from edgecc_tflite.ir import Operator, Quantization, Shape, Tensor
 
 INT64 = np.dtype(np.int64)
 
@@ -183,7 +183,7 @@ class Import:
         """A node's result is an output of the operator, quantized where the output's tensor is."""
         tensor = self.out(index)
         if is_quantized(tensor):
-            self.give_stored(self._quantized(name, tensor), index)
+            self.give_stored(self.quantized(name, tensor), index)
             return
         self.give_stored(name, index)
 
@@ -204,9 +204,10 @@ class Import:
         """The value behind the fused activation."""
         return activated(self, name, int(self.option("fusedActivationFunction")))
 
-    def _quantized(self, name: str, tensor: Tensor) -> str:
+    def quantized(self, name: str, tensor: Tensor, quantization: Quantization | None = None) -> str:
+        """A node's result in integers, by the tensor's parameters or others."""
         result = self.graph.shared.fresh(f"{tensor.name}/stored")
-        self.graph.quantize(name, tensor, result, self.origin)
+        self.graph.quantize(name, tensor, result, self.origin, quantization)
         return result
 
     def _rename(self, old: str, new: str) -> bool:
@@ -242,7 +243,7 @@ class Import:
         tensor, active = self.out(index), self.active(name)
         perm = channels_last(tensor.rank)
         if is_quantized(tensor):
-            active = self._quantized(active, tensor)
+            active = self.quantized(active, tensor)
         self.give_stored(self.transpose(active, perm), index)
 
 

@@ -13,7 +13,7 @@ from edgecc.errors import InvalidModelError, Unsupported
 from edgecc.serialization import METADATA_ORIGINS
 from edgecc_tflite.importing.base import FollowingRefusal, ImportTable, Refusal
 from edgecc_tflite.importing.constants import Shared, onnx_type
-from edgecc_tflite.ir import Graph, Operator, Tensor
+from edgecc_tflite.ir import Graph, Operator, Quantization, Tensor
 
 #: Types that stand for real values where they have a scale. Wider ones are plain integers but for biases.
 QUANTIZED = frozenset({"int8", "uint8", "int16", "int4", "uint4"})
@@ -152,21 +152,32 @@ class GraphImport:
             self.lasting.add(self._real[tensor])
         return self._real[tensor]
 
-    def dequantized(self, name: str, tensor: Tensor, origin: str, perm: Sequence[int] | None = None) -> str:
-        """A DequantizeLinear with the tensor's parameters behind a stored value whose axes may be permuted."""
+    def dequantized(
+        self,
+        name: str,
+        tensor: Tensor,
+        origin: str,
+        perm: Sequence[int] | None = None,
+        quantization: Quantization | None = None,
+    ) -> str:
+        """A DequantizeLinear with the tensor's or other parameters behind a stored value whose axes may be permuted."""
         result = self.shared.fresh(f"{tensor.name}/real")
-        inputs, attributes = self._parameters(tensor, perm)
+        inputs, attributes = self._parameters(tensor, perm, quantization)
         self.add("DequantizeLinear", [name, *inputs], [result], origin, **attributes)
         return result
 
-    def quantize(self, name: str, tensor: Tensor, result: str, origin: str) -> None:
-        """A QuantizeLinear with the tensor's parameters."""
-        inputs, attributes = self._parameters(tensor, None)
+    def quantize(
+        self, name: str, tensor: Tensor, result: str, origin: str, quantization: Quantization | None = None
+    ) -> None:
+        """A QuantizeLinear with the tensor's parameters or others."""
+        inputs, attributes = self._parameters(tensor, None, quantization)
         self.add("QuantizeLinear", [name, *inputs], [result], origin, **attributes)
 
-    def _parameters(self, tensor: Tensor, perm: Sequence[int] | None) -> tuple[list[str], dict[str, Any]]:
-        """Scale and zero point, and the attributes that say where they apply."""
-        if tensor.blocks is not None:
+    def _parameters(
+        self, tensor: Tensor, perm: Sequence[int] | None, quantization: Quantization | None = None
+    ) -> tuple[list[str], dict[str, Any]]:
+        """Scale and zero point, and the attributes that say where they apply; the tensor's if none are given."""
+        if quantization is None and tensor.blocks is not None:
             scales = tensor.blocks.scales.data
             assert scales is not None
             axis = tensor.rank - 1
@@ -175,7 +186,7 @@ class GraphImport:
                 axis, scales = list(perm).index(axis), np.ascontiguousarray(scales.transpose(perm))
             name = self.shared.constant(scales, f"{tensor.name}/scale")
             return [name], {"axis": axis, "block_size": tensor.blocks.size}
-        quantization = tensor.quantization
+        quantization = quantization or tensor.quantization
         assert quantization is not None
         inputs = self.shared.scales(quantization, tensor.dtype, tensor.name)
         if quantization.scale.size == 1:

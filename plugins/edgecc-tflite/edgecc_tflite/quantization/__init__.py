@@ -8,7 +8,15 @@ which) and where that gives what the source means. What it leaves in float stand
 from __future__ import annotations
 
 from edgecc_tflite.quantization.integer import use_integer_kernels
+from edgecc_tflite.quantization.pool_scales import with_pool_scales
 from edgecc_tflite.quantization.storage import store_weights
 from edgecc_tflite.quantization.stored import Stored, stored_by_origin, with_float_constants
 
-__all__ = ["Stored", "store_weights", "stored_by_origin", "use_integer_kernels", "with_float_constants"]
+__all__ = [
+    "Stored",
+    "store_weights",
+    "stored_by_origin",
+    "use_integer_kernels",
+    "with_float_constants",
+    "with_pool_scales",
+]

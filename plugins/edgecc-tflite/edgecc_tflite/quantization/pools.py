@@ -1,4 +1,4 @@
-"""Average pools that change the scale, which AVERAGE_POOL_2D cannot."""
+"""Average pools of integers: how kernels round, and pools that change the scale, which AVERAGE_POOL_2D cannot."""
 
 from __future__ import annotations
 
@@ -7,6 +7,16 @@ import numpy as np
 from edgecc_tflite.enums import Activation, Padding
 from edgecc_tflite.ir import Operator, Quantization, Tensor
 from edgecc_tflite.quantization.grid import Grid
+
+_NOTHING = np.zeros(1, np.int64)
+#: Stored integers as numbers.
+STEPS = Quantization(np.ones(1, np.float32), _NOTHING)
+#: Dividing by this scale moves every number away from zero, by less than lies between two means of 8-bit integers and
+#: more than a float32's last bits: what lies halfway is then rounded away from zero, as LiteRT's kernels for
+#: AVERAGE_POOL_2D do (all its sets of kernels agree there), and everything else to the nearest as ever.
+HALVES_AWAY = Quantization(np.array([1 - 2**-20], np.float32), _NOTHING)
+#: Values of a window up to which that holds: 128 * 2^-20 < 1 / (2 * 2048).
+MOST_VALUES = 2048
 
 
 def pads(op: Operator) -> bool:
@@ -31,11 +41,10 @@ def rescaling_pool(op: Operator, data: Tensor, grid: Grid) -> Operator:
         return Operator("MEAN", [op.inputs[0], places], op.outputs, {"keepDims": True}, op.origins)
     largest, channels = 127, data.shape[3]
     scale = np.array([1 / (height * width * largest)], np.float32)
-    zero = np.zeros(1, np.int64)
     taps = np.full((1, height, width, channels), largest, np.int8)
-    weights = Tensor(f"{op.outputs[0].name}/mean", taps.shape, taps.dtype, taps, Quantization(scale, zero))
+    weights = Tensor(f"{op.outputs[0].name}/mean", taps.shape, taps.dtype, taps, Quantization(scale, _NOTHING))
     nothing = np.zeros(channels, np.int64 if grid.dtype == "int16" else np.int32)
-    units = Quantization(scale * np.float32(grid.scale), zero)
+    units = Quantization(scale * np.float32(grid.scale), _NOTHING)
     bias = Tensor(f"{op.outputs[0].name}/zeros", nothing.shape, nothing.dtype, nothing, units)
     options = {
         "padding": Padding.VALID,

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
+from edgecc_tflite.enums import Activation
 from edgecc_tflite.importing.base import ImportRule
-from edgecc_tflite.importing.context import Import
+from edgecc_tflite.importing.context import Import, channels_first, channels_last
 from edgecc_tflite.importing.rules.windows import padding, strides, window
+from edgecc_tflite.quantization.grid import Grid
+from edgecc_tflite.quantization.pools import HALVES_AWAY, MOST_VALUES, STEPS
 
 
 def _pool(c: Import, op: str, x: str) -> str:
@@ -19,7 +24,22 @@ def _max_pool(c: Import) -> None:
 
 def _average_pool(c: Import) -> None:
     """Elements beyond the border do not count, as in ONNX."""
-    c.give_first(_pool(c, "AveragePool", c.first()))
+    if not _meets_halves(c):
+        c.give_first(_pool(c, "AveragePool", c.first()))
+        return
+    # The mean of the stored numbers is exact in float32, so that a half is seen as one (see `quantization.pools`).
+    source, out = c.tensor(), c.out()
+    moved = c.transpose(c.stored(), channels_first(source.rank))
+    mean = _pool(c, "AveragePool", c.graph.dequantized(moved, source, c.origin, quantization=STEPS))
+    rounded = c.quantized(mean, out, HALVES_AWAY)
+    c.give_stored(c.transpose(rounded, channels_last(out.rank)))
+
+
+def _meets_halves(c: Import) -> bool:
+    """Whether means of stored numbers may lie halfway between two of them, where kernels round away from zero."""
+    grid, most = Grid.of(c.tensor()), math.prod(window(c))
+    is_plain = c.option("fusedActivationFunction") == Activation.NONE and c.tensor().rank == 4
+    return grid is not None and grid == Grid.of(c.out()) and grid.dtype == "int8" and is_plain and most <= MOST_VALUES
 
 
 def _l2_pool(c: Import) -> None:
@@ -48,7 +68,12 @@ def _depth_to_space(c: Import) -> None:
 
 RULES = (
     ImportRule("MAX_POOL_2D", _max_pool, ("MaxPool", "Transpose")),
-    ImportRule("AVERAGE_POOL_2D", _average_pool, ("AveragePool", "Transpose")),
+    ImportRule(
+        "AVERAGE_POOL_2D",
+        _average_pool,
+        ("AveragePool", "Transpose"),
+        "Of 8 bits: of the stored integers, with a scale that rounds halves as TFLite's kernels do.",
+    ),
     ImportRule("L2_POOL_2D", _l2_pool, ("AveragePool", "Mul", "Sqrt", "Transpose")),
     ImportRule("LOCAL_RESPONSE_NORMALIZATION", _local_response, ("LRN", "Transpose")),
     ImportRule("SPACE_TO_DEPTH", _space_to_depth, ("SpaceToDepth", "Transpose")),
