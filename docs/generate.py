@@ -157,8 +157,14 @@ Its content says what it is; the suffix is a hint.
 - float16 weights stay float16, behind a Cast. Where a file has dynamic ranges (int8 or int4 weights beside float data),
   DynamicQuantizeLinear rounds the data as TFLite's kernels do at run time.
 - Fused activations become nodes. IF and WHILE become If and Loop.
-- What has no place in a model is listed in its metadata, `tflite.not_carried`: further signatures, metadata entries,
-  states that a file keeps from run to run. A recurrent layer begins each run with zeros.
+- int8 models give LiteRT's own integers in ONNX Runtime, as files of `edgecc convert` and with its optimizations on:
+  average pools round halves as the kernels do, and convolutions sum up integers (`store-unsigned`). LiteRT's sets of
+  kernels differ among themselves; XNNPACK's are meant, the default.
+- The metadata (`TFLITE_METADATA`: description, author, licence, version, what inputs and outputs are, normalization)
+  and the files with labels and vocabularies come along,
+  [under keys that all formats share](formats.md#what-a-model-says-about-itself).
+- What has no place in a model is listed, on the terminal and in the report's `not_carried`: further signatures, kinds
+  of content, states that a file keeps from run to run. A recurrent layer begins each run with zeros.
 - Every offset and size in the file is checked before it is used. A damaged file is an error that says what and where;
   so are operators that cannot be imported, all of them at once."""
 

@@ -46,12 +46,14 @@ class Compiled:
         correspondence: source tensor to target tensor.
         notes: sentences for the report, such as what was composed or left out.
         details: facts for the report (operator counts, layer list), JSON values only.
+        not_carried: what of the model has no place in the files, a line for each.
     """
 
     files: dict[str, Buffer]
     correspondence: list[TensorMatch] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     details: dict[str, object] = field(default_factory=dict)
+    not_carried: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -136,6 +136,7 @@ def run_recipe(
             *result.notes,
             *compiled.notes,
         ],
+        "not_carried": [*source.not_carried, *compiled.not_carried],
         "output_steps": _output_steps(model),
         "correspondence": [asdict(match) for match in compiled.correspondence],
         "details": compiled.details,

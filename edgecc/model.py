@@ -19,6 +19,7 @@ from edgecc import serialization
 from edgecc.cloning import clone_graph
 from edgecc.deserialization import graph_from_proto
 from edgecc.errors import InvalidModelError
+from edgecc.model_metadata import read_metadata
 from edgecc.opset import INTERNAL_OPSET
 from edgecc.signature import Signature as Signature
 from edgecc.signature import TensorSpec as TensorSpec
@@ -63,9 +64,10 @@ class Model:
 
     Attributes:
         graph: the graphsurgeon graph. Subgraphs of If, Loop and Scan are attributes of their nodes.
-        metadata: the source's metadata_props.
+        metadata: what the source says about itself beside its graph; see `edgecc.model_metadata` for the keys.
         source: the file or format that the model came from, for reports.
         source_files: every file that was read, the main one first.
+        not_carried: what of the source has no place in a Model, a line for each.
         grown: bytes that constant folding added, which has a limit.
     """
 
@@ -73,6 +75,7 @@ class Model:
     metadata: dict[str, str] = field(default_factory=dict)
     source: str = ""
     source_files: tuple[Path, ...] = ()
+    not_carried: tuple[str, ...] = ()
     _names: set[str] | None = field(default=None, repr=False, compare=False)
     _suffixes: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
     _unread: list[Constant] = field(default_factory=list, repr=False, compare=False)
@@ -328,7 +331,8 @@ class Model:
 
     def clone(self) -> Model:
         """A copy that shares the weights' arrays; edits of one graph do not show in the other."""
-        return Model(clone_graph(self.graph), dict(self.metadata), self.source, self.source_files, grown=self.grown)
+        origin = self.source, self.source_files, self.not_carried
+        return Model(clone_graph(self.graph), dict(self.metadata), *origin, grown=self.grown)
 
     def cleanup(self, *, types_known: bool = False) -> list[str]:
         """Fold constants, drop what nothing uses, sort, infer shapes; returns notes about what could not be folded.
@@ -372,8 +376,7 @@ class Model:
             raise InvalidModelError(
                 f"opset {opsets['']} is not the internal opset {INTERNAL_OPSET}", hint="load it with edgecc.load(...)"
             )
-        metadata = {p.key: p.value for p in proto.metadata_props}
-        return cls(graph_from_proto(proto, weights), metadata)
+        return cls(graph_from_proto(proto, weights), read_metadata(proto))
 
     @classmethod
     def from_text(cls, text: str, constants: Mapping[str, np.ndarray] | None = None) -> Model:

@@ -21,6 +21,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from edgecc import __version__
+from edgecc.model_metadata import write_metadata
 from edgecc.opset import INTERNAL_IR_VERSION, INTERNAL_OPSET
 
 #: Initializers up to this many bytes stay in a detached proto: shape inference and adapters read their values.
@@ -83,8 +84,7 @@ def graph_to_proto(graph: gs.Graph, metadata: Mapping[str, str], *, detach: bool
     writer.write(graph, proto.graph)
     for tensor in writer.shared.values():
         writer.constant(tensor, proto.graph)
-    for key, value in metadata.items():
-        proto.metadata_props.add(key=key, value=value)
+    write_metadata(metadata, proto)
     return proto
 
 

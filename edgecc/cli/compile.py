@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from edgecc.compiler import CompileResult
 
 #: Reasons of skipped nodes printed before the rest is only counted; the report has all.
-_SKIPS_SHOWN = 5
+_LINES_SHOWN = 5
 
 
 @click.command("compile")
@@ -119,12 +119,17 @@ def print_result(result: CompileResult, *, as_json: bool) -> None:
     # Those of -O1 are in the report, and `inspect --explain` tells: only who asks for a pass waits for an answer.
     asked = {parse_spec(spec)[0] for spec in result.recipe.all_passes}
     skips = [skip for skip in result.pipeline.skips if skip.pass_name in asked]
-    for skip in skips[:_SKIPS_SHOWN]:
+    for skip in skips[:_LINES_SHOWN]:
         log(f"left alone by {skip.pass_name}: {skip.node} ({skip.op}): {skip.reason}")
-    if len(skips) > _SKIPS_SHOWN:
-        log(f"... and {len(skips) - _SKIPS_SHOWN} more in {result.artifact.report_path}")
+    if len(skips) > _LINES_SHOWN:
+        log(f"... and {len(skips) - _LINES_SHOWN} more in {result.artifact.report_path}")
     if result.losses is not None:
         print_losses(result.losses)
+    lost = result.artifact.report["not_carried"]
+    for line in lost[:_LINES_SHOWN]:
+        log(f"not carried: {line}")
+    if len(lost) > _LINES_SHOWN:
+        log(f"... and {len(lost) - _LINES_SHOWN} more in {result.artifact.report_path}")
     for note in result.notes:
         log(f"note: {note}")
     click.echo(f"{result.path}  {format_bytes(result.artifact.nbytes)}  ({result.recipe.target})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,3 +53,16 @@ def test_empty_level(edgecc: Run, small: Path) -> None:
         done = edgecc(*command)
         assert done.code == 2
         assert "unknown preset ''" in done.err
+
+
+def test_terminal_and_report_list_what_is_not_carried(edgecc: Run, small: Path) -> None:
+    proto = onnx.load(small)
+    for number in range(7):
+        proto.metadata_props.add(key=f"key {number}", value="text")
+    onnx.save(proto, small)
+    done = edgecc("convert", small, "m.engine")
+    assert done.code == 0
+    assert "not carried: metadata 'key 0': an engine holds none\n" in done.err
+    assert "... and 2 more in m.engine.report.json" in done.err
+    assert len(json.loads(Path("m.engine.report.json").read_text())["not_carried"]) == 7
+    assert "not carried" not in edgecc("convert", small, "m.tflite").err

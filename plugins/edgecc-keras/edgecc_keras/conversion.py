@@ -18,8 +18,8 @@ _SHOWN_LINES = 8
 _LOG_LINE = re.compile(r"^([IWE]\d{4} |WARNING:|INFO:|To enable the following|\d{4}-\d\d-\d\d .*: [IWE] )")
 
 
-def convert(path: Path, source: Path, work: Path, signature: str, timeout: int) -> Path:
-    """The ONNX file that TensorFlow and tf2onnx make of a model.
+def convert(path: Path, source: Path, work: Path, signature: str, timeout: int) -> tuple[Path, tuple[str, ...]]:
+    """The ONNX file that TensorFlow and tf2onnx make of a model, and what of the model has no place in it.
 
     Args:
         path: what the user named, for messages.
@@ -67,7 +67,7 @@ def convert(path: Path, source: Path, work: Path, signature: str, timeout: int) 
         )
     if "error" in result:
         _refuse(path, result)
-    return Path(request["output"])
+    return Path(request["output"]), tuple(map(str, result.get("lost", ())))
 
 
 def _environment() -> dict[str, str]:

@@ -58,9 +58,10 @@ class KerasImporter(Importer):
         with tempfile.TemporaryDirectory(prefix="edgecc-") as name:
             work = Path(name)
             source = folder.absolute() if is_saved_model else _prepared(path, work)
-            proto = read_proto(convert(path, source, work, options.signature, options.timeout))
+            converted, lost = convert(path, source, work, options.signature, options.timeout)
+            proto = read_proto(converted)
         model = OnnxImporter().from_proto(proto, shapes=shapes)
-        model.source = str(path)
+        model.source, model.not_carried = str(path), lost
         model.source_files = _files_of(folder) if is_saved_model else (path,)
         return model
 

@@ -70,6 +70,7 @@ def test_signatures(models: Path) -> None:
     assert caught.value.hint == "choose: --importer signature=NAME, of: double, product"
     model = edgecc.load(models / "several" / "saved_model.pb", options={"signature": "double"})
     assert [spec.name for spec in model.signature.outputs] == ["doubled"]
+    assert model.not_carried == ("signature 'product': a model has one",)
     with pytest.raises(InvalidModelError, match="has no signature 'triple'"):
         edgecc.load(models / "several", options={"signature": "triple"})
     with pytest.raises(OptionError, match="only a SavedModel has"):

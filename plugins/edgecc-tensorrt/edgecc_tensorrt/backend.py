@@ -59,6 +59,7 @@ class TensorRTBackend(Backend):
 
     def compile(self, model: Model, target: Target) -> Compiled:
         from edgecc.model import origins
+        from edgecc.model_metadata import without_place
         from edgecc_tensorrt.building import BuildError, build, parse
         from edgecc_tensorrt.layers import as_json, layers_of, memory_of
         from edgecc_tensorrt.log import warnings
@@ -90,7 +91,8 @@ class TensorRTBackend(Backend):
             "fusion": _summary(model, layers),
             "device_memory": memory,
         }
-        return Compiled(files, _correspondence(model), notes, details)
+        lost = [f"{what}: an engine holds none" for what in without_place(model)]
+        return Compiled(files, _correspondence(model), notes, details, lost)
 
     def can_compile(self) -> Availability:
         from edgecc_tensorrt.sdk import availability

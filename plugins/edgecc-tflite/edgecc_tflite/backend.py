@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
+import numpy as np
+
 from edgecc.backend import Availability, Backend, Compiled, TensorMatch
 from edgecc.distributions import version_of
 from edgecc.errors import UnknownNameError, Unsupported, VerificationError
@@ -18,7 +20,7 @@ from edgecc_tflite.target import TFLiteRuntime, TFLiteTarget
 if TYPE_CHECKING:
     from edgecc.model import Model, Node
     from edgecc.passes.base import Pass
-    from edgecc_tflite.ir import Graph, Tensor
+    from edgecc_tflite.ir import Graph, Operator, Tensor
     from edgecc_tflite.lowerings.base import RuleTable
 
 
@@ -55,6 +57,7 @@ class TFLiteBackend(Backend):
         from edgecc_tflite import layout, verify, writer
         from edgecc_tflite.fast_kernels import use_fast_kernels
         from edgecc_tflite.lower import lower
+        from edgecc_tflite.metadata_writer import file_metadata
         from edgecc_tflite.quantization import store_weights, stored_by_origin
 
         options = cast(TFLiteTarget, target)
@@ -70,8 +73,10 @@ class TFLiteBackend(Backend):
                 where="\n         ".join(str(violation) for violation in violations),
                 hint="this is a bug in a lowering rule: report it with the model",
             )
-        contents = writer.write(graph, description=model.graph.name or "edgecc")
-        return Compiled({".tflite": contents}, _correspondence(graph), details=_details(graph))
+        metadata, archive = file_metadata(model)
+        contents = writer.write(graph, description=model.graph.name or "edgecc", metadata=metadata)
+        details = {**_details(graph), "narrowed": _narrowed(graph, model)}
+        return Compiled({".tflite": contents + archive}, _correspondence(graph), details=details)
 
     def rules(self) -> RuleTable:
         """Every lowering rule there is, those of other plugins included."""
@@ -128,3 +133,23 @@ def _match(tensor: Tensor) -> TensorMatch:
 def _details(graph: Graph) -> dict[str, object]:
     counts = Counter(operator.builtin for operator in graph.operators)
     return {"operators": dict(sorted(counts.items())), "operator_count": len(graph.operators)}
+
+
+def _narrowed(graph: Graph, model: Model) -> list[str]:
+    """Nodes whose int64 positions and sizes are int32 in TFLite: what they count has less than 2^31 elements."""
+    from edgecc.model import origins
+
+    casts = {name for node in model.all_nodes() if node.op == "Cast" for name in origins(node)}
+    found = {
+        name
+        for part in graph.nested()
+        for operator in part.operators
+        if operator.builtin == "CAST" and _is_narrowing(operator)
+        for name in operator.origins
+    }
+    return sorted(found - casts)
+
+
+def _is_narrowing(operator: Operator) -> bool:
+    source = operator.inputs[0]
+    return source is not None and source.dtype == np.int64 and operator.outputs[0].dtype == np.int32

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -155,3 +157,27 @@ def test_an_output_shape_of_its_own_is_refused() -> None:
     model.outputs[0].shape = [1, 1, 5, 5]
     (problem,) = find_unsupported(model, builtin_rules())
     assert "output_shape is another" in problem.reason
+
+
+def test_indices_beyond_32_bits_are_beyond_every_depth() -> None:
+    from edgecc.model import Model
+    from edgecc_tflite.testing.running import lowered, run_onnx, run_tflite
+
+    depth, values = np.array(3), np.array([0, 1], np.float32)
+    model = Model.from_text(
+        "g (int64[6] x) => (float[6,3] y) { y = OneHot(x, depth, values) }", {"depth": depth, "values": values}
+    )
+    feeds = {"x": np.array([1, -1, 2**32 + 1, -(2**32) + 1, 2**31, -(2**63)])}
+    found = run_tflite(lowered(model), feeds)["y"]
+    np.testing.assert_array_equal(found, run_onnx(model, feeds)["y"])
+    assert found.sum() == 2
+
+
+def test_narrowed_indices_are_in_the_report(tmp_path: Path) -> None:
+    import edgecc
+    from edgecc.model import Model
+
+    text = "g (float[4,3] x, int64[2] i) => (float[2,3] y, int32[2] z) { y = Gather(x, i) z = Cast<to = 6>(i) }"
+    result = edgecc.compile(Model.from_text(text), output=tmp_path / "m.tflite")
+    names = {node.op: node.name for node in result.model.nodes()}
+    assert result.artifact.report["details"]["narrowed"] == [names["Gather"]]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -112,7 +113,7 @@ class Archive:
             with self._zip.open(f"{self.root}/{name}") as stream:
                 while piece := stream.read(_CHUNK):
                     yield piece
-        except (zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError) as error:
             raise ArchiveError("is damaged", where=name, why=str(error), hint=_AGAIN) from error
 
     def json(self, name: str, limit: int = _MAX_PROGRAM_BYTES) -> dict[str, Any]:

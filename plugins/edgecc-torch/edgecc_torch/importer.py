@@ -15,6 +15,7 @@ from pydantic import Field
 from edgecc.errors import InvalidModelError, OptionError
 from edgecc.importers.base import Importer, ImporterOptions
 from edgecc_torch.archive import NAMES_RECORD, Archive, ArchiveError, record_names, write_clean_copy
+from edgecc_torch.description import read_description
 from edgecc_torch.program_check import ProgramError, check_program, modules_of
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def _from_program(path: Path, shapes: Mapping[str, Sequence[int]]) -> Model:
         copy = Path(folder) / "model.pt2"
         try:
             with Archive(path) as archive:
-                names = _stored_names(archive)
+                names, told = _stored_names(archive), read_description(archive)
                 modules = modules_of(write_clean_copy(archive, copy, check_program))
         except (ArchiveError, ProgramError) as error:
             raise InvalidModelError(
@@ -113,7 +114,9 @@ def _from_program(path: Path, shapes: Mapping[str, Sequence[int]]) -> Model:
                 hint=getattr(error, "hint", "") or _REFUSED_HINT,
             ) from error
         program = _loaded(copy, path, modules)
-    return import_program(program, Names(**names) if names else None, shapes, str(path))
+    model = import_program(program, Names(**names) if names else None, shapes, str(path))
+    told.give(model)
+    return model
 
 
 _REFUSED_HINT = "import it where it was made, with edgecc.from_torch(module, example_inputs)"

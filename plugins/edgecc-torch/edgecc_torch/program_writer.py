@@ -37,7 +37,13 @@ def write_program(module: torch.fx.GraphModule, model: Model) -> bytes:
         for node in getattr(getattr(graph_module, "graph", None), "nodes", ()):
             # Where this file lies on this machine is nobody's business.
             node.meta.pop("stack_trace", None)
-    names = {"inputs": [t.name for t in model.inputs], "outputs": [t.name for t in model.outputs]}
+    names = {
+        "inputs": [t.name for t in model.inputs],
+        "outputs": [t.name for t in model.outputs],
+        "name": model.graph.name,
+        "doc_string": model.graph.doc_string or "",
+        "metadata": model.metadata,
+    }
     contents = io.BytesIO()
     with quiet():
         torch.export.save(program, contents, extra_files={NAMES_FILE: json.dumps(names)})

@@ -192,3 +192,23 @@ def test_quantized_program_keeps_its_scales(tmp_path: Path) -> None:
     assert scales == [np.float32(0.04), np.float32(0.05)]
     assert sorted(str(tensor.dtype) for tensor in model.constants() if tensor.shape == (4, 3)) == ["int8"]
     assert compare(module(x).numpy(), next(iter(run(model, {"x": x.numpy()}).values())), TOLERANCE) == ""
+
+
+def test_metadata_goes_out_and_comes_back(program_file: Path, tmp_path: Path) -> None:
+    model = edgecc.load(program_file)
+    model.graph.name, model.graph.doc_string = "pets", "tells pets apart"
+    model.metadata = {"model_license": "MIT", "labels.scores": "cat\ndog"}
+    again = edgecc.load(edgecc.compile(model, output=tmp_path / "again.pt2").path)
+    assert (again.graph.name, again.graph.doc_string) == ("pets", "tells pets apart")
+    assert (again.metadata, again.not_carried) == (model.metadata, ())
+
+
+def test_extra_files_of_others_are_metadata(program_file: Path, tmp_path: Path) -> None:
+    import torch
+
+    program = torch.export.load(program_file)
+    extra = {"labels.txt": "cat\ndog", "blob": "\0"}
+    torch.export.save(program, tmp_path / "extra.pt2", extra_files=extra)
+    model = edgecc.load(tmp_path / "extra.pt2")
+    assert model.metadata["labels.txt"] == "cat\ndog"
+    assert model.not_carried == ("extra file 'blob': it is no text, or a long one",)

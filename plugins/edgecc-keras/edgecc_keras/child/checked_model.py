@@ -11,6 +11,7 @@ from edgecc_keras.child.config_check import check_config
 from edgecc_keras.child.hdf5_check import check_hdf5
 from edgecc_keras.child.report import ModelError
 
+_TRAINING = "optimizer, loss and metrics, which only training needs"
 _SAVE = "save the whole model: model.save('model.keras')"
 
 
@@ -21,10 +22,12 @@ class CheckedModel:
     Attributes:
         path: of it.
         version: of the Keras that wrote it, such as "2.4.0".
+        lost: what of the file is for training alone, a line for each.
     """
 
     path: Path
     version: str
+    lost: tuple[str, ...] = ()
 
     @property
     def is_keras_2(self) -> bool:
@@ -54,7 +57,8 @@ def _checked_h5(source: Path) -> CheckedModel:
         )
     check_config(attributes["model_config"])
     # Before Keras 2.0.0 files did not say their version.
-    return CheckedModel(source, _known_version(attributes.get("keras_version", "1")))
+    lost = (_TRAINING,) if "training_config" in attributes else ()
+    return CheckedModel(source, _known_version(attributes.get("keras_version", "1")), lost)
 
 
 def _checked_archive(folder: Path) -> CheckedModel:
@@ -67,13 +71,13 @@ def _checked_archive(folder: Path) -> CheckedModel:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         why = "metadata.json does not say which Keras wrote it"
         raise ModelError("{path} is damaged", why=why, hint=_SAVE) from error
-    config.pop("compile_config", None)
+    lost = (_TRAINING,) if config.pop("compile_config", None) else ()
     path = folder.with_suffix(".keras")
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("metadata.json", json.dumps({"keras_version": version, "date_saved": ""}))
         archive.writestr("config.json", json.dumps(config))
         archive.write(folder / "model.weights.h5", "model.weights.h5")
-    return CheckedModel(path, _known_version(version))
+    return CheckedModel(path, _known_version(version), lost)
 
 
 def _known_version(version: str) -> str:

@@ -48,7 +48,7 @@ def traced_keras_model(checked: CheckedModel) -> Traced:
         return _flat(model(packed, training=False), tf)
 
     specs = [tf.TensorSpec(tensor.shape, tf.as_dtype(tensor.dtype), f"input_{i}") for i, tensor in enumerate(inputs)]
-    return trace(call, specs, names, _output_names(model, output_names, tf), keep=model)
+    return trace(call, specs, names, _output_names(model, output_names, tf), keep=model, name=str(model.name or ""))
 
 
 def _packed(structure: Any, tensors: Sequence[Any], keras: Any, tf: Any) -> Any:

@@ -1,7 +1,8 @@
 """The script: `python -m edgecc_keras.child.main REQUEST`.
 
 The request is JSON of `source`, `signature`, `output` and `result`.
-Writes an ONNX file to `output`, and to `result` what is wrong, as JSON, or {"status": "ok"}.
+Writes an ONNX file to `output`, and to `result` what is wrong, as JSON, or {"status": "ok", "lost": [what has no place
+in a Model]}.
 """
 
 from __future__ import annotations
@@ -18,30 +19,33 @@ def main(request: dict[str, str]) -> None:
     _die_first()
     result = Path(request["result"])
     try:
-        _convert(Path(request["source"]), request["signature"], Path(request["output"]))
+        lost = _convert(Path(request["source"]), request["signature"], Path(request["output"]))
     except ModelError as error:
         result.write_text(json.dumps(error.as_json()), encoding="utf-8")
         return
-    result.write_text(json.dumps({"status": "ok"}), encoding="utf-8")
+    result.write_text(json.dumps({"status": "ok", "lost": lost}), encoding="utf-8")
 
 
-def _convert(source: Path, signature: str, output: Path) -> None:
+def _convert(source: Path, signature: str, output: Path) -> list[str]:
     from edgecc_keras.child.checked_model import check_keras_file
     from edgecc_keras.child.graph_check import check_saved_model
 
     if source.is_dir() and (source / "saved_model.pb").is_file():
         graph = check_saved_model(source)
-        from edgecc_keras.child.saved_model import traced_saved_model
+        from edgecc_keras.child.saved_model import left_out, traced_saved_model
 
         traced = traced_saved_model(source, graph, signature)
+        lost = left_out(source, graph, signature)
     else:
         checked = check_keras_file(source)
         from edgecc_keras.child.keras_model import traced_keras_model
 
         traced = traced_keras_model(checked)
+        lost = list(checked.lost)
     from edgecc_keras.child.to_onnx import to_onnx
 
     output.write_bytes(to_onnx(traced))
+    return lost
 
 
 def _die_first() -> None:

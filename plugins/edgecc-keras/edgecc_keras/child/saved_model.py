@@ -41,6 +41,17 @@ def traced_saved_model(folder: Path, graph: Any, signature: str) -> Traced:
     return trace(call, specs, inputs, outputs, keep=loaded)
 
 
+def left_out(folder: Path, graph: Any, signature: str) -> list[str]:
+    """What of the folder has no place in a Model, a line for each."""
+    names = [name for name in graph.signature_def if name != _INTERNAL]
+    wanted = _chosen(names, signature)
+    assets = (folder / "assets").glob("*")
+    return [
+        *(f"signature {name!r}: a model has one" for name in sorted(names) if name != wanted),
+        *(f"asset {file.name!r}" for file in sorted(assets) if file.is_file()),
+    ]
+
+
 def _chosen(names: Sequence[str], wanted: str) -> str:
     known = ", ".join(sorted(names))
     if not names:

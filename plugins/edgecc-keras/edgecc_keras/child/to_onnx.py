@@ -43,6 +43,7 @@ def to_onnx(traced: Traced) -> bytes:
     _name_inputs(proto.graph, traced, inputs)
     _name_outputs(proto.graph, traced, outputs)
     del proto.graph.value_info[:]
+    proto.graph.name = traced.name or "model"
     contents: bytes = proto.SerializeToString()
     return contents
 

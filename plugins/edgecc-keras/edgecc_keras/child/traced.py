@@ -18,6 +18,7 @@ class Traced:
         inputs, outputs: names of the model's, in its order.
         batched: of each output, whether its first dimension is that of the inputs.
         keep: what owns the variables, as long as they are needed.
+        name: of the model; "" if it has none.
     """
 
     function: Any
@@ -25,6 +26,7 @@ class Traced:
     outputs: Sequence[str]
     batched: Sequence[bool]
     keep: object
+    name: str = ""
 
 
 #: A batch that no other dimension is likely to have.
@@ -37,6 +39,7 @@ def trace(
     inputs: Sequence[str],
     outputs: Sequence[str],
     keep: object,
+    name: str = "",
 ) -> Traced:
     """Trace `call`, which takes the inputs one by one.
 
@@ -59,7 +62,7 @@ def trace(
     names = list(outputs) if len(set(outputs)) == found else [f"output_{index}" for index in range(found)]
     # An input may be an output too, and both are then called after its layer.
     names = [f"{name}_output" if name in inputs else name for name in names]
-    return Traced(function, tuple(inputs), tuple(names), batched, keep)
+    return Traced(function, tuple(inputs), tuple(names), batched, keep, name)
 
 
 def _batched(call: Callable[..., Sequence[Any]], specs: Sequence[Any], count: int) -> Sequence[bool]:

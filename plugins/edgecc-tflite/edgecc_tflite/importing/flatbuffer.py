@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from edgecc.errors import InvalidModelError
-from edgecc_tflite import schema
+from edgecc_tflite import file_metadata, schema
 
 #: `Prepend...Slot` of the builder, to the format of the value; "" for an offset.
 _FORMATS = {
@@ -55,6 +55,8 @@ class Field:
 @functools.cache
 def fields(table: str) -> dict[str, Field]:
     """The fields of a table of the TFLite schema by the object API's names, such as "strideH"."""
+    if table in file_metadata.TABLES:
+        return {name: Field(*parts) for name, parts in file_metadata.TABLES[table].items()}
     names, prefix = _function_names(), f"{table}Add"
     found: dict[str, Field] = {}
     for name in names[bisect.bisect_left(names, prefix) :]:
@@ -145,6 +147,10 @@ class Table:
     def values(self) -> dict[str, Any]:
         """Every number and truth value by its name."""
         return {name: self.value(name) for name, field in fields(self.kind).items() if field.format}
+
+    def has(self, name: str) -> bool:
+        """Whether a field that refers to something is there."""
+        return self._reference(name) is not None
 
     def table(self, name: str, kind: str) -> Table | None:
         """The table that a field refers to."""

@@ -11,6 +11,7 @@ from edgecc.errors import InvalidModelError, Unsupported, UnsupportedError
 from edgecc.opset import INTERNAL_IR_VERSION, INTERNAL_OPSET
 from edgecc_tflite.importing.constants import Shared, onnx_type
 from edgecc_tflite.importing.graph_import import GraphImport
+from edgecc_tflite.importing.metadata import described
 from edgecc_tflite.importing.model_file import ModelFile, Signature, read_model
 from edgecc_tflite.importing.rules import builtin_rules
 from edgecc_tflite.ir import Tensor
@@ -18,8 +19,8 @@ from edgecc_tflite.ir import Tensor
 if TYPE_CHECKING:
     from edgecc.model import Model
 
-#: Keys of the Model's metadata.
-DESCRIPTION, SIGNATURE, NOTES = "tflite.description", "tflite.signature", "tflite.not_carried"
+#: What the writer calls a file's one signature.
+_SIGNATURE = "serving_default"
 
 
 def import_file(contents: memoryview, name: str, shapes: Mapping[str, Sequence[int]] | None = None) -> Model:
@@ -36,12 +37,19 @@ def import_file(contents: memoryview, name: str, shapes: Mapping[str, Sequence[i
     """
     from edgecc.importers.onnx import OnnxImporter
 
-    proto = to_proto(read_model(contents), name)
-    return OnnxImporter().from_proto(proto, shapes=shapes)
+    file = read_model(contents)
+    proto, lost = to_proto(file, name)
+    model = OnnxImporter().from_proto(proto, shapes=shapes)
+    inputs, outputs = ([tensor.name for tensor in side] for side in (model.inputs, model.outputs))
+    found = described(file, contents, inputs, outputs)
+    model.graph.name, model.graph.doc_string = found.name or model.graph.name, found.description
+    model.metadata = found.metadata
+    model.not_carried = (*lost, *found.lost)
+    return model
 
 
-def to_proto(file: ModelFile, name: str) -> onnx.ModelProto:
-    """The file's first subgraph in ONNX."""
+def to_proto(file: ModelFile, name: str) -> tuple[onnx.ModelProto, list[str]]:
+    """The file's first subgraph in ONNX, and what of the file is not in it, a line for each."""
     problems: list[Unsupported] = []
     shared = Shared(file.variables)
     main = GraphImport(shared, builtin_rules(), problems)
@@ -61,9 +69,7 @@ def to_proto(file: ModelFile, name: str) -> onnx.ModelProto:
     graph.output.extend(_value(tensor, wanted, "") for tensor, wanted in outputs)
     graph.node.extend(main.nodes)
     graph.initializer.extend(shared.initializers)
-    for key, text in _metadata(file, signature, shared).items():
-        proto.metadata_props.add(key=key, value=text)
-    return proto
+    return proto, _left_out(file, signature, shared)
 
 
 def _called(tensor: Tensor, signature: Signature | None, side: str) -> str:
@@ -88,12 +94,10 @@ def _value(tensor: Tensor, name: str, symbols: str) -> onnx.ValueInfoProto:
     return onnx.helper.make_tensor_value_info(name, kind, shape)
 
 
-def _metadata(file: ModelFile, signature: Signature | None, shared: Shared) -> dict[str, str]:
-    """What the file says beside its graph, and what of it has no place in a Model."""
-    found = {DESCRIPTION: file.description, SIGNATURE: signature.key if signature else ""}
-    notes = [f"signature {s.key!r}: a Model has one" for s in file.signatures[1:]]
-    notes += [f"signature {key!r} of another subgraph" for key in file.others]
-    notes += [f"metadata {name!r}" for name in file.metadata if name != "min_runtime_version"]
-    notes += [f"state {name!r}: every run begins with zeros" for name in dict.fromkeys(shared.states)]
-    found[NOTES] = "\n".join(notes)
-    return {key: text for key, text in found.items() if text}
+def _left_out(file: ModelFile, signature: Signature | None, shared: Shared) -> list[str]:
+    """What of the file's graphs has no place in a Model."""
+    lost = [f"signature {s.key!r}: a model has one" for s in file.signatures[1:]]
+    lost += [f"signature {key!r} of another subgraph" for key in file.others]
+    if signature is not None and signature.key not in ("", _SIGNATURE):
+        lost.append(f"the name {signature.key!r} of the signature: it becomes {_SIGNATURE!r}")
+    return lost + [f"state {name!r}: every run begins with zeros" for name in dict.fromkeys(shared.states)]

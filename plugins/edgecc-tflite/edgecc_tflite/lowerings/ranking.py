@@ -124,7 +124,7 @@ def _known_axis(node: NodeView) -> str | None:
 def _one_hot(c: Lowering) -> None:
     """A negative index counts from the end; ONE_HOT leaves out those beyond."""
     depth, values = c.cast(c.reshape(c.x(1), ()), np.int32), c.x(2)
-    indices = c.cast(c.x(0), np.int32)
+    indices = c.cast(_within_int32(c, c.x(0)), np.int32)
     negative = c.binary("LESS", indices, c.ints(0), dtype=np.bool_)
     wrapped = c.emit("SELECT_V2", [negative, c.binary("ADD", indices, depth), indices], shape=indices.shape)
     wrapped.dtype = _INT32
@@ -132,6 +132,15 @@ def _one_hot(c: Lowering) -> None:
     rank = indices.rank + 1
     axis = c.node.integer("axis", -1)
     c.emit("ONE_HOT", [wrapped, depth, on, off], c.out(), axis=-1 if axis % rank == rank - 1 else axis % rank)
+
+
+def _within_int32(c: Lowering, indices: Tensor) -> Tensor:
+    """Here an index may be anything: beyond 32 bits it stays beyond every depth, instead of becoming another one."""
+    if indices.dtype != _INT64 or indices.data is not None:
+        return indices
+    limits = np.iinfo(np.int32)
+    bounded = c.binary("MINIMUM", indices, c.scalar(limits.max, _INT64))
+    return c.binary("MAXIMUM", bounded, c.scalar(limits.min, _INT64))
 
 
 def _non_zero(c: Lowering) -> None:
@@ -182,7 +191,7 @@ RULES = (
         LoweringRule(
             "OneHot",
             _one_hot,
-            ("ONE_HOT", "GATHER", "LESS", "ADD", "SELECT_V2", "CAST"),
+            ("ONE_HOT", "GATHER", "LESS", "ADD", "SELECT_V2", "CAST", "MINIMUM", "MAXIMUM"),
             (
                 typed({"float32", "int8", "int32", "int64", "uint8", "bool"}, 2),
                 typed(_COUNTABLE),
