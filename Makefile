@@ -25,10 +25,10 @@ test: $(VENV)/.installed-test  ## run every test (PYTEST_ARGS=--slow for the lon
 	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
 
 test-torch: $(TORCH_VENV)/.installed  ## the tests of edgecc-torch, in an environment with PyTorch for CPUs
-	OMP_NUM_THREADS=1 $(TORCH_VENV)/bin/python -m pytest -n auto plugins/edgecc-torch/tests $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(TORCH_VENV)/bin/python -m pytest -n auto plugins/edgecc-torch/tests tests/test_conversions.py $(PYTEST_ARGS)
 
 test-keras: $(KERAS_VENV)/.installed  ## the tests of edgecc-keras, in an environment with TensorFlow
-	OMP_NUM_THREADS=1 $(KERAS_VENV)/bin/python -m pytest -n 2 plugins/edgecc-keras/tests $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(KERAS_VENV)/bin/python -m pytest -n 2 plugins/edgecc-keras/tests tests/test_conversions.py $(PYTEST_ARGS)
 
 test-jax: $(JAX_VENV)/.installed  ## the tests of edgecc-jax, in an environment with JAX
 	OMP_NUM_THREADS=1 $(JAX_VENV)/bin/python -m pytest -n auto plugins/edgecc-jax/tests $(PYTEST_ARGS)

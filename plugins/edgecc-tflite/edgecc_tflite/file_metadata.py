@@ -22,6 +22,10 @@ NORMALIZATION = 1
 #: The oldest parser that knows every field written here.
 PARSER_VERSION = "1.0.0"
 
+_OF_GRAPHS = (
+    *("name", "description", "inputs", "outputs", "files"),
+    *("inputUnits", "outputUnits", "inputGroups", "outputGroups", "custom"),
+)
 #: Fields of each table: slot, format of the value ("" for what an offset leads to), default.
 TABLES: dict[str, dict[str, tuple[int, str, Any]]] = {
     "ModelMetadata": {
@@ -30,13 +34,7 @@ TABLES: dict[str, dict[str, tuple[int, str, Any]]] = {
             ("name", "description", "version", "subgraphs", "author", "license", "files", "parserVersion")
         )
     },
-    "SubGraphMetadata": {
-        name: (slot, "", None)
-        for slot, name in enumerate(
-            ("name", "description", "inputs", "outputs", "files", "inputUnits", "outputUnits")
-            + ("inputGroups", "outputGroups", "custom")
-        )
-    },
+    "SubGraphMetadata": {name: (slot, "", None) for slot, name in enumerate(_OF_GRAPHS)},
     "TensorMetadata": {
         name: (slot, "", None)
         for slot, name in enumerate(("name", "description", "dimensions", "content", "units", "stats", "files"))
