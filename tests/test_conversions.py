@@ -37,7 +37,8 @@ FROM_KERAS = (".keras", ".h5", "")
 #: Sums in another order, relative to the largest value of an output; TensorRT's engines are not run without a GPU.
 TOLERANCE = 1e-5
 #: Names that are no identifiers anywhere.
-GRAPH = """agraph (float[1,3,8,8] "image/raw:0", float[1,4] "2nd input") => (float[1,4] "scores.out", float[1,4,4,4] "a b") {
+GRAPH = """agraph (float[1,3,8,8] "image/raw:0", float[1,4] "2nd input")
+  => (float[1,4] "scores.out", float[1,4,4,4] "a b") {
     c = Conv<pads = [1, 1, 1, 1], strides = [2, 2]>("image/raw:0", w, b)
     "a b" = Relu(c)
     m = ReduceMean<keepdims = 0>("a b", axes)
