@@ -46,11 +46,12 @@ def main() -> None:
                 start = time.perf_counter()
                 result = edgecc.compile(source, "tflite", Path(folder) / "m.tflite", passes=step, calibration=samples)
                 seconds, size = f"{time.perf_counter() - start:.1f}", f"{result.path.stat().st_size:,}"
-                if result.losses is None:
+                last = result.losses.kept if result.losses is not None else None
+                if result.losses is None or last is None or result.losses.quantization is None:
                     table.add_row(name, escape(step), "all float", "0 %", size, seconds)
                     continue
-                found = min(output.sqnr_db for output in result.losses.outputs.values())
-                share = f"{100 * result.losses.integer_macs:.0f} %"
+                found = min(output.sqnr_db for output in last.outputs.values())
+                share = f"{100 * result.losses.quantization.integer_macs:.0f} %"
                 table.add_row(name, escape(step), f"{found:.1f} dB", share, size, seconds)
     show(table)
 

@@ -110,7 +110,8 @@ def latency(folder: Path) -> None:
     for name, source, inputs in raced(folder):
         ours = folder / f"{source.stem}.measured.onnx"
         result = edgecc.compile(source, "onnxruntime", ours, quantize="int8", calibration=inputs.calibration)
-        share = 0.0 if result.losses is None else result.losses.integer_macs
+        quantization = None if result.losses is None else result.losses.quantization
+        share = 0.0 if quantization is None else quantization.integer_macs
         files = {"float": source, "integers": quantized(source, "onnxruntime", inputs, folder), "measured": ours}
         files |= {kind: peer(source, inputs, folder, kind) for kind in ("QInt8", "QUInt8")}
         times = race(files, inputs.test[:8])

@@ -32,9 +32,14 @@ def compile(
     *,
     optimize: str = DEFAULT,
     passes: str | Pass | Iterable[str | Pass] = (),
+    prune: float | str | None = None,
+    low_rank: float | str | None = None,
     quantize: Quantize | None = None,
+    max_drop: float | None = None,
+    min_sqnr: float | None = None,
     calibration: Calibration | None = None,
     samples: int | None = None,
+    held_out: Calibration | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     importer: Mapping[str, Any] | None = None,
     verify: bool = False,
@@ -50,10 +55,17 @@ def compile(
         output: where to write; named after the source if empty.
         optimize: preset of passes that run first, `"0"` for none.
         passes: run in this order before the backend's own; names with options or Pass objects.
+        prune: share of the multiply-accumulates that goes, by channels, or options of prune-channels such as
+            `"params=0.5"`. Runs where it works among `passes`, as the next two do.
+        low_rank: share of what pruning leaves that goes by factorizing layers, or options of factorize-low-rank.
         quantize: precision preset.
+        max_drop: points of top-1 agreement with the source that may be lost in all; a lossy pass that loses more, on
+            samples that are held out from it, is taken back.
+        min_sqnr: dB that every output must have; likewise.
         calibration: samples for passes that need them: an `.npz` file, arrays by input name, a function that returns an
             iterable of feeds or `"package.module:function"`, `"random"`, or saved statistics.
         samples: how many of them are used; all if None.
+        held_out: samples like those, on which what is lost is measured; every eighth of `calibration` if None.
         shapes: static shapes for named inputs.
         importer: options of the importer that reads a file, such as `{"factory": "package.module:callable"}`.
         verify: execute the model before and after every pass that must keep its values.
@@ -74,9 +86,14 @@ def compile(
             "output": str(output),
             "optimize": optimize,
             "passes": tuple(step if isinstance(step, str) else step.spec() for step in _several(passes)),
+            "prune": prune,
+            "low_rank": low_rank,
             "quantize": quantize,
+            "max_drop": max_drop,
+            "min_sqnr": min_sqnr,
             "calibration": str(calibration) if isinstance(calibration, str | Path) else "",
             "samples": samples,
+            "held_out": str(held_out) if isinstance(held_out, str | Path) else "",
             "shapes": {key: tuple(shape) for key, shape in (shapes or {}).items()},
             "importer": dict(importer or {}),
             "verify": verify,
@@ -84,8 +101,8 @@ def compile(
             "seed": seed,
         }
     )
-    in_memory = None if isinstance(calibration, str | Path) else calibration
-    return run_recipe(recipe, model=model, calibration=in_memory, progress=progress)
+    samples_seen, samples_apart = (None if isinstance(data, str | Path) else data for data in (calibration, held_out))
+    return run_recipe(recipe, model=model, calibration=samples_seen, held_out=samples_apart, progress=progress)
 
 
 def load(

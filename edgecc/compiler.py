@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgecc.artifact import Artifact, check_writable, named_files, report_bytes, report_path, write_files
-from edgecc.errors import OptionError, OutputError, PluginError, UnsupportedError
+from edgecc.errors import DataError, OptionError, OutputError, PluginError, UnsupportedError
 from edgecc.loading import load_model
 from edgecc.options import build, parse_spec
+from edgecc.pass_run import PassRun, Setting
 from edgecc.passes.base import Loss, Pass, PassContext, no_progress
 from edgecc.passes.entry import DeferredPass
 from edgecc.passes.pipeline import QUANTIZED, PassPipeline, PipelineResult, Rounds
@@ -21,12 +22,12 @@ from edgecc.recipe import Recipe, ordered_passes
 from edgecc.registry import Registry, default_registry
 
 if TYPE_CHECKING:
+    from edgecc.acceptance.losses import Losses
     from edgecc.backend import Backend, Compiled
     from edgecc.data.calibration import Calibration, CalibrationData
     from edgecc.measuring.float_layers import MeasuredChoice
     from edgecc.model import Model
     from edgecc.passes.base import WorkProgress
-    from edgecc.quantization.losses import QuantizationLosses, QuantizationWatch
     from edgecc.statistics.table import StatisticTable
     from edgecc.target import Target
 
@@ -45,7 +46,7 @@ class CompileResult:
         pipeline: what each pass did and left alone.
         notes: sentences that the user should read.
         context: what passes were given and what they recorded.
-        losses: what quantization cost; None if nothing was quantized.
+        losses: what each lossy pass cost; None if no pass lost anything.
     """
 
     artifact: Artifact
@@ -54,7 +55,7 @@ class CompileResult:
     pipeline: PipelineResult
     notes: tuple[str, ...]
     context: PassContext
-    losses: QuantizationLosses | None = None
+    losses: Losses | None = None
 
     @property
     def path(self) -> Path:
@@ -72,6 +73,7 @@ def run_recipe(
     registry: Registry | None = None,
     model: Model | None = None,
     calibration: Calibration | None = None,
+    held_out: Calibration | None = None,
     progress: Progress = lambda text: None,
     work_progress: WorkProgress = no_progress,
 ) -> CompileResult:
@@ -82,6 +84,7 @@ def run_recipe(
         registry: where names are looked up; everything installed if None.
         model: a model in memory, used instead of reading `recipe.source`; it is not changed.
         calibration: samples or statistics in memory, used instead of opening `recipe.calibration`.
+        held_out: samples in memory, used instead of opening `recipe.held_out`.
         progress: called at each step.
         work_progress: called during long steps with how much is done.
 
@@ -92,7 +95,7 @@ def run_recipe(
     backend, target = resolve_target(recipe.target, registry)
     output = resolve_output(recipe, target)
     target = target.for_suffix(output.suffix)
-    pipeline = build_pipeline(recipe, backend, target, registry, output)
+    pipeline = build_pipeline(recipe, backend=backend, target=target, registry=registry, output=output)
     available = backend.can_compile()
     if not available:
         raise PluginError(f"target {backend.name!r} cannot compile here", why=available.reason, hint=available.hint)
@@ -104,7 +107,10 @@ def run_recipe(
     source_hash = None if in_memory else SourceHash(source.source_files)
     recipe = recipe.model_copy(update={"output": str(output), "target": target.spec()})
     signature = source.signature
-    setting = _Setting(registry, backend, target, output, _opened(calibration, recipe, source), work_progress)
+    data = _opened(recipe.calibration if calibration is None else calibration, recipe, source, recipe.samples)
+    apart = _samples(recipe.held_out if held_out is None else held_out, recipe, source)
+    build = functools.partial(build_pipeline, backend=backend, target=target, registry=registry, output=output)
+    setting = Setting(build, registry, backend, target, data, apart, work_progress)
     measured = pipeline.quantizes and setting.measures(recipe)
     progress("running passes")
     # What nobody needs again is not copied.
@@ -115,6 +121,7 @@ def run_recipe(
         recipe, run, choice = setting.measured(recipe, run, source)
     model, context, result = run.model, run.context, run.result
     losses = run.losses()
+    quantization = losses.quantization if losses is not None else None
     progress(f"compiling for {backend.name}")
     unsupported = backend.find_unsupported(model, target)
     if unsupported:
@@ -125,7 +132,8 @@ def run_recipe(
         **provenance(recipe, backend, registry, source, source_hash),
         "signature": {"inputs": list(map(asdict, signature.inputs)), "outputs": list(map(asdict, signature.outputs))},
         "calibration": _calibration_facts(context),
-        "quantization": losses.to_dict() if losses is not None else {},
+        "losses": losses.to_dict() if losses is not None else {},
+        "quantization": quantization.to_dict() if quantization is not None else {},
         "measured": choice.to_dict() if choice is not None else {},
         "passes": [{"pass": r.spec, "changed": r.changed, "nodes": r.nodes_after} for r in result.records],
         "changed": _choices_of(run.pipeline, context),
@@ -134,6 +142,7 @@ def run_recipe(
             *_calibration_notes(context, losses, _idle_notes(run.pipeline, model)),
             *_choice_notes(choice, asked),
             *result.notes,
+            *_budget_notes(run, recipe),
             *compiled.notes,
         ],
         "not_carried": [*source.not_carried, *compiled.not_carried],
@@ -148,100 +157,6 @@ def run_recipe(
 
 def _load(recipe: Recipe, registry: Registry) -> Model:
     return load_model(Path(recipe.source), registry, recipe.shapes, recipe.importer)
-
-
-@dataclass(frozen=True)
-class _Run:
-    """Passes that have run.
-
-    Attributes:
-        pipeline: the passes.
-        model: what they made.
-        context: what they were given and recorded.
-        result: what they did.
-        watch: keeps the models around those that quantize; None if none does.
-        held_out: samples that were kept from them; None if there are none.
-    """
-
-    pipeline: PassPipeline
-    model: Model
-    context: PassContext
-    result: PipelineResult
-    watch: QuantizationWatch | None = None
-    held_out: CalibrationData | None = None
-
-    def losses(self) -> QuantizationLosses | None:
-        """What quantization cost; None if nothing was quantized."""
-        if self.watch is None:
-            return None
-        return self.watch.losses(self.held_out, self.context.calibration, self.context.progress)
-
-
-@dataclass(frozen=True)
-class _Setting:
-    """What stays the same, however often the passes run.
-
-    Attributes:
-        registry, backend, target, output: of the compilation.
-        data: that passes ask about; None if there is none.
-        progress: called during long steps.
-    """
-
-    registry: Registry
-    backend: Backend
-    target: Target
-    output: Path
-    data: CalibrationData | StatisticTable | None
-    progress: WorkProgress
-
-    def run(self, recipe: Recipe, pipeline: PassPipeline, model: Model, known: StatisticTable | None = None) -> _Run:
-        """Run the passes on the model, in place; where some quantize, with samples held out and a watch.
-
-        Args:
-            recipe: gives the seed.
-            pipeline: the passes.
-            model: changed.
-            known: what was measured before.
-        """
-        context = _context(self.target, recipe.seed, self.data, self.progress)
-        if known is not None:
-            context.statistics = known
-        if not pipeline.quantizes:
-            return _Run(pipeline, model, context, pipeline.run(model, context))
-        from edgecc.data.split import Part
-        from edgecc.quantization.losses import QuantizationWatch
-
-        watch, data = QuantizationWatch(), context.calibration
-        pipeline.instruments = (*pipeline.instruments, watch)
-        held_out = None
-        if data is not None:
-            context.calibration, held_out = Part(data, held_out=False), Part(data, held_out=True)
-        return _Run(pipeline, model, context, pipeline.run(model, context), watch, held_out)
-
-    def measures(self, recipe: Recipe) -> bool:
-        from edgecc.measured_recipe import measures
-
-        return measures(recipe, self.backend, self.target)
-
-    def measured(self, recipe: Recipe, run: _Run, source: Model) -> tuple[Recipe, _Run, MeasuredChoice | None]:
-        """Find the layers that integers make slower here, and run again with them in float.
-
-        Args:
-            recipe: that was run.
-            run: of it, with passes that quantize.
-            source: not changed.
-        """
-        from edgecc.measured_recipe import explained, measure, settled
-
-        assert run.watch is not None, "some of its passes quantize"
-        choice = measure(run.pipeline, run.watch, self.backend, self.target, run.context)
-        recipe = settled(recipe, choice.ignore if choice is not None else (), self.registry)
-        if choice is None or not choice.ignore:
-            return recipe, run, choice
-        pipeline = build_pipeline(recipe, self.backend, self.target, self.registry, self.output)
-        again = self.run(recipe, pipeline, source.clone(), run.context.statistics)
-        again.result.skips = explained(again.result.skips, run.result.skips)
-        return recipe, again, choice
 
 
 def _choices_of(pipeline: PassPipeline, context: PassContext) -> list[dict[str, Any]]:
@@ -270,6 +185,14 @@ def _choice_notes(choice: MeasuredChoice | None, asked: Recipe) -> tuple[str, ..
     if choice is not None:
         return (choice.note(),)
     return ("nothing was measured: --measure is about what quantize-static makes",) if asked.measure else ()
+
+
+def _budget_notes(run: PassRun, recipe: Recipe) -> tuple[str, ...]:
+    """What was taken back, or that nothing could be."""
+    given = " and ".join(key for key in ("max_drop", "min_sqnr") if getattr(recipe, key) is not None)
+    if run.gate is None and given:
+        return (f"nothing was held to {given}: no pass changes values",)
+    return run.notes
 
 
 def _idle_notes(pipeline: PassPipeline, model: Model) -> tuple[str, ...]:
@@ -330,7 +253,9 @@ def resolve_output(recipe: Recipe, target: Target) -> Path:
     return output
 
 
-def build_pipeline(recipe: Recipe, backend: Backend, target: Target, registry: Registry, output: Path) -> PassPipeline:
+def build_pipeline(
+    recipe: Recipe, *, backend: Backend, target: Target, registry: Registry, output: Path
+) -> PassPipeline:
     """The preset's passes in rounds, the user's in their order, then the backend's own that are not among them."""
     passes = [resolve_pass(spec, registry) for spec in ordered_passes(recipe, registry)]
     verifier = None
@@ -382,30 +307,29 @@ def _latest_position(step: Pass, steps: Sequence[Pass | Rounds]) -> int:
     return next((i for i, group in enumerate(members) if any(map(blocks, group))), len(steps))
 
 
-def _context(
-    target: Target | None, seed: int, calibration: CalibrationData | StatisticTable | None, progress: WorkProgress
-) -> PassContext:
-
-    context = PassContext(target, seed, progress=progress)
-    if calibration is None:
-        return context
+def _samples(given: Calibration, recipe: Recipe, model: Model) -> CalibrationData | None:
+    """Those that what is lost is measured on; None if none are given."""
     from edgecc.statistics.table import StatisticTable
 
-    if isinstance(calibration, StatisticTable):
-        context.statistics = calibration
-    else:
-        context.calibration = calibration
-    return context
+    found = _opened(given, recipe, model)
+    if isinstance(found, StatisticTable):
+        raise DataError(
+            "what is lost is measured on samples, and these are statistics",
+            where=f"--held-out {recipe.held_out}",
+            hint="--held-out DATA.npz, one array per input",
+        )
+    return found
 
 
-def _opened(calibration: Calibration | None, recipe: Recipe, model: Model) -> CalibrationData | StatisticTable | None:
-    """The calibration data in memory, or that of the recipe; None if there is none."""
-    if calibration is None and not recipe.calibration:
+def _opened(
+    given: Calibration, recipe: Recipe, model: Model, limit: int | None = None
+) -> CalibrationData | StatisticTable | None:
+    """The data; None if there is none."""
+    if isinstance(given, str) and not given:
         return None
     from edgecc.data.calibration import open_calibration
 
-    given = recipe.calibration if calibration is None else calibration
-    return open_calibration(given, model.signature, limit=recipe.samples, seed=recipe.seed)
+    return open_calibration(given, model.signature, limit=limit, seed=recipe.seed)
 
 
 def _calibration_facts(context: PassContext) -> dict[str, Any]:
@@ -413,9 +337,7 @@ def _calibration_facts(context: PassContext) -> dict[str, Any]:
     return asdict(context.statistics.data) if context.has_statistics else {}
 
 
-def _calibration_notes(
-    context: PassContext, losses: QuantizationLosses | None, idle: tuple[str, ...]
-) -> tuple[str, ...]:
+def _calibration_notes(context: PassContext, losses: Losses | None, idle: tuple[str, ...]) -> tuple[str, ...]:
     if context.calibration is None or idle:
         return idle
     if not context.has_statistics and (losses is None or not losses.samples):

@@ -19,10 +19,10 @@ from edgecc.quantization.plan import EXCLUDED
 from edgecc.recipe import Recipe, ordered_passes
 
 if TYPE_CHECKING:
+    from edgecc.acceptance.gate import Gate
     from edgecc.backend import Backend
     from edgecc.measuring.float_layers import MeasuredChoice
     from edgecc.model import Model
-    from edgecc.quantization.losses import QuantizationWatch
     from edgecc.registry import Registry
     from edgecc.target import Target
 
@@ -35,13 +35,13 @@ def measures(recipe: Recipe, backend: Backend, target: Target) -> bool:
 
 
 def measure(
-    pipeline: PassPipeline, watch: QuantizationWatch, backend: Backend, target: Target, context: PassContext
+    pipeline: PassPipeline, gate: Gate, backend: Backend, target: Target, context: PassContext
 ) -> MeasuredChoice | None:
     """Race what quantize-static made against the float model; None where nothing was quantized.
 
     Args:
         pipeline: that has run.
-        watch: kept the models on both sides of the pass.
+        gate: kept the models on both sides of the pass.
         backend: whose runtime runs them.
         target: what they are compiled for.
         context: of that run, with what is known of the data.
@@ -51,12 +51,12 @@ def measure(
     passes = pipeline.made_passes
     quantizing = [place for place, step in enumerate(passes) if step.quantizes]
     steps = [place for place in quantizing if passes[place].name == QuantizeStatic.name]
-    if watch.before is None or watch.after is None:
+    if gate.before is None or gate.after is None:
         return None
     if len(steps) != 1 or steps[0] != quantizing[0]:
         names = ", ".join(passes[place].name for place in quantizing)
         return MeasuredChoice(why_not=f"it is where {QuantizeStatic.name} quantizes, once, and here {names} does")
-    step, before = passes[steps[0]], watch.before
+    step, before = passes[steps[0]], gate.before
     assert isinstance(step, QuantizeStatic), "it is one of those"
 
     def requantize(ignore: tuple[str, ...]) -> Model:
@@ -67,7 +67,7 @@ def measure(
         return model
 
     behind = passes[steps[0] + 1 :]
-    return choose_float_layers(before, watch.after, backend, target, behind, requantize, context.progress)
+    return choose_float_layers(before, gate.after, backend, target, behind, requantize, context.progress)
 
 
 def settled(recipe: Recipe, ignore: tuple[str, ...], registry: Registry) -> Recipe:
@@ -87,7 +87,8 @@ def settled(recipe: Recipe, ignore: tuple[str, ...], registry: Registry) -> Reci
             step = build(QuantizeStatic, "pass", name, options)
             spec = step.model_copy(update={"ignore": (*step.ignore, *ignore)}).spec()
         passes.append(spec)
-    return recipe.model_copy(update={"passes": tuple(passes), "quantize": None, "measure": False})
+    written = {"passes": tuple(passes), "prune": None, "low_rank": None, "quantize": None}
+    return recipe.model_copy(update={**written, "measure": False})
 
 
 def explained(skips: Sequence[Skip], earlier: Sequence[Skip]) -> list[Skip]:

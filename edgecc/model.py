@@ -334,6 +334,13 @@ class Model:
         origin = self.source, self.source_files, self.not_carried
         return Model(clone_graph(self.graph), dict(self.metadata), *origin, grown=self.grown)
 
+    def restore(self, earlier: Model) -> None:
+        """Become, in place, what a clone is; the clone is used up."""
+        self.graph, self.metadata, self.grown = earlier.graph, earlier.metadata, earlier.grown
+        self._names = self._inner = None
+        self._suffixes.clear()
+        self._unread.clear()
+
     def cleanup(self, *, types_known: bool = False) -> list[str]:
         """Fold constants, drop what nothing uses, sort, infer shapes; returns notes about what could not be folded.
 

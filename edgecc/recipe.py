@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from edgecc.data.names import is_named
 from edgecc.errors import RecipeError, UnknownNameError
@@ -29,6 +37,10 @@ QUANTIZE_PASSES: dict[str, tuple[str, ...]] = {
 }
 
 
+#: What `--prune` and `--low-rank` stand for, in the order in which they run.
+SMALLER_PASSES = {"prune": "prune-channels", "low_rank": "factorize-low-rank"}
+
+
 class Recipe(BaseModel):
     """Everything that decides what is compiled, as plain values.
 
@@ -38,11 +50,19 @@ class Recipe(BaseModel):
         output: path of the artifact; derived from source and target if empty.
         optimize: name of the preset whose passes run first: "1" is for everything that keeps values, "0" for none.
         passes: `NAME` or `NAME:key=value,...`, in the order in which they run, before the backend's own.
+        prune: share of the multiply-accumulates that goes, by channels, or options of prune-channels, such as
+            "params=0.5"; stands for that pass, which runs where it works among `passes`.
+        low_rank: the same of factorize-low-rank, of what pruning leaves.
         quantize: precision of weights and activations; stands for passes that run behind `passes`, or in front of the
             first of them that must run behind it.
+        max_drop: points of top-1 agreement with the source that may be lost in all; a lossy pass that loses more is
+            taken back.
+        min_sqnr: dB that every output must have; likewise.
         calibration: samples for passes that need them: an `.npz` file, `package.module:function`, `random`, or
             statistics saved as `.json`.
         samples: how many of them are used; all if None.
+        held_out: samples that nothing is fitted to, on which what is lost is measured; every eighth of `calibration` if
+            empty.
         shapes: static shapes for named inputs.
         importer: options of the importer that reads the source.
         verify: execute the model before and after every pass that must keep its values.
@@ -58,19 +78,58 @@ class Recipe(BaseModel):
     output: str = ""
     optimize: str = DEFAULT
     passes: tuple[str, ...] = ()
+    prune: float | str | None = None
+    low_rank: float | str | None = None
     quantize: Quantize | None = None
+    max_drop: float | None = Field(default=None, ge=0, lt=100, allow_inf_nan=False)
+    min_sqnr: float | None = Field(default=None, allow_inf_nan=False)
     calibration: str = ""
     samples: int | None = Field(default=None, gt=0)
+    held_out: str = ""
     shapes: dict[str, tuple[int, ...]] = {}
     importer: dict[str, str | int | float | bool] = {}
     verify: bool = False
     measure: bool | None = None
     seed: int = Field(default=0, ge=0)
 
+    @field_validator("prune", "low_rank")
+    @classmethod
+    def _share_or_options(cls, value: float | str | None, info: ValidationInfo) -> float | str | None:
+        share = _as_number(value)
+        if share is not None and not 0 < share < 1:
+            raise ValueError(
+                f"{value} is no share of the multiply-accumulates: {_flag(info.field_name)} 0.5 lets half of them go"
+            )
+        if isinstance(value, str) and share is None and "=" not in value:
+            raise ValueError(f"{value!r} is neither a share, such as 0.5, nor an option, such as params=0.5")
+        return value if share is None else share
+
+    @model_validator(mode="after")
+    def _once(self) -> Recipe:
+        for key, name in SMALLER_PASSES.items():
+            if getattr(self, key) is not None and any(spec.partition(":")[0].strip() == name for spec in self.passes):
+                raise ValueError(
+                    f"{_flag(key)} stands for {name}, which is among the passes too: leave one of them out"
+                )
+        return self
+
+    @property
+    def short_passes(self) -> tuple[str, ...]:
+        """What `prune`, `low_rank` and `quantize` stand for, in the order in which they run."""
+        found = []
+        for key, name in SMALLER_PASSES.items():
+            value = getattr(self, key)
+            if isinstance(value, str):
+                found.append(f"{name}:{value}")
+            elif value is not None:
+                # What is left, in as many digits as were given.
+                found.append(f"{name}:macs={round(1 - value, 12):g}")
+        return (*found, *(QUANTIZE_PASSES[self.quantize] if self.quantize else ()))
+
     @property
     def all_passes(self) -> tuple[str, ...]:
-        """`passes` and those that `quantize` stands for; `ordered_passes` says when these run."""
-        return (*self.passes, *(QUANTIZE_PASSES[self.quantize] if self.quantize else ()))
+        """`passes` and `short_passes`; `ordered_passes` says when these run."""
+        return (*self.passes, *self.short_passes)
 
     def to_toml(self) -> str:
         """The recipe as TOML; read from a file, its paths are relative to that file's folder."""
@@ -84,7 +143,7 @@ class Recipe(BaseModel):
 
 
 def ordered_passes(recipe: Recipe, registry: Registry) -> tuple[str, ...]:
-    """The recipe's passes as they run: the user's in their order, what `quantize` stands for where it works.
+    """The recipe's passes as they run: the user's in their order, what `prune` and others stand for where it works.
 
     That is behind them, or in front of the first that must run behind it.
 
@@ -96,7 +155,7 @@ def ordered_passes(recipe: Recipe, registry: Registry) -> tuple[str, ...]:
         UnknownNameError: there is no such pass.
     """
     specs = list(recipe.passes)
-    for spec in QUANTIZE_PASSES[recipe.quantize] if recipe.quantize else ():
+    for spec in recipe.short_passes:
         step = registry.pass_class(spec.partition(":")[0])
         others = [registry.pass_class(other.partition(":")[0]) for other in specs]
         place = next((i for i, other in enumerate(others) if _must_follow(other, step)), len(specs))
@@ -122,7 +181,24 @@ def make_recipe(values: Mapping[str, Any], *, where: str = "") -> Recipe:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
+        # What a validator of ours raised is said in its words, which name what was given.
+        own = first.get("ctx", {}).get("error")
+        if own is not None:
+            raise RecipeError(f"{key}: {own}" if key else str(own), where=where) from error
         raise RecipeError(f"{key}: {first['msg']}", where=where, why=f"got {first.get('input')!r}") from error
+
+
+def _as_number(value: float | str | None) -> float | None:
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        return None
+
+
+def _flag(key: str | None) -> str:
+    return f"--{(key or '').replace('_', '-')}"
 
 
 _MISSING = {
@@ -148,9 +224,10 @@ def read_recipe(path: Path) -> dict[str, Any]:
     for key in ("source", "output"):
         if isinstance(values.get(key), str):
             values[key] = str(path.parent / values[key])
-    calibration = values.get("calibration")
-    if isinstance(calibration, str) and calibration and not is_named(calibration):
-        values["calibration"] = str(path.parent / calibration)
+    for key in ("calibration", "held_out"):
+        data = values.get(key)
+        if isinstance(data, str) and data and not is_named(data):
+            values[key] = str(path.parent / data)
     return values
 
 

@@ -31,11 +31,29 @@ _LINES_SHOWN = 5
 @click.option(
     "--pass", "passes", multiple=True, metavar="NAME[:key=value,...]", help="Run a pass; repeatable, in order."
 )
+@click.option(
+    "--prune", metavar="SHARE", help="Let so much of the multiply-accumulates go, by channels; or params=0.5 ..."
+)
+@click.option(
+    "--low-rank", metavar="SHARE", help="Let so much of what is left go, by factorizing layers; or params=0.5 ..."
+)
 @click.option("--quantize", type=click.Choice(sorted(QUANTIZE_PASSES)), help="Precision preset.")
 @click.option(
     "--calibration", metavar="DATA", help="Samples: .npz, package.module:function, random, or statistics in .json."
 )
 @click.option("--samples", type=click.IntRange(min=1), help="How many of the samples are used (default: all).")
+@click.option(
+    "--held-out",
+    metavar="DATA",
+    help="Samples that what is lost is measured on (default: every eighth of --calibration).",
+)
+@click.option(
+    "--max-drop",
+    type=float,
+    metavar="POINTS",
+    help="Take a lossy pass back with which more points of top-1 agreement with SOURCE are lost in all.",
+)
+@click.option("--min-sqnr", type=float, metavar="DB", help="Take a lossy pass back with which an output has less.")
 @click.option("--save-statistics", metavar="T.json", help="Write what was measured, for --calibration T.json.")
 @shape_option
 @importer_option
@@ -55,9 +73,14 @@ def command(
     recipe_file: str | None,
     optimize: str | None,
     passes: tuple[str, ...],
+    prune: str | None,
+    low_rank: str | None,
     quantize: str | None,
     calibration: str | None,
     samples: int | None,
+    held_out: str | None,
+    max_drop: float | None,
+    min_sqnr: float | None,
     save_statistics: str | None,
     shapes: tuple[str, ...],
     importer: tuple[str, ...],
@@ -77,19 +100,25 @@ def command(
         "quantize": quantize,
         "calibration": calibration,
         "samples": samples,
+        "held_out": held_out,
         "verify": verify,
     }
     values |= {key: value for key, value in flags.items() if value}
-    if optimize is not None:  # "" is no level, and must be refused as such
-        values["optimize"] = optimize
+    # Here "" and 0 were given too: as no level and no share they must be refused, and a drop of 0 is none.
+    stated = {
+        "optimize": optimize,
+        "prune": prune,
+        "low_rank": low_rank,
+        "max_drop": max_drop,
+        "min_sqnr": min_sqnr,
+        "measure": measure,
+        "seed": seed,
+    }
+    values |= {key: value for key, value in stated.items() if value is not None}
     for table, given in (("shapes", parse_shapes(shapes)), ("importer", parse_key_values(importer))):
         known = values.get(table, {})
         if given:
             values[table] = {**(known if isinstance(known, dict) else {}), **given}
-    if measure is not None:
-        values["measure"] = measure
-    if seed is not None:  # 0 is a seed like any other
-        values["seed"] = seed
     if not values.get("target") and isinstance(values.get("output"), str) and values["output"]:
         from edgecc.api import target_for_output
 

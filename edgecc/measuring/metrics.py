@@ -124,6 +124,25 @@ def cosine(product: float, first_square: float, second_square: float) -> float:
     return value if math.isnan(value) else max(-1.0, min(1.0, value))
 
 
+def wilson_interval(share: float, samples: float) -> tuple[float, float]:
+    """Where a share that was counted on so many samples lies with a confidence of 95 % (Wilson 1927).
+
+    Args:
+        share: from 0 to 1.
+        samples: that it was counted on; the interval is all of 0 to 1 without any.
+    """
+    if samples <= 0:
+        return 0.0, 1.0
+    square = _NORMAL_95**2 / samples
+    centre = (share + square / 2) / (1 + square)
+    half = _NORMAL_95 / (1 + square) * math.sqrt(share * (1 - share) / samples + square / (4 * samples))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+#: 97.5 % of a normal distribution lie below.
+_NORMAL_95 = 1.959964
+
+
 def class_scores(values: np.ndarray) -> np.ndarray | None:
     """The output with classes on the last axis: (samples, classes) or (samples, steps, classes).
 

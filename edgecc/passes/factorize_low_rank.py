@@ -39,7 +39,10 @@ class FactorizeLowRank(Pass):
         "fuse-matmul-add",
         "prune-channels",
     )
-    before: ClassVar[tuple[str, ...]] = ("quantize-static", "quantize-dynamic", "quantize-weights", "convert-float16")
+    before: ClassVar[tuple[str, ...]] = (
+        *("quantize-static", "quantize-dynamic", "quantize-weights", "mixed-precision", "convert-float16"),
+        "equalize-layers",
+    )
 
     energy: float | None = Field(
         default=None, gt=0, lt=1, description="share of the variance of each layer's output that is kept; 0.99 if unset"
@@ -66,6 +69,9 @@ class FactorizeLowRank(Pass):
         self._check()
         found = candidates(model, self.forms, self.ignore, ctx)
         if not found:
+            ctx.note(
+                f"{self.name}: no layer can be factorized (the report says why). Try: --prune 0.3 takes channels out"
+            )
             return False
         why = "which components of a layer matter depends on what it reads, and factors are fitted to it"
         data = samples_of(self, ctx, why)
@@ -126,7 +132,8 @@ class FactorizeLowRank(Pass):
         if left > share:
             ctx.note(
                 f"{self.name}: {left:.2f} of the {_WORDS[counted]} are left, not {share:g}: "
-                f"all {len(layers)} layers that can be factorized are at their smallest ranks"
+                f"all {len(layers)} layers that can be factorized are at their smallest ranks, and the others stay "
+                f"(the report says why). Try: --prune {max(0.01, 1 - share / left):.2f} takes channels out first"
             )
         return chosen
 

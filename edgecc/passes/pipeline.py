@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from edgecc.errors import EdgeccError, PassContractError, PassOrderError, VerificationError
@@ -13,6 +13,7 @@ from edgecc.passes.entry import DeferredPass
 from edgecc.passes.observing import answer_requests
 
 if TYPE_CHECKING:
+    from edgecc.acceptance.gate import Gate
     from edgecc.model import Model
     from edgecc.passes.verification import Verifier
 
@@ -27,7 +28,7 @@ class Instrument(Protocol):
 
 @dataclass(frozen=True)
 class PassRecord:
-    """What one pass did."""
+    """What one pass did; one that was taken back changed nothing."""
 
     spec: str
     changed: bool
@@ -80,7 +81,12 @@ class PassPipeline:
         instruments: called around each pass.
         verifier: executes each EXACT or ROUNDING pass's model before and after it (`--verify`).
         asked: those that the user wrote, which errors about their order list; all that do not run in rounds if None.
+
+    Attributes:
+        gate: measures what each lossy pass cost, and takes it back if that is too much; None for neither.
     """
+
+    gate: Gate | None = None
 
     def __init__(
         self,
@@ -93,6 +99,7 @@ class PassPipeline:
         self.steps = tuple(passes)
         self.instruments = tuple(instruments)
         self.verifier = verifier
+        self._mark = 0, 0
         if asked is None:
             asked = [item for item in self.steps if not isinstance(item, Rounds)]
         check_order(self.passes, asked)
@@ -106,6 +113,11 @@ class PassPipeline:
     def made_passes(self) -> tuple[Pass, ...]:
         """Those that are made; the others keep values, ask for nothing, and run in rounds."""
         return tuple(step for step in self.passes if isinstance(step, Pass))
+
+    @property
+    def loses(self) -> bool:
+        """Whether one of the passes may change values."""
+        return any(step.loses() is Loss.LOSSY for step in self.made_passes)
 
     @property
     def quantizes(self) -> bool:
@@ -124,10 +136,36 @@ class PassPipeline:
             if isinstance(item, Rounds):
                 result.records += self._run_rounds(item.passes, model, ctx, result)
             else:
-                answer_requests(item, _directly_behind(self.steps, index), model, ctx)
-                result.records.append(self._run_one(item, model, ctx, result))
+                behind = _directly_behind(self.steps, index)
+                answer_requests(item, behind, model, ctx)
+                self._run_gated(item, behind, model, ctx, result)
         result.notes = list(dict.fromkeys([*ctx.notes, *result.notes]))
         return result
+
+    def _run_gated(
+        self, step: Pass, behind: Sequence[Pass], model: Model, ctx: PassContext, result: PipelineResult
+    ) -> None:
+        """Run a pass; if it is lossy, through the gate."""
+        gate = self.gate if step.loses() is Loss.LOSSY else None
+        if gate is None:
+            result.records.append(self._run_one(step, model, ctx, result))
+            return
+        if not gate.is_open:
+            self._mark = len(result.records), len(ctx.changes)
+        gate.enter(step, model)
+        record = self._run_one(step, model, ctx, result)
+        result.records.append(record)
+        mended = bool(behind) and behind[0].needs_float_model and behind[0].loses() is Loss.LOSSY
+        earlier = gate.judge(step, model, changed=record.changed, mended=mended)
+        if earlier is None:
+            return
+        model.restore(earlier)
+        records, changes = self._mark
+        undone = [replace(one, changed=False, nodes_after=one.nodes_before) for one in result.records[records:]]
+        result.records[records:] = undone
+        del ctx.changes[changes:]
+        if not model.nodes(*QUANTIZED):
+            ctx.float_model = None
 
     def _run_rounds(
         self, passes: Sequence[Pass | DeferredPass], model: Model, ctx: PassContext, result: PipelineResult

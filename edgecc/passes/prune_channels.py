@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edgecc.pruning.removal import Kept
     from edgecc.pruning.repair import Site
     from edgecc.pruning.saliency import Curve
+    from edgecc.pruning.shortfall import Frozen
 
 
 class PruneChannels(Pass):
@@ -57,15 +58,17 @@ class PruneChannels(Pass):
         from edgecc.pruning.groups import find_coupling
         from edgecc.pruning.planning import Planner
         from edgecc.pruning.removal import remove_units
+        from edgecc.pruning.shortfall import nothing_goes
 
         self._check(model)
         coupling = find_coupling(model)
-        groups = self._groups(coupling, ctx)
+        groups, frozen = self._groups(coupling, ctx)
         if not groups:
+            ctx.note(f"{self.name}: {nothing_goes(frozen)}")
             return False
         data = None if self.criterion == "magnitude" and not self.repair else self._data(ctx)
         curves = Planner(model, coupling, self.criterion, self.keep, ctx.progress).curves(groups, data)
-        gone = self._allocate(groups, curves, coupling, ctx)
+        gone = self._allocate(groups, frozen, curves, coupling, ctx)
         units = [groups[g].units[i] for g, count in enumerate(gone) for i in curves[g].order[:count]]
         if not units:
             return False
@@ -93,11 +96,13 @@ class PruneChannels(Pass):
         why = "it measures what each channel contributes, and fits the layers behind"
         return samples_of(self, ctx, why, without=f"{self.name}:criterion=magnitude,repair=false,...")
 
-    def _groups(self, coupling: Coupling, ctx: PassContext) -> list[Group]:
-        """Those that may lose something; the others are reported with their reasons."""
+    def _groups(self, coupling: Coupling, ctx: PassContext) -> tuple[list[Group], list[Frozen]]:
+        """Those that may lose something, and the others, which are reported with their reasons."""
         from edgecc.model import matches_any
+        from edgecc.pruning.shortfall import Frozen
 
-        found = []
+        found: list[Group] = []
+        frozen: list[Frozen] = []
         for group in coupling.groups:
             layers = (*group.writers, *group.readers)
             reason = group.reason
@@ -109,13 +114,17 @@ class PruneChannels(Pass):
                 reason = "no layer computes it"
             if reason:
                 ctx.skip(layers[0].node, reason)
+                frozen.append(Frozen(group, reason))
             else:
                 found.append(group)
-        return found
+        return found, frozen
 
-    def _allocate(self, groups: list[Group], curves: list[Curve], coupling: Coupling, ctx: PassContext) -> list[int]:
+    def _allocate(
+        self, groups: list[Group], frozen: list[Frozen], curves: list[Curve], coupling: Coupling, ctx: PassContext
+    ) -> list[int]:
         """How many units each group loses."""
         from edgecc.pruning.allocation import allocate, share_left, uniform, works_of
+        from edgecc.pruning.shortfall import shortfall
 
         sizes = [len(group.units) for group in groups]
         multiples = [self.multiple if _has_multiple(group, self.multiple) else 1 for group in groups]
@@ -127,7 +136,8 @@ class PruneChannels(Pass):
         gone = allocate(curves, works, budget, multiples, sizes)
         left = share_left(works, gone)
         if left > budget:
-            ctx.note(f"{self.name}: {left:.0%} of the {measure} are left, not {budget:.0%}: the rest may not go")
+            missed = shortfall(left, budget, _WORDS[measure], len(groups), frozen, self.keep)
+            ctx.note(f"{self.name}: {missed}")
         return gone
 
     def _sites(self, original: Model, model: Model, coupling: Coupling, kept: Kept) -> list[Site]:
@@ -156,6 +166,9 @@ class PruneChannels(Pass):
         size = -(-len(targets) // self.sweeps)
         for start in range(0, len(targets), size):
             repair(model, targets[start : start + size], data, ctx.progress)
+
+
+_WORDS = {"macs": "multiply-accumulates", "params": "weights"}
 
 
 def _has_multiple(group: Group, multiple: int) -> bool:

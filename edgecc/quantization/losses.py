@@ -1,4 +1,4 @@
-"""What quantization cost: the float model and the quantized one on samples that no scale was chosen from."""
+"""Where a quantized model computes with integers, and how far each rounded tensor is from the float model's."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from edgecc.measuring.metrics import Fidelity, FidelityMeter
-from edgecc.quantization.accuracy import Accuracy, measure_accuracy
+from edgecc.measuring.metrics import FidelityMeter
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from edgecc.data.calibration import CalibrationData
     from edgecc.data.feeds import Feeds
     from edgecc.model import Model, Node, Tensor
-    from edgecc.passes.base import Pass, WorkProgress
+    from edgecc.passes.base import WorkProgress
 
 #: Most calls that are measured.
 MOST_SAMPLES = 64
@@ -45,98 +44,52 @@ class LayerLoss:
 
 @dataclass(frozen=True)
 class QuantizationLosses:
-    """What quantization cost.
+    """Where a model computes with integers, and how exactly.
 
     Attributes:
-        samples: calls that were measured; 0 if only statistics were given, no samples.
-        held_out: whether no scale was chosen from them; there are none of such where there are few samples.
-        outputs: by name; in ONNX Runtime, its optimizations off, which is within a step or two of any target.
         integer_macs: share of the multiply-accumulates that are computed with integers.
         float_bytes: of the weights before.
-        worst: layers by SQNR, the worst first.
-        accuracy: of both models, where the data has labels.
-        why_no_accuracy: what is wrong with the labels; "" if nothing is, or there are none.
+        worst: layers by SQNR, the worst first; none without samples.
     """
 
-    samples: int
-    held_out: bool
-    outputs: dict[str, Fidelity]
     integer_macs: float
     float_bytes: int
     worst: tuple[LayerLoss, ...]
-    accuracy: Accuracy | None = None
-    why_no_accuracy: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
-        outputs = {name: found.to_dict() for name, found in self.outputs.items()}
         worst = [{**asdict(layer), "sqnr_db": _json(layer.sqnr_db)} for layer in self.worst]
-        accuracy = None if self.accuracy is None else asdict(self.accuracy)
-        return {**vars(self), "outputs": outputs, "worst": worst, "accuracy": accuracy}
+        return {**vars(self), "worst": worst}
 
 
-class QuantizationWatch:
-    """An instrument that keeps the model before and after the pass that quantizes it; both share weights."""
+def measure(before: Model, after: Model, data: CalibrationData | None, progress: WorkProgress) -> QuantizationLosses:
+    """Count what is computed with integers, and compare rounded tensors on the samples.
 
-    def __init__(self) -> None:
-        self.before: Model | None = None
-        self.after: Model | None = None
-
-    def before_pass(self, step: Pass, model: Model) -> None:
-        if step.quantizes and self.before is None:
-            self.before = model.clone()
-
-    def after_pass(self, step: Pass, model: Model, changed: bool, seconds: float) -> None:
-        if step.quantizes:
-            self.after = model.clone() if changed else self.after
-        elif changed and self.after is not None and step.needs_float_model:
-            self.after = model.clone()
-
-    def losses(
-        self, held_out: CalibrationData | None, seen: CalibrationData | None, progress: WorkProgress
-    ) -> QuantizationLosses | None:
-        """What was lost; None if nothing was quantized.
-
-        Args:
-            held_out: samples that no scale was chosen from.
-            seen: the others, used where there are none.
-            progress: called after each sample.
-        """
-        if self.before is None or self.after is None:
-            return None
-        for data, is_held_out in ((held_out, True), (seen, False)):
-            if data is not None and next(iter(data.samples()), None) is not None:
-                return measure(self.before, self.after, data, is_held_out, progress)
-        return measure(self.before, self.after, None, False, progress)
-
-
-def measure(
-    before: Model, after: Model, data: CalibrationData | None, held_out: bool, progress: WorkProgress
-) -> QuantizationLosses:
-    """Run both models on the samples and compare outputs and rounded tensors."""
+    Args:
+        before: the float model.
+        after: the same, quantized.
+        data: samples; None if there are none.
+        progress: called after each.
+    """
     rounded = _rounded_tensors(before, after)
-    outputs = [tensor.name for tensor in before.outputs]
-    pairs = {**{name: pair for name, (pair, _) in rounded.items()}, **{name: name for name in outputs}}
+    pairs = {name: pair for name, (pair, _) in rounded.items()}
     meters = {name: FidelityMeter() for name in pairs}
     count = 0
-    if data is not None:
+    if data is not None and pairs:
         first, second = _Session(before, list(pairs)), _Session(after, list(pairs.values()))
         for feeds in islice(data.samples(), MOST_SAMPLES):
             for name, expected, found in zip(pairs, first.run(feeds), second.run(feeds), strict=True):
                 if expected.dtype.kind == "f":
                     meters[name].add(expected, found)
             count += 1
-            progress("measuring what quantization cost", count, min(data.total, MOST_SAMPLES))
+            progress("measuring layers", count, min(data.total, MOST_SAMPLES))
     losses = [
         LayerLoss(name, _name_of(node), node.op, meters[name].result().sqnr_db)
         for name, (_, node) in rounded.items()
         if count and node is not None
     ]
     worst = tuple(sorted(losses, key=lambda layer: (layer.sqnr_db, layer.tensor))[:WORST])
-    fidelities = {name: meters[name].result() for name in outputs if count}
-    shares, scored = _shares(before, after), measure_accuracy(before, after, data, progress)
-    accuracy, why_not = (None, scored) if isinstance(scored, str) else (scored, "")
-    return QuantizationLosses(count, held_out and count > 0, fidelities, *shares, worst, accuracy, why_not)
+    return QuantizationLosses(*_shares(before, after), worst)
 
 
 def _rounded_tensors(before: Model, after: Model) -> dict[str, tuple[str, Node | None]]:
@@ -210,10 +163,9 @@ class _Session:
 
     def run(self, feeds: Feeds) -> Iterator[np.ndarray]:
         given = {name: values for name, values in feeds.items() if name in self._inputs}
-        found: Mapping[str, np.ndarray] = {
-            **given,
-            **dict(zip(self._fetched, self._session.run(self._fetched, given), strict=True)),
-        }
+        # Asked for nothing, it would give all outputs.
+        values = self._session.run(self._fetched, given) if self._fetched else []
+        found: Mapping[str, np.ndarray] = {**given, **dict(zip(self._fetched, values, strict=True))}
         return (found[name] for name in self._names)
 
 

@@ -147,7 +147,8 @@ def test_what_is_slower_stays_float_and_the_recipe_says_so(tmp_path: Path, monke
     assert result.recipe.all_passes == ('quantize-static:ignore=["MatMul_5"]',)
     assert "so 1 node stays float, which takes 0.80" in result.notes[0]
     assert result.losses is not None
-    assert 0 < result.losses.integer_macs < 1
+    assert result.losses.quantization is not None
+    assert 0 < result.losses.quantization.integer_macs < 1
     first = result.path.read_bytes()
     # The recorded recipe gives the same again, whatever the machine says.
     Machine(monkeypatch, {})

@@ -123,9 +123,32 @@ def test_activation_criterion() -> None:
 
 def test_a_budget_that_cannot_be_met_says_how_far_it_got() -> None:
     after, ctx = pruned(PruneChannels(macs=0.01, keep=0.5), net())
-    assert len(ctx.notes) == 1
-    assert "of the macs are left, not 1%" in ctx.notes[0]
+    (note,) = ctx.notes
+    assert note.startswith(
+        "prune-channels: 30% of the multiply-accumulates are left, not 1%: 2 groups of channels are "
+    )
+    assert "down to 50% of their units and 1 group of channels is not to lose any ('Gemm_6': " in note
+    assert note.endswith(
+        "Try: keep=0.25 lets more of each group go, or --low-rank 0.97 takes the rest out of what stays"
+    )
     assert after.nodes("Conv")[0].inputs[1].shape[0] == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{ y = MatMul(x, w) }", "1 group of channels is to stay ('MatMul_0': 'y' is an output"),
+        ("{ y = Relu(x) }", "the model has no layer whose channels are read by another one"),
+    ],
+)
+def test_a_model_of_which_nothing_may_go_says_so(text: str, words: str) -> None:
+    model = Model.from_text(f"g (float[N,4] x) => (float[N,4] y) {text}", {"w": np.eye(4, dtype=np.float32)})
+    model.cleanup()
+    ctx = PassContext(None, np.random.default_rng(0))
+    result = PassPipeline([PruneChannels(macs=0.5)]).run(model, ctx)
+    assert not result.records[0].changed
+    (note,) = ctx.notes
+    assert note.startswith(f"prune-channels: nothing goes: {words}")
 
 
 def test_residual_and_depthwise_layers() -> None:

@@ -1,0 +1,71 @@
+"""Why a budget is not met: which groups may not go, how far the others went, and what to type next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgecc.pruning.groups import Group
+
+#: Groups that are named.
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A group that stays.
+
+    Attributes:
+        group: whole.
+        reason: why.
+    """
+
+    group: Group
+    reason: str
+
+
+def shortfall(left: float, budget: float, words: str, open_groups: int, frozen: Sequence[Frozen], keep: float) -> str:
+    """A sentence for the user.
+
+    Args:
+        left: share that is left when nothing more may go.
+        budget: share that was asked for.
+        words: what is counted.
+        open_groups: how many groups lost what they may.
+        frozen: the others.
+        keep: least share of a group that stays.
+    """
+    # As many digits as it takes to see the difference.
+    digits = next((count for count in range(3) if f"{left:.{count}%}" != f"{budget:.{count}%}"), 3)
+    parts = [f"{left:.{digits}%} of the {words} are left, not {budget:.{digits}%}"]
+    causes = []
+    if open_groups:
+        causes.append(f"{_groups(open_groups)} down to {keep:.0%} of {'its' if open_groups == 1 else 'their'} units")
+    if frozen:
+        causes.append(f"{_groups(len(frozen))} {'not to lose any' if open_groups else 'to stay'} ({_named(frozen)})")
+    if causes:
+        parts.append(" and ".join(causes))
+    hints = []
+    if open_groups and keep > 0:
+        hints.append(f"keep={keep / 2:g} lets more of each group go")
+    hints.append(f"--low-rank {max(0.01, 1 - budget / max(left, 1e-9)):.2f} takes the rest out of what stays")
+    return f"{': '.join(parts)}. Try: {', or '.join(hints)}"
+
+
+def nothing_goes(frozen: Sequence[Frozen]) -> str:
+    """A sentence for a model of which nothing may go."""
+    if not frozen:
+        return "nothing goes: the model has no layer whose channels are read by another one"
+    return f"nothing goes: {_groups(len(frozen))} to stay ({_named(frozen)}). Try: --low-rank 0.3 makes layers smaller"
+
+
+def _groups(count: int) -> str:
+    return "1 group of channels is" if count == 1 else f"{count} groups of channels are"
+
+
+def _named(frozen: Sequence[Frozen]) -> str:
+    named = [f"{one.group.name!r}: {one.reason}" for one in frozen[:_SHOWN]]
+    more = [f"{len(frozen) - _SHOWN} more in the report"] if len(frozen) > _SHOWN else []
+    return "; ".join([*named, *more])
