@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -12,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgecc.errors import RunnerError
-from edgecc.measuring.benchmark import BenchmarkResult, Ratio, benchmark
-from edgecc.measuring.layer_times import Layer, LayerClock, LayerTime, compile_to, integer_layers
+from edgecc.measuring.benchmark import Ratio
+from edgecc.measuring.layer_times import LAYER_NOISE, Layer, LayerClock, LayerTime, integer_layers
+from edgecc.measuring.racing import NOISE, Race, machine_of
 
 if TYPE_CHECKING:
     from edgecc.backend import Backend
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 
 #: Seconds that measuring single layers may take; those that come later in the model stay as they are.
 SECONDS = 8.0
-#: Of a race between whole models: runs, turns, and the seconds that one of them may take in all.
-_RUNS, _TURNS, _MOST_SECONDS = 200, 20, 1.5
-#: Ratios of whole models that differ by less cannot be told apart, nor can times of one layer, by this share of them.
-_NOISE, _LAYER_NOISE = 0.02, 0.05
 #: The pattern that keeps the whole model in float.
 EVERYTHING = ("*",)
 _DOING = "measuring where integers are slower"
@@ -111,44 +107,16 @@ def choose_float_layers(
     if not available:
         return MeasuredChoice(why_not=available.reason)
     with tempfile.TemporaryDirectory(prefix="edgecc-") as folder:
-        race = _Race(backend, target, passes, Path(folder), progress)
+        race = Race(backend, target, passes, Path(folder), _DOING, progress)
         try:
             return _choose(before, after, race, requantize)
         except RunnerError as error:
             return MeasuredChoice(why_not=error.what)
 
 
-@dataclass
-class _Race:
-    backend: Backend
-    target: Target
-    passes: Sequence[Pass]
-    folder: Path
-    progress: WorkProgress
-
-    def run(self, models: Sequence[Model]) -> list[BenchmarkResult]:
-        """Whole models in turns, the first of which is the reference.
-
-        Raises:
-            RunnerError: one of them does not run.
-        """
-        self.progress(_DOING, 0, 0)
-        paths = []
-        for place, model in enumerate(models):
-            paths.append(self.folder / f"model{place}{self.target.suffixes[0]}")
-            compile_to(paths[-1], model, self.backend, self.target, self.passes)
-        found = benchmark(
-            paths, target=self.backend.name, iterations=_RUNS, rounds=_TURNS, max_seconds=_MOST_SECONDS, warmup=3
-        )
-        for result in found:
-            if result.error:
-                raise RunnerError(result.error)
-        return found
-
-
-def _choose(before: Model, after: Model, race: _Race, requantize: Callable[[tuple[str, ...]], Model]) -> MeasuredChoice:
+def _choose(before: Model, after: Model, race: Race, requantize: Callable[[tuple[str, ...]], Model]) -> MeasuredChoice:
     _, result = race.run([before, after])
-    machine, integers = _machine(result), result.ratio
+    machine, integers = machine_of(result), result.ratio
     assert integers is not None, "it is not the first"
     if integers.median <= 1:
         return MeasuredChoice(machine, integers, integers)
@@ -171,16 +139,11 @@ def _choose(before: Model, after: Model, race: _Race, requantize: Callable[[tupl
     ratios[EVERYTHING] = Ratio(1.0, 1.0, 1.0)
     # The first of them, with the most integers, that is as fast as the fastest.
     least = min(ratio.median for ratio in ratios.values())
-    best = next(choice for choice, ratio in ratios.items() if ratio.median <= least + _NOISE)
+    best = next(choice for choice, ratio in ratios.items() if ratio.median <= least + NOISE)
     return MeasuredChoice(machine, ratios[()], ratios[best], best, measured)
 
 
-def _machine(result: BenchmarkResult) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
-    return f"{platform.processor() or platform.machine()}, {result.device}, {versions}"
-
-
-def _layer_times(layers: Sequence[Layer], before: Model, after: Model, race: _Race) -> tuple[list[LayerTime], set[str]]:
+def _layer_times(layers: Sequence[Layer], before: Model, after: Model, race: Race) -> tuple[list[LayerTime], set[str]]:
     """Times of single layers, and the names of those that are faster in float, changes of type included."""
     with LayerClock(before, after, race.backend, race.target, race.passes, race.folder) as clock:
         times = list(clock.measure(layers, SECONDS, lambda count: race.progress(_DOING, count, len(layers))))
@@ -220,7 +183,7 @@ def cheapest_floats(
     for place, layer in enumerate(layers):
         if place >= len(times):
             graph.add_edge(layer.node, "integers")  # without a capacity: never cut
-        elif times[place].loss > _LAYER_NOISE * times[place].in_float:
+        elif times[place].loss > LAYER_NOISE * times[place].in_float:
             _add(graph, "float", layer.node, times[place].loss)
         else:
             _add(graph, layer.node, "integers", max(0.0, -times[place].loss))

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Turns of the two forms of a layer, and the seconds that each of them runs in a turn.
 _TURNS, _SECONDS = 7, 0.004
+#: Times of a layer that differ by less of the other one cannot be told apart.
+LAYER_NOISE = 0.05
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ class LayerClock:
     target: Target
     passes: Sequence[Pass]
     folder: Path
-    _known: dict[str, LayerTime] = field(default_factory=dict, init=False)
+    _known: dict[str, tuple[float, float]] = field(default_factory=dict, init=False)
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, init=False)
     _runners: dict[str, Runner] = field(default_factory=dict, init=False)
 
@@ -125,24 +127,37 @@ class LayerClock:
 
     def measure(self, layers: Iterable[Layer], seconds: float, progress: Callable[[int], None]) -> Iterator[LayerTime]:
         """One time per layer, in order, until the seconds are over; layers of the same kind are measured once."""
+        forms = (self._forms(layer) for layer in layers)
+        for in_integers, in_float in self.pairs(forms, seconds, progress):
+            yield LayerTime(in_integers, in_float)
+
+    def pairs(
+        self, forms: Iterable[tuple[Model, Model]], seconds: float, progress: Callable[[int], None]
+    ) -> Iterator[tuple[float, float]]:
+        """Seconds of one run of each of two small models, in order; 0 for both where one of them does not run.
+
+        Args:
+            forms: the models; pairs of the same kind are measured once.
+            seconds: after which nothing more is measured.
+            progress: called with the number of pairs that are done.
+        """
         end = time.perf_counter() + seconds
-        for count, layer in enumerate(layers):
+        for count, pair in enumerate(forms):
             progress(count)
-            parts = self._forms(layer)
-            key = "\n".join(_key(part) for part in parts)
+            key = "\n".join(_key(part) for part in pair)
             if key not in self._known:
                 if time.perf_counter() > end:
                     return
-                self._known[key] = self._race(parts)
+                self._known[key] = self._race(pair)
             yield self._known[key]
 
     def conversion(self, dtype: str, count: int) -> tuple[float, float]:
         """Seconds of QuantizeLinear and DequantizeLinear of that many values, without those of calling the runtime."""
-        found = [self._race([conversion_model(op, dtype, size) for size in (count, 1)]) for op in _CONVERSIONS]
-        first, second = (max(0.0, pair.in_integers - pair.in_float) for pair in found)
+        pairs = [(conversion_model(op, dtype, count), conversion_model(op, dtype, 1)) for op in _CONVERSIONS]
+        first, second = (max(0.0, many - one) for many, one in map(self._race, pairs))
         return first, second
 
-    def _forms(self, layer: Layer) -> list[Model]:
+    def _forms(self, layer: Layer) -> tuple[Model, Model]:
         """The layer between integers, and in float."""
         given = {tensor.name: tensor for tensor in self.after.tensors()}
         twin = next(node for node in self.after.nodes() if node.name == (layer.activation or layer.node))
@@ -158,10 +173,10 @@ class LayerClock:
         if rounding is not None and rounding.op == "QuantizeLinear":
             last = rounding.outputs[0]
         integers = extract(self.after, dict.fromkeys(reads), [last.name])
-        return [integers, extract(self.before, layer.reads, [layer.writes])]
+        return integers, extract(self.before, layer.reads, [layer.writes])
 
-    def _race(self, models: Sequence[Model]) -> LayerTime:
-        """Medians of both, in turns; the same model twice where one does not run."""
+    def _race(self, models: tuple[Model, Model]) -> tuple[float, float]:
+        """Medians of both, in turns."""
         times: dict[int, list[float]] = {0: [], 1: []}
         try:
             runners = [self._opened(str(place), model) for place, model in enumerate(models)]
@@ -171,8 +186,8 @@ class LayerClock:
                     times[place].append(float(np.median(runs)))
         except EdgeccError:
             # A layer that does not stand alone is left as it is.
-            return LayerTime(0.0, 0.0)
-        return LayerTime(float(np.median(times[0])), float(np.median(times[1])))
+            return 0.0, 0.0
+        return float(np.median(times[0])), float(np.median(times[1]))
 
     def _opened(self, role: str, model: Model) -> Runner:
         """The worker of that role with the model loaded and fed."""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import edgecc
-from edgecc.measuring import float_layers
+from edgecc.measuring import float_layers, racing
 from edgecc.measuring.benchmark import BenchmarkResult, Ratio
 from edgecc.measuring.float_layers import cheapest_floats
 from edgecc.measuring.layer_times import Layer, LayerClock, LayerTime, integer_layers
@@ -122,7 +122,7 @@ class Machine:
             medians = [Ratio(ratios[count], 0, 9) for count in counts]
             return [BenchmarkResult("m", "onnxruntime", ratio=ratio, versions={"fake": "1"}) for ratio in medians]
 
-        monkeypatch.setattr(float_layers, "benchmark", race)
+        monkeypatch.setattr(racing, "benchmark", race)
 
 
 def compiled(tmp_path: Path, **options: Any) -> edgecc.CompileResult:
@@ -216,7 +216,7 @@ def test_when_it_is_measured(
 
 def test_a_runtime_that_fails_is_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     failed = [BenchmarkResult("m", "onnxruntime", error="it crashed")] * 2
-    monkeypatch.setattr(float_layers, "benchmark", lambda paths, **options: failed)
+    monkeypatch.setattr(racing, "benchmark", lambda paths, **options: failed)
     result = compiled(tmp_path, quantize="int8")
     assert "whether integers are faster was not measured: it crashed" in result.notes
     assert result.model.nodes("QuantizeLinear")
