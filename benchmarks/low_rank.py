@@ -140,7 +140,7 @@ def minilm(folder: Path, _: bool) -> None:
         return
     table = Table("passes", "layers' weights", "Spearman", "drop", "may drop", title="all-MiniLM-L6-v2")
     best = whole = 0.0
-    for passes in ((), ("factorize-low-rank:params=0.75",)):
+    for passes in ((), ("prune-channels:params=0.75",), ("factorize-low-rank:params=0.75",)):
         result = edgecc.compile(
             source,
             "onnxruntime",

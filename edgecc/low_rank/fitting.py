@@ -7,19 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgecc.low_rank.chunks import chunks
 from edgecc.low_rank.factors import Factors, damped, factorize
 from edgecc.low_rank.measuring import covariance
 from edgecc.low_rank.options import Option
 from edgecc.low_rank.replacement import replace_layer
-from edgecc.pruning.features import linear_of, set_linear
-from edgecc.pruning.repair import Site, Target, fit, gather_rows, site_of, targets_of
-from edgecc.rewriting.linear import linear_of as constant_linear
+from edgecc.pruning.fitting import fitted_layers, has_bias, layers_in_order, store
+from edgecc.pruning.repair import Target, fit
 from edgecc.statistics.answers import Array
 
 if TYPE_CHECKING:
     from edgecc.data.calibration import CalibrationData
-    from edgecc.model import Model, Node
+    from edgecc.model import Model
     from edgecc.passes.base import WorkProgress
 
 
@@ -41,47 +39,22 @@ def factorize_in_order(
         sweeps: most times that they are read, unless that would take too much memory.
         progress: called after each sample.
     """
-    before = {node.name: node for node in original.nodes()}
-    linears = [linear for node in model.nodes("Conv", "Gemm", "MatMul") if (linear := linear_of(node)) is not None]
-    names = [linear.node.name for linear in linears]
+    names = fitted_layers(model)
     first = next(place for place, name in enumerate(names) if name in chosen)
-    names = names[first:]
-    for part in chunks(names, linears[first:], -(-len(names) // sweeps)):
-        nodes = {node.name: node for node in model.nodes("Conv", "Gemm", "MatMul")}
-        sites = [_site(before[name], nodes[name], model) for name in part]
-        targets = targets_of(original, sites, data, progress)
-        tables = gather_rows(model, targets, data, progress)
-        for target, (rows, others) in zip(targets, tables, strict=True):
-            _settle(model, target, chosen.get(target.site.after.node.name), rows, others)
-        # New nodes come last until they are sorted.
-        model.cleanup()
-
-
-def _site(before: Node, after: Node, model: Model) -> Site:
-    weights = linear_of(before)
-    assert weights is not None
-    site = site_of(before, after, np.ones(len(weights.weights), bool), model)
-    assert site is not None, "it has constant weights"
-    return site
+    for target, rows, others in layers_in_order(original, model, names[first:], data, sweeps, progress):
+        _settle(model, target, chosen.get(target.site.after.node.name), rows, others)
 
 
 def _settle(model: Model, target: Target, option: Option | None, rows: Array, others: Array) -> None:
     """Give the layer the weights or factors that fit best."""
     site, node = target.site, target.site.after.node
-    linear = constant_linear(node, model)
-    assert not isinstance(linear, str), "its weights are constant"
-    biased = node.op != "MatMul" or linear.adder is not None
-    problem = _Problem(rows[:, :-1], target.values, others, site.rectified, biased)
+    problem = _Problem(rows[:, :-1], target.values, others, site.rectified, has_bias(model, node))
     weights = problem.solve(site.after.weights)
     if option is not None:
         assert option.split is not None
         factors, weights = _factors(problem, weights, option)
         replace_layer(model, node, option.split, factors)
-    set_linear(model, node, weights)
-    bias = linear.bias()
-    if linear.adder is not None and bias is not None:
-        # A MatMul has no place for it: what reads it adds one already.
-        linear.update(model, None, linear.rounded(bias + weights[:, -1]))
+    store(model, node, weights)
 
 
 class _Problem:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from edgecc.low_rank.chunks import chunks
 from edgecc.low_rank.factors import Basis, basis_of, damped
 from edgecc.low_rank.options import Option
+from edgecc.pruning.chunks import chunks
 from edgecc.pruning.rows import gather
 from edgecc.statistics.answers import Array
 

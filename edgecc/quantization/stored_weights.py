@@ -52,6 +52,9 @@ class StoredWeights:
         full = (np.broadcast_to(part, values.shape) for part in (*spread, values))
         scales, zeros, integers = (_matrix(part.astype(np.float32), layer.node) for part in full)
         weights = _matrix(linear.weights.astype(np.float32), linear.node)
+        gone = weights == 0
+        if gone.any():  # what was pruned stays 0
+            low, high = (np.where(gone, zeros, limit) for limit in (low, high))
         return StoredWeights(layer, integers, Choices(weights, scales, zeros, low, high))
 
     def update(self, integers: Array, model: Model) -> None:

@@ -64,19 +64,24 @@ class TensorRTBackend(Backend):
         from edgecc_tensorrt.layers import as_json, layers_of, memory_of
         from edgecc_tensorrt.log import warnings
         from edgecc_tensorrt.sdk import find_sdk
+        from edgecc_tensorrt.sparse_layers import sparse_layers
         from edgecc_tensorrt.support import blame, float64_note
         from edgecc_tensorrt.typed_onnx import TypedOnnx
 
         sdk = find_sdk()
         typed = TypedOnnx.of(model)
         parsed = parse(sdk, typed)
+        sparse = len(sparse_layers(model))
         try:
-            engine = build(sdk, parsed, cast("TensorRTTarget", target), model.signature.inputs)
+            options = cast("TensorRTTarget", target)
+            engine = build(sdk, parsed, options, model.signature.inputs, sparse=sparse > 0)
         except BuildError as error:
             raise UnsupportedError(target.spec(), blame(model, error.why)) from error
         sources = {node.name: origins(node) for node in model.all_nodes()}
         layers = layers_of(parsed.log, sources)
         notes = [note for note in (float64_note(model), *warnings(parsed.log)) if note]
+        if sparse:
+            notes.append(f"{sparse} layers have 2:4 sparse weights: TensorRT may choose sparse kernels for them")
         memory = memory_of(parsed.log)
         del parsed  # the builder's copy of the weights goes before the file below is put together
         file = typed.to_bytes()

@@ -73,8 +73,15 @@ def _feed(parser: Any, typed: TypedOnnx) -> bool:
     return bool(parser.parse_model_proto())
 
 
-def build(sdk: Sdk, parsed: Parsed, target: TensorRTTarget, inputs: Sequence[TensorSpec]) -> Any:
+def build(sdk: Sdk, parsed: Parsed, target: TensorRTTarget, inputs: Sequence[TensorSpec], *, sparse: bool) -> Any:
     """The engine as an `IHostMemory`, which has the buffer interface.
+
+    Args:
+        sdk: that parsed it.
+        parsed: without errors.
+        target: with the options.
+        inputs: of the model.
+        sparse: whether some weights have two zeros in each four, so that sparse kernels are worth a try.
 
     Raises:
         BuildError: the builder gave up.
@@ -85,6 +92,8 @@ def build(sdk: Sdk, parsed: Parsed, target: TensorRTTarget, inputs: Sequence[Ten
         config.set_memory_pool_limit(sdk.module.MemoryPoolType.WORKSPACE, target.workspace)
     if target.optimization_level is not None:
         config.builder_optimization_level = target.optimization_level
+    if sparse:
+        config.set_flag(sdk.module.BuilderFlag.SPARSE_WEIGHTS)
     _choose_capabilities(sdk, config, target)
     _add_profile(parsed.builder, config, target, inputs)
     with _interruptible():

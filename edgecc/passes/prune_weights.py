@@ -1,0 +1,196 @@
+"""Pass prune-weights."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from edgecc.errors import OptionError
+from edgecc.passes.base import Loss, Pass, PassContext, check_ignore
+from edgecc.passes.observing import samples_of
+
+if TYPE_CHECKING:
+    from edgecc.data.calibration import CalibrationData
+    from edgecc.model import Model, Node
+    from edgecc.pruning.features import Linear
+    from edgecc.pruning.sparsifying import Sparsity
+    from edgecc.pruning.sparsity import Pattern, Scores
+
+
+class PruneWeights(Pass):
+    """Set the weights that matter least to 0, and let the others make up for them.
+
+    Shapes stay. Single weights anywhere save bytes only where the file is compressed, and time where a runtime has
+    sparse kernels; a pattern such as 2:4 (2 of each 4 along the input channels stay) is what NVIDIA's sparse tensor
+    cores multiply twice as fast. What a weight costs is estimated from calibration data (criterion obs: the optimal
+    brain surgeon on each layer's inputs, relative to the variance of the layer's output), and every layer is fitted, in
+    order, to what it computed, on what the layers before it have become.
+
+    Before: y = Conv(x, w)      w [64, 64, 3, 3]
+    After:  y = Conv(x, w2)     w2 [64, 64, 3, 3], half of it 0
+    """
+
+    name: ClassVar[str] = "prune-weights"
+    loss: ClassVar[Loss] = Loss.LOSSY
+    keeps_types: ClassVar[bool] = True
+    after: ClassVar[tuple[str, ...]] = (
+        *("fold-batchnorm", "fold-leading-affine", "fuse-matmul-add", "fuse-consecutive-linear"),
+        *("prune-channels", "factorize-low-rank"),
+    )
+    before: ClassVar[tuple[str, ...]] = (
+        *("quantize-static", "quantize-dynamic", "quantize-weights", "mixed-precision", "convert-float16"),
+        *("equalize-layers", "smooth-activations"),
+    )
+
+    sparsity: float | None = Field(default=None, gt=0, lt=1, description="share of the weights that become 0")
+    pattern: str | None = Field(
+        default=None, pattern=r"^[1-9]\d?:[1-9]\d?$", description="N:M: N of each M along the input channels may stay"
+    )
+    criterion: Literal["obs", "activation", "magnitude"] = Field(
+        default="obs", description="what a weight costs: by inverse Hessian, by activations, or by its size"
+    )
+    allocation: Literal["global", "uniform"] = Field(
+        default="global", description="whether layers that lose little by it lose more weights, or all the same share"
+    )
+    repair: bool = Field(default=True, description="fit the weights that are left to what the layers computed")
+    keep: float = Field(default=0.05, ge=0, lt=1, description="least share of a layer's weights that stays")
+    sweeps: int = Field(default=16, ge=1, description="most runs over the data in which layers are fitted")
+    ignore: tuple[str, ...] = Field(default=(), description="patterns of names of layers whose weights stay")
+
+    def run(self, model: Model, ctx: PassContext) -> bool:
+        from edgecc.pruning.sparsifying import Sparsifier, measured_scores
+
+        pattern = self._check(model)
+        linears = self._layers(model, pattern, ctx)
+        if not linears or (self.sparsity is not None and self._is_done(linears)):
+            return False
+        data = None if self.criterion == "magnitude" and not self.repair else self._data(ctx)
+        scores: list[Scores] = []
+        if pattern is None or not self.repair:
+            left = 1 - (self.sparsity or 0.5)
+            scores = measured_scores(model, linears, self.criterion, left, data, ctx.progress)
+        chosen = self._choose(linears, scores, pattern)
+        sparsifier = Sparsifier(self.criterion, self.sweeps, ctx.progress)
+        if self.repair:
+            assert data is not None, "it was asked for"
+            sparsifier.with_repair(model, chosen, self._kept(model), data)
+        else:
+            names = [linear.node.name for linear in linears]
+            sparsifier.without_repair(model, chosen, dict(zip(names, scores, strict=True)))
+        self._report(linears, model, pattern, ctx)
+        return True
+
+    def _check(self, model: Model) -> Pattern | None:
+        """The pattern that is asked for."""
+        from edgecc.pruning.sparsity import Pattern
+
+        check_ignore(self, self.ignore, model)
+        if (self.sparsity is None) == (self.pattern is None):
+            given = "both are given" if self.sparsity else "none is given"
+            raise OptionError(
+                f"{self.name} takes one of sparsity and pattern, and {given}",
+                where=f"pass {self.name}",
+                hint=f"{self.name}:sparsity=0.5 sets half of the weights to 0, {self.name}:pattern=2:4 two of each 4",
+            )
+        if self.pattern is None:
+            return None
+        keep, of = map(int, self.pattern.split(":"))
+        if keep >= of:
+            raise OptionError(
+                f"the pattern {self.pattern} sets nothing to 0",
+                where=f"pass {self.name}, option pattern",
+                hint="2:4 keeps two of each four",
+            )
+        return Pattern(keep, of)
+
+    def _data(self, ctx: PassContext) -> CalibrationData:
+        why = "it measures what each weight contributes, and fits the others"
+        return samples_of(self, ctx, why, without=f"{self.name}:criterion=magnitude,repair=false,...")
+
+    def _is_done(self, linears: list[Linear]) -> bool:
+        """Whether as many weights are 0 as may be; one more of each layer would be rounding."""
+        sizes = [linear.weights[:, :-1].size for linear in linears]
+        zeros = sum(int(np.count_nonzero(linear.weights[:, :-1] == 0)) for linear in linears)
+        most = sum(size - math.ceil(self.keep * size) for size in sizes)
+        assert self.sparsity is not None, "it was checked"
+        return zeros >= min(self.sparsity * sum(sizes), most) - len(linears)
+
+    def _kept(self, model: Model) -> set[str]:
+        ignored = model.nodes("Conv", "Gemm", "MatMul", ignore=self.ignore)
+        return {node.name for node in model.nodes("Conv", "Gemm", "MatMul")} - {node.name for node in ignored}
+
+    def _layers(self, model: Model, pattern: Pattern | None, ctx: PassContext) -> list[Linear]:
+        """Those that may lose weights; the others are reported with their reasons."""
+        from edgecc.pruning.features import linear_of
+        from edgecc.rewriting.reading import constant
+
+        found = []
+        for node in model.nodes("Conv", "ConvTranspose", "Gemm", "MatMul", ignore=self.ignore):
+            if constant(node, 1) is None:
+                continue
+            linear = linear_of(node)
+            reason = _reason(node, linear, pattern)
+            if reason:
+                ctx.skip(node, reason)
+            elif linear is not None and not (pattern and pattern.holds(linear.weights[:, :-1], linear.taps)):
+                found.append(linear)
+        return found
+
+    def _choose(self, linears: list[Linear], scores: list[Scores], pattern: Pattern | None) -> dict[str, Sparsity]:
+        from edgecc.pruning.sparsifying import Sparsity
+        from edgecc.pruning.sparsity import zeros_at
+
+        if pattern is not None:
+            return {linear.node.name: Sparsity(0, pattern) for linear in linears}
+        assert self.sparsity is not None, "it was checked"
+        if self.allocation == "global":
+            zeros = zeros_at(scores, self.sparsity, self.keep)
+        else:
+            zeros = [round(min(self.sparsity, 1 - self.keep) * found.size) for found in scores]
+        pairs = zip(linears, zeros, strict=True)
+        return {linear.node.name: Sparsity(count) for linear, count in pairs if count}
+
+    def _report(self, linears: list[Linear], model: Model, pattern: Pattern | None, ctx: PassContext) -> None:
+        from edgecc.pruning.features import linear_of
+
+        zeros = total = 0
+        for before in linears:
+            linear = linear_of(before.node)
+            assert linear is not None, "it was one"
+            weights = linear.weights[:, :-1]
+            assert pattern is None or pattern.holds(weights, linear.taps), "the mask has it"
+            gone = int(np.count_nonzero(weights == 0))
+            ctx.done(before.node, f"{gone / weights.size:.0%} of its weights are 0")
+            zeros, total = zeros + gone, total + weights.size
+        ctx.note(f"{self.name}: {zeros / total:.0%} of the weights of {len(linears)} layers are 0; {_WHAT_FOR}")
+        if self.sparsity is not None and zeros < self.sparsity * total - len(linears):
+            ctx.note(f"{self.name}: not {self.sparsity:.0%}, since each layer keeps {self.keep:.0%}")
+
+
+#: What zeros are good for, as long as no target says more.
+_WHAT_FOR = "the file is as large as before, and smaller only when it is compressed"
+
+
+def _reason(node: Node, linear: Linear | None, pattern: Pattern | None) -> str:
+    """Why a layer stays as it is; "" if it need not."""
+    from edgecc.rewriting.reading import constant, is_floating
+
+    weights = constant(node, 1)
+    assert weights is not None
+    if not is_floating(weights.dtype):
+        return f"its weights are {weights.dtype}"
+    if len(node.inputs[1].outputs) > 1:
+        return "its weights are shared"
+    if node.op == "ConvTranspose":
+        return "what it sums over is not known"
+    if int(node.attrs.get("group", 1)) != 1:
+        return "it works on groups of channels"
+    if linear is None:
+        return "its weights are no matrix, or its bias is not constant"
+    channels = (linear.weights.shape[1] - 1) // linear.taps
+    if pattern is not None and channels % pattern.of:
+        return f"it reads {channels} channels, no multiple of {pattern.of}"
+    return ""

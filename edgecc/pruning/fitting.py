@@ -1,0 +1,82 @@
+"""Layers in order, each with what it reads by now and what it should compute."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgecc.pruning.chunks import chunks
+from edgecc.pruning.features import Matrix, linear_of, set_linear
+from edgecc.pruning.repair import Site, Target, gather_rows, site_of, targets_of
+from edgecc.rewriting.linear import linear_of as constant_linear
+
+if TYPE_CHECKING:
+    from edgecc.data.calibration import CalibrationData
+    from edgecc.model import Model, Node
+    from edgecc.passes.base import WorkProgress
+    from edgecc.pruning.rows import RowTable
+
+
+def layers_in_order(
+    original: Model, model: Model, names: Sequence[str], data: CalibrationData, sweeps: int, progress: WorkProgress
+) -> Iterator[tuple[Target, RowTable, RowTable]]:
+    """Each layer with the rows that it reads in the model as it is by now and what is added to its result.
+
+    Whoever asks for the next one has given the layer its new weights: layers further behind read what comes of them.
+
+    Args:
+        original: says what layers should compute; not changed.
+        model: with the same layers, by name.
+        names: of layers of one group with constant weights, in order.
+        data: samples.
+        sweeps: most times that they are read, unless that would take too much memory.
+        progress: called after each run.
+
+    Yields:
+        The target, rows [n, features + 1], each with a one appended, and what is added to the result [n, 1 or outputs].
+    """
+    before = {node.name: node for node in original.nodes("Conv", "Gemm", "MatMul")}
+    linears = [linear for name in names if (linear := linear_of(before[name])) is not None]
+    assert len(linears) == len(names), "they have constant weights"
+    for part in chunks(names, linears, -(-len(names) // sweeps)):
+        nodes = {node.name: node for node in model.nodes("Conv", "Gemm", "MatMul")}
+        sites = [_site(before[name], nodes[name], model) for name in part]
+        targets = targets_of(original, sites, data, progress)
+        for target, (rows, others) in zip(targets, gather_rows(model, targets, data, progress), strict=True):
+            yield target, rows, others
+        # New nodes come last until they are sorted.
+        model.cleanup()
+
+
+def fitted_layers(model: Model) -> list[str]:
+    """Names of the layers of one group with constant weights, in order."""
+    return [node.name for node in model.nodes("Conv", "Gemm", "MatMul") if linear_of(node) is not None]
+
+
+def has_bias(model: Model, node: Node) -> bool:
+    """Whether a layer with constant weights has, or may be given, a bias."""
+    linear = constant_linear(node, model)
+    return node.op != "MatMul" or (not isinstance(linear, str) and linear.adder is not None)
+
+
+def store(model: Model, node: Node, weights: Matrix) -> None:
+    """Give a layer other weights, [outputs, features + 1]; what adds a bias to a MatMul adds the last column too."""
+    set_linear(model, node, weights)
+    if node.op != "MatMul" or not weights[:, -1].any():
+        return
+    linear = constant_linear(node, model)
+    assert not isinstance(linear, str), "its weights are constant"
+    bias = linear.bias()
+    if linear.adder is not None and bias is not None:
+        # A MatMul has no place for it: what reads it adds one already.
+        linear.update(model, None, linear.rounded(bias + weights[:, -1]))
+
+
+def _site(before: Node, after: Node, model: Model) -> Site:
+    weights = linear_of(before)
+    assert weights is not None
+    site = site_of(before, after, np.ones(len(weights.weights), bool), model)
+    assert site is not None, "it has constant weights"
+    return site

@@ -1,0 +1,208 @@
+"""Weights that become 0, layer by layer, and the others fitted to what the layer computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+
+from edgecc.pruning.chunks import chunks
+from edgecc.pruning.features import Linear, Matrix, linear_of
+from edgecc.pruning.fitting import fitted_layers, has_bias, layers_in_order, store
+from edgecc.pruning.masked_fit import Products
+from edgecc.pruning.repair import Target, fit
+from edgecc.pruning.rows import RowTable, gather
+from edgecc.pruning.saliency import DAMPING
+from edgecc.pruning.sparsity import Mask, Pattern, Scores, smallest_gone
+
+if TYPE_CHECKING:
+    from edgecc.data.calibration import CalibrationData
+    from edgecc.model import Model
+    from edgecc.passes.base import WorkProgress
+
+#: What a weight costs. obs: what the output loses when the other weights make up for it (optimal brain surgeon;
+#: SparseGPT, arXiv 2301.00774). activation: without the others (Wanda, arXiv 2306.11695). magnitude: its square.
+Criterion: TypeAlias = Literal["obs", "activation", "magnitude"]
+
+#: Rounds in which weights go; those that are left are fitted after each.
+_ROUNDS = 4
+#: Steps of conjugate gradients after each round, and at the end.
+_STEPS, _LAST_STEPS = 12, 40
+#: Rounds at the end in which what a Relu sets to 0 is set free.
+_RECTIFIED = 2
+_TINY = float(np.finfo(np.float32).tiny)
+
+
+@dataclass(frozen=True)
+class Sparsity:
+    """What a layer loses.
+
+    Attributes:
+        zeros: weights that are 0 afterwards; of no meaning with a pattern.
+        pattern: which of them; None for any.
+    """
+
+    zeros: int
+    pattern: Pattern | None = None
+
+    def mask(self, scores: Scores, taps: int, share: float) -> Mask:
+        """What stays when that share of what has to go is gone."""
+        if self.pattern is None:
+            return smallest_gone(scores, round(share * self.zeros))
+        lost = round(share * (self.pattern.of - self.pattern.keep))
+        return self.pattern.mask(scores, taps, self.pattern.of - lost)
+
+
+def costs_of(gram: Matrix, criterion: Criterion, left: float) -> Matrix:
+    """What the square of a weight of each feature costs.
+
+    For obs it is 1 / (H⁻¹)_jj, as if all others were there to make up for it. They are not: of products between
+    features only the share `left` is counted, as if each output had kept another choice of them.
+
+    Args:
+        gram: sum of the products of rows [features + 1, features + 1], the last feature one.
+        criterion: what a weight costs.
+        left: share of the weights that is not 0.
+    """
+    features = np.arange(len(gram) - 1)
+    if criterion == "magnitude":
+        return np.ones(len(features))
+    power = np.diagonal(gram)[features]
+    if criterion == "activation":
+        return np.asarray(power, np.float64)
+    mixed = gram.copy()
+    mixed[:-1, :-1] *= left
+    mixed[features, features] = power + DAMPING * float(np.mean(power)) + _TINY
+    return np.asarray(1 / np.diagonal(np.linalg.inv(mixed))[features], np.float64)
+
+
+def measured_scores(
+    model: Model,
+    linears: Sequence[Linear],
+    criterion: Criterion,
+    left: float,
+    data: CalibrationData | None,
+    progress: WorkProgress,
+) -> list[Scores]:
+    """What each weight of each layer costs, as a share of the variance of what the layer computes.
+
+    Args:
+        model: not changed.
+        linears: layers of it.
+        criterion: what a weight costs.
+        left: share of the weights that will not be 0.
+        data: samples; None only for magnitude, for which it is the share of the layer's squared weights.
+        progress: called after each run.
+    """
+    if criterion == "magnitude" or data is None:
+        squares = [linear.weights[:, :-1] ** 2 for linear in linears]
+        return [(found / max(float(found.sum()), _TINY)).astype(np.float32) for found in squares]
+    result: list[Scores] = []
+    for part in chunks(linears, linears):
+        for linear, rows in zip(part, gather(model, part, data, "measuring weights", progress), strict=True):
+            gram, weights = (rows.T @ rows).astype(np.float64), linear.weights[:, :-1]
+            variance = gram[:-1, :-1] - np.outer(gram[-1, :-1], gram[-1, :-1]) / max(1.0, float(gram[-1, -1]))
+            energy = float(((weights @ variance) * weights).sum())
+            result.append((weights**2 * costs_of(gram, criterion, left) / max(energy, _TINY)).astype(np.float32))
+    return result
+
+
+@dataclass(frozen=True)
+class Sparsifier:
+    """How weights go.
+
+    Attributes:
+        criterion: which of them.
+        sweeps: most times that the data is read for fitting.
+        progress: called after each run.
+    """
+
+    criterion: Criterion
+    sweeps: int
+    progress: WorkProgress
+
+    def with_repair(self, model: Model, chosen: Mapping[str, Sparsity], kept: set[str], data: CalibrationData) -> None:
+        """Sparsify layers of a model, and fit all layers behind the first of them to what they computed.
+
+        Args:
+            model: changed.
+            chosen: what layers lose, by the nodes' names.
+            kept: names of layers whose weights stay as they are.
+            data: samples.
+        """
+        names = [name for name in fitted_layers(model) if name not in kept]
+        first = next(place for place, name in enumerate(names) if name in chosen)
+        found = layers_in_order(model.clone(), model, names[first:], data, self.sweeps, self.progress)
+        for target, rows, others in found:
+            node = target.site.after.node
+            given = _Given(target, rows, others, has_bias(model, node))
+            lost = chosen.get(node.name)
+            weights = given.dense() if lost is None else given.sparse(lost, self.criterion)
+            store(model, node, weights)
+
+    def without_repair(self, model: Model, chosen: Mapping[str, Sparsity], scores: Mapping[str, Scores]) -> None:
+        """Set weights of layers to 0 and leave the others.
+
+        Args:
+            model: changed.
+            chosen: what layers lose, by the nodes' names.
+            scores: of their weights.
+        """
+        for node in model.nodes("Conv", "Gemm", "MatMul"):
+            lost = chosen.get(node.name)
+            if lost is None:
+                continue
+            linear = linear_of(node)
+            assert linear is not None, "it has constant weights"
+            weights = linear.weights.copy()
+            weights[:, :-1][~lost.mask(scores[node.name], linear.taps, 1.0)] = 0
+            store(model, node, np.concatenate([weights[:, :-1], linear.weights[:, -1:]], axis=1))
+
+
+class _Given:
+    """What is known of a layer that is about to get other weights.
+
+    Args:
+        target: what it should compute.
+        rows: that it reads by now, [n, features + 1].
+        others: what is added to its result.
+        biased: whether there is a bias to be fitted.
+    """
+
+    def __init__(self, target: Target, rows: RowTable, others: RowTable, biased: bool) -> None:
+        self._site, self._values, self._others, self._biased = target.site, target.values, others, biased
+        self._rows = rows if biased else np.ascontiguousarray(rows[:, :-1])
+        start = target.site.after.weights
+        self._start = start if biased else start[:, :-1]
+        self._gram_rows = rows
+
+    def _whole(self, weights: Matrix) -> Matrix:
+        """With a column for a bias."""
+        return weights if self._biased else np.concatenate([weights, np.zeros((len(weights), 1))], axis=1)
+
+    def dense(self) -> Matrix:
+        """The best weights without any 0."""
+        held = self._rows.shape[1] - self._biased
+        rectified = self._site.rectified
+        return self._whole(fit(self._start, self._rows, self._values, self._others, held=held, rectified=rectified))
+
+    def sparse(self, lost: Sparsity, criterion: Criterion) -> Matrix:
+        """Weights with zeros: some go, the others are fitted, and again."""
+        products = Products.of(self._start, self._rows, self._values - self._others, biased=self._biased)
+        width, taps = self._rows.shape[1] - self._biased, self._site.after.taps
+        weights = products.solve()
+        gram = (self._gram_rows.T @ self._gram_rows).astype(np.float64)
+        mask = np.ones((len(weights), width), bool)
+        for number in range(1, _ROUNDS + 1):
+            costs = costs_of(gram, criterion, float(mask.mean()))
+            scores = (weights[:, :width] ** 2 * costs).astype(np.float32)
+            scores[~mask] = -1
+            mask = lost.mask(scores, taps, 1 - (1 - number / _ROUNDS) ** 3)
+            weights = products.descend(weights, mask, _LAST_STEPS if number == _ROUNDS else _STEPS)
+        for _ in range(_RECTIFIED if self._site.rectified else 0):
+            now = self._rows @ weights.T.astype(np.float32) + self._others
+            wanted = np.where(self._values > 0, self._values, np.minimum(now, 0)) - self._others
+            weights = products.towards(self._start, self._rows, wanted).descend(weights, mask, _STEPS)
+        return self._whole(weights)
