@@ -119,6 +119,7 @@ _PASSES = (
     PassEntry("merge-transposes", "edgecc.passes.merge_transposes:MergeTransposes", needs="Transpose"),
     PassEntry("mixed-precision", "edgecc.passes.mixed_precision:MixedPrecision"),
     PassEntry("prune-channels", "edgecc.passes.prune_channels:PruneChannels"),
+    PassEntry("prune-heads", "edgecc.passes.prune_heads:PruneHeads"),
     PassEntry("prune-weights", "edgecc.passes.prune_weights:PruneWeights", needs="Conv ConvTranspose Gemm MatMul"),
     PassEntry("quantize-dynamic", "edgecc.passes.quantize_dynamic:QuantizeDynamic"),
     PassEntry("quantize-static", "edgecc.passes.quantize_static:QuantizeStatic"),

@@ -58,8 +58,9 @@ class Sparsity:
 def costs_of(gram: Matrix, criterion: Criterion, left: float) -> Matrix:
     """What the square of a weight of each feature costs.
 
-    For obs it is 1 / (H⁻¹)_jj, as if all others were there to make up for it. They are not: of products between
-    features only the share `left` is counted, as if each output had kept another choice of them.
+    For obs it is 1 / (H⁻¹)_jj, as if all others were there to make up for it. Between weights of a layer that is what
+    tells them apart best; between layers it flatters those whose features say the same several times over. There, of
+    products between features only the share `left` is counted, as if each output had kept another choice of them.
 
     Args:
         gram: sum of the products of rows [features + 1, features + 1], the last feature one.
@@ -194,9 +195,9 @@ class _Given:
         width, taps = self._rows.shape[1] - self._biased, self._site.after.taps
         weights = products.solve()
         gram = (self._gram_rows.T @ self._gram_rows).astype(np.float64)
+        costs = costs_of(gram, criterion, 1.0)
         mask = np.ones((len(weights), width), bool)
         for number in range(1, _ROUNDS + 1):
-            costs = costs_of(gram, criterion, float(mask.mean()))
             scores = (weights[:, :width] ** 2 * costs).astype(np.float32)
             scores[~mask] = -1
             mask = lost.mask(scores, taps, 1 - (1 - number / _ROUNDS) ** 3)

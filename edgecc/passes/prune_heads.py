@@ -1,0 +1,126 @@
+"""Pass prune-heads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from edgecc.errors import OptionError
+from edgecc.passes.base import Loss, Pass, PassContext, check_ignore
+from edgecc.passes.observing import samples_of
+
+if TYPE_CHECKING:
+    from edgecc.data.calibration import CalibrationData
+    from edgecc.model import Model
+    from edgecc.pruning.groups import Coupling, Group
+    from edgecc.pruning.saliency import Curve
+
+
+class PruneHeads(Pass):
+    """Remove the attention heads that contribute least, and fit the layers behind to what they computed.
+
+    A head goes as a whole: its part of the projections to queries, keys and values, and of the projection of the
+    result. What it contributes is what the last projection loses when the other heads make up for it as well as they
+    can, relative to the variance of what it computes; that is compared between all attentions of the model.
+    `prune-channels` takes heads too, beside channels; this pass takes nothing else.
+
+    Before: q = MatMul(x, wq)  k = MatMul(x, wk)  v = MatMul(x, wv)  ...  y = MatMul(a, wo)    wq [384, 12 * 32]
+    After:  q = MatMul(x, uq)  k = MatMul(x, uk)  v = MatMul(x, uv)  ...  y = MatMul(a, uo)    uq [384, 9 * 32]
+    """
+
+    name: ClassVar[str] = "prune-heads"
+    loss: ClassVar[Loss] = Loss.LOSSY
+    after: ClassVar[tuple[str, ...]] = ("fold-batchnorm", "fuse-matmul-add")
+    before: ClassVar[tuple[str, ...]] = (
+        *("factorize-low-rank", "prune-weights", "equalize-layers", "smooth-activations"),
+        *("quantize-static", "quantize-dynamic", "quantize-weights", "mixed-precision", "convert-float16"),
+    )
+
+    ratio: float | None = Field(
+        default=None, gt=0, lt=1, description="share of the model's heads that goes, from where they matter least"
+    )
+    heads: int | None = Field(default=None, ge=1, description="heads that are left to each attention that has more")
+    criterion: Literal["obs", "activation", "magnitude"] = Field(
+        default="obs", description="what a head costs: by inverse Hessian, by weights and activations, or by weights"
+    )
+    repair: bool = Field(default=True, description="fit the layers behind to what they computed")
+    keep: float = Field(default=0.2, ge=0, lt=1, description="least share of the heads of an attention that stays")
+    sweeps: int = Field(default=16, ge=1, description="most runs over the data in which layers are fitted")
+    ignore: tuple[str, ...] = Field(default=(), description="patterns of names of layers whose heads stay")
+
+    def run(self, model: Model, ctx: PassContext) -> bool:
+        from edgecc.pruning.groups import find_coupling
+        from edgecc.pruning.heads import kept_whole
+        from edgecc.pruning.planning import Planner
+        from edgecc.pruning.repaired_removal import remove_with_repair
+
+        self._check(model)
+        coupling = find_coupling(model)
+        for node, reason in kept_whole(model, coupling):
+            ctx.skip(node, reason)
+        groups = self._groups(coupling, ctx)
+        if not groups:
+            return False
+        data = None if self.criterion == "magnitude" and not self.repair else self._data(ctx)
+        keep = 0.0 if self.heads is not None else self.keep
+        curves = Planner(model, coupling, self.criterion, keep, ctx.progress).curves(groups, data)
+        gone = self._allocate(groups, curves, ctx)
+        units = []
+        for group, curve, count in zip(groups, curves, gone, strict=True):
+            units += [group.units[index] for index in curve.order[:count]]
+            if count:
+                ctx.done(group.readers[0].node, f"{count} of {len(group.units)} heads removed")
+        if not units:
+            return False
+        remove_with_repair(model, coupling, units, data if self.repair else None, self.sweeps, ctx.progress)
+        return True
+
+    def _check(self, model: Model) -> None:
+        check_ignore(self, self.ignore, model)
+        if (self.ratio is None) == (self.heads is None):
+            raise OptionError(
+                f"{self.name} takes one of ratio and heads, and {'both are' if self.ratio else 'none is'} given",
+                where=f"pass {self.name}",
+                hint=f"{self.name}:ratio=0.25 removes a quarter of all heads, {self.name}:heads=8 leaves 8 to each",
+            )
+
+    def _data(self, ctx: PassContext) -> CalibrationData:
+        why = "it measures what each head contributes, and fits the layers behind"
+        return samples_of(self, ctx, why, without=f"{self.name}:criterion=magnitude,repair=false,...")
+
+    def _groups(self, coupling: Coupling, ctx: PassContext) -> list[Group]:
+        """Heads that may go; attentions that must keep theirs are reported with the reason."""
+        from edgecc.model import matches_any
+        from edgecc.pruning.heads import head_groups
+
+        found = []
+        for group in head_groups(coupling):
+            layers = (*group.writers, *group.readers)
+            reason = group.reason
+            if self.ignore and any(matches_any(layer.node, self.ignore) for layer in layers):
+                reason = "it is to be ignored"
+            elif not reason and len(group.units) < 2:
+                reason = "it has no head to lose"
+            elif not reason and not group.readers:
+                reason = "no layer reads its result"
+            if reason:
+                ctx.skip(layers[0].node, reason)
+            else:
+                found.append(group)
+        return found
+
+    def _allocate(self, groups: list[Group], curves: list[Curve], ctx: PassContext) -> list[int]:
+        """How many heads each attention loses."""
+        from edgecc.pruning.heads import heads_to_remove
+
+        sizes = [len(group.units) for group in groups]
+        if self.heads is not None:
+            return [max(0, size - self.heads) for size in sizes]
+        assert self.ratio is not None, "it was checked"
+        gone = heads_to_remove(curves, sizes, self.ratio)
+        if sum(gone) < round(self.ratio * sum(sizes)):
+            ctx.note(
+                f"{self.name}: {sum(gone)} of {sum(sizes)} heads are gone, not {self.ratio:.0%}: the rest may not go"
+            )
+        return gone
