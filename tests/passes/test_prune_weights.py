@@ -113,7 +113,7 @@ def test_pattern_of_a_matrix_product_lies_along_what_is_summed() -> None:
     assert (np.count_nonzero(weights.reshape(2, 4, 12), axis=1) == 2).all()
 
 
-def test_repair_and_the_surgeon_pay() -> None:
+def test_repair_and_sharing_out_pay() -> None:
     model = net()
     errors = {
         name: error(model, pruned(step, model)[0])
@@ -127,7 +127,7 @@ def test_repair_and_the_surgeon_pay() -> None:
     }
     assert errors["repaired"] < 0.3 * errors["magnitude"]
     assert errors["repaired"] < 0.3 * errors["activation"]
-    assert errors["surgeon"] < 1.2 * errors["repaired"]
+    assert errors["surgeon"] < 0.3 * errors["activation"]
     assert errors["surgeon"] < 0.7 * errors["uniform"]
 
 
