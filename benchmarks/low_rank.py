@@ -136,6 +136,7 @@ def autoencoder(folder: Path, _: bool) -> None:
 ENCODER = (
     "prune-channels:params=0.75",
     "prune-heads:ratio=0.25",
+    "prune-layers:blocks=1",
     "factorize-low-rank:params=0.75",
 )
 

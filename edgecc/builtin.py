@@ -120,6 +120,7 @@ _PASSES = (
     PassEntry("mixed-precision", "edgecc.passes.mixed_precision:MixedPrecision"),
     PassEntry("prune-channels", "edgecc.passes.prune_channels:PruneChannels"),
     PassEntry("prune-heads", "edgecc.passes.prune_heads:PruneHeads"),
+    PassEntry("prune-layers", "edgecc.passes.prune_layers:PruneLayers", needs="Add"),
     PassEntry("prune-weights", "edgecc.passes.prune_weights:PruneWeights", needs="Conv ConvTranspose Gemm MatMul"),
     PassEntry("quantize-dynamic", "edgecc.passes.quantize_dynamic:QuantizeDynamic"),
     PassEntry("quantize-static", "edgecc.passes.quantize_static:QuantizeStatic"),

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgecc.pruning.chunks import chunks
 from edgecc.pruning.features import Matrix, linear_of, set_linear
-from edgecc.pruning.repair import Site, Target, gather_rows, site_of, targets_of
+from edgecc.pruning.repair import Site, Target, fit, gather_rows, site_of, targets_of
 from edgecc.rewriting.linear import linear_of as constant_linear
 
 if TYPE_CHECKING:
@@ -48,6 +48,23 @@ def layers_in_order(
             yield target, rows, others
         # New nodes come last until they are sorted.
         model.cleanup()
+
+
+def best_weights(target: Target, rows: RowTable, others: RowTable, *, biased: bool) -> Matrix:
+    """What a layer of that shape computes the target best with: [outputs, features + 1].
+
+    Args:
+        target: what it should compute.
+        rows: that it reads by now, [n, features + 1].
+        others: what is added to its result, [n, 1 or outputs].
+        biased: whether there is a bias to be fitted.
+    """
+    start, rectified = target.site.after.weights, target.site.rectified
+    if biased:
+        return fit(start, rows, target.values, others, held=rows.shape[1] - 1, rectified=rectified)
+    used = np.ascontiguousarray(rows[:, :-1])
+    found = fit(start[:, :-1], used, target.values, others, held=used.shape[1], rectified=rectified)
+    return np.concatenate([found, np.zeros((len(found), 1))], axis=1)
 
 
 def fitted_layers(model: Model) -> list[str]:

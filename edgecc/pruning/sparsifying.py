@@ -10,9 +10,9 @@ import numpy as np
 
 from edgecc.pruning.chunks import chunks
 from edgecc.pruning.features import Linear, Matrix, linear_of
-from edgecc.pruning.fitting import fitted_layers, has_bias, layers_in_order, store
+from edgecc.pruning.fitting import best_weights, fitted_layers, has_bias, layers_in_order, store
 from edgecc.pruning.masked_fit import Products
-from edgecc.pruning.repair import Target, fit
+from edgecc.pruning.repair import Target
 from edgecc.pruning.rows import RowTable, gather
 from edgecc.pruning.saliency import DAMPING
 from edgecc.pruning.sparsity import Mask, Pattern, Scores, smallest_gone
@@ -138,9 +138,11 @@ class Sparsifier:
         found = layers_in_order(model.clone(), model, names[first:], data, self.sweeps, self.progress)
         for target, rows, others in found:
             node = target.site.after.node
-            given = _Given(target, rows, others, has_bias(model, node))
-            lost = chosen.get(node.name)
-            weights = given.dense() if lost is None else given.sparse(lost, self.criterion)
+            lost, biased = chosen.get(node.name), has_bias(model, node)
+            if lost is None:
+                weights = best_weights(target, rows, others, biased=biased)
+            else:
+                weights = _Given(target, rows, others, biased).sparse(lost, self.criterion)
             store(model, node, weights)
 
     def without_repair(self, model: Model, chosen: Mapping[str, Sparsity], scores: Mapping[str, Scores]) -> None:
@@ -182,12 +184,6 @@ class _Given:
     def _whole(self, weights: Matrix) -> Matrix:
         """With a column for a bias."""
         return weights if self._biased else np.concatenate([weights, np.zeros((len(weights), 1))], axis=1)
-
-    def dense(self) -> Matrix:
-        """The best weights without any 0."""
-        held = self._rows.shape[1] - self._biased
-        rectified = self._site.rectified
-        return self._whole(fit(self._start, self._rows, self._values, self._others, held=held, rectified=rectified))
 
     def sparse(self, lost: Sparsity, criterion: Criterion) -> Matrix:
         """Weights with zeros: some go, the others are fitted, and again."""
