@@ -309,9 +309,11 @@ def _latest_position(step: Pass, steps: Sequence[Pass | Rounds]) -> int:
 
 def _samples(given: Calibration, recipe: Recipe, model: Model) -> CalibrationData | None:
     """Those that what is lost is measured on; None if none are given."""
+    found = _opened(given, recipe, model)
+    if found is None:
+        return None
     from edgecc.statistics.table import StatisticTable
 
-    found = _opened(given, recipe, model)
     if isinstance(found, StatisticTable):
         raise DataError(
             "what is lost is measured on samples, and these are statistics",

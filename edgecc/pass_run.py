@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgecc.acceptance.budget import LossBudget
 from edgecc.passes.base import PassContext
 from edgecc.passes.pipeline import PassPipeline, PipelineResult
 
@@ -86,6 +85,7 @@ class Setting:
             context.statistics = known
         if not pipeline.loses:
             return PassRun(pipeline, model, context, pipeline.run(model, context))
+        from edgecc.acceptance.budget import LossBudget
         from edgecc.acceptance.gate import Gate
         from edgecc.data.split import Part
 
@@ -121,7 +121,6 @@ class Setting:
         return recipe, again, choice
 
     def _context(self, seed: int) -> PassContext:
-
         context = PassContext(self.target, seed, progress=self.progress)
         if self.data is None:
             return context

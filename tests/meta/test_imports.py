@@ -7,7 +7,9 @@ import pkgutil
 import subprocess
 import sys
 from importlib.metadata import entry_points
+from pathlib import Path
 
+import onnx
 import pytest
 
 import edgecc.passes
@@ -69,3 +71,28 @@ for module in {modules!r}:
 def test_every_public_name_of_a_pass_author_imports_no_sdk() -> None:
     """A plugin's module runs at every start of the command line."""
     assert sdks_after("from edgecc import Backend, Loss, NodePass, Pass, Property, Target, hookimpl") == []
+
+
+#: What a compilation that changes no precision has no use for; importing it would take as long as compiling.
+UNUSED = (
+    "edgecc.acceptance.gate",
+    "edgecc.measuring.metrics",
+    "edgecc.pruning",
+    "edgecc.quantization.losses",
+    "edgecc.statistics",
+    "numpy.random",
+    "rich",
+    "tomllib",
+)
+
+
+def test_a_plain_compilation_imports_nothing_that_it_does_not_use(tmp_path: Path) -> None:
+    text = '<ir_version: 8, opset_import: ["": 18]> g (float[1,4] x) => (float[1,4] y) { y = Relu(x) }'
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
+    words = ["compile", str(tmp_path / "m.onnx"), "-t", "tflite", "-o", str(tmp_path / "m.tflite")]
+    code = (
+        f"import sys; from edgecc.cli.main import run; assert run({words!r}) == 0\n"
+        f"sys.exit(', '.join(m for m in {UNUSED!r} if m in sys.modules) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
