@@ -3,7 +3,7 @@
 Run it with `python -m benchmarks.low_rank [networks|autoencoder|minilm ...] [--no-latency]`; it needs ../shared/data,
 and the last one MINILM, the file that `python -m benchmarks.exports.minilm` writes. Passes see 512 unlabelled images,
 256 spectra of synthetic machines or 512 sentences; what is shown is of the test sets. The standard error of a drop is
-about 0.6 points.
+about 0.6 points. `python -m benchmarks.low_rank latency` measures time alone, of larger networks too.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from rich.table import Table
 
 import edgecc
 from benchmarks.measuring import machine, show
-from benchmarks.pruning import DATA, SAMPLES, Network, classes_of, opened
+from benchmarks.pruning import DATA, HELD_OUT, SAMPLES, Network, classes_of, opened
 from benchmarks.quantization import in_onnxruntime
 from benchmarks.quantization_minilm import TOKENS, correlation, session
 from benchmarks.quantization_tasks import TASKS
+from benchmarks.smaller_latency import LOW_RANK
+from benchmarks.smaller_latency import latency as print_latency
 from edgecc.inspection import inspect_model
 from edgecc.measuring.benchmark import benchmark
 from edgecc.measuring.metrics import fidelity
@@ -84,9 +86,10 @@ def networks(folder: Path, latency: bool) -> None:
 
 def _measured(network: Network, setting: Setting, folder: Path, latency: bool) -> list[str]:
     with np.load(DATA / "cifar10_train4000_unlabelled.npz") as train:
-        images = train["x"][:SAMPLES].astype(np.float32)
+        images, apart = np.split(train["x"][: SAMPLES + HELD_OUT].astype(np.float32), [SAMPLES])
     source, output = folder / "source.onnx", folder / "smaller.onnx"
-    result = edgecc.compile(network.path, "onnxruntime", output, passes=list(setting.passes), calibration=images)
+    passes = list(setting.passes)
+    result = edgecc.compile(network.path, "onnxruntime", output, passes=passes, calibration=images, held_out=apart)
     found = classes_of(result.path, network.images)
     drop = 100 * float((network.classes == network.labels).mean() - (found == network.labels).mean())
     row = [
@@ -195,6 +198,9 @@ PARTS = {"networks": networks, "autoencoder": autoencoder, "minilm": minilm}
 
 
 def main(arguments: Sequence[str]) -> None:
+    if arguments[:1] == ["latency"]:
+        print_latency(arguments[1:], LOW_RANK)
+        return
     latency = "--no-latency" not in arguments
     for name in [name for name in arguments if not name.startswith("--")] or PARTS:
         with tempfile.TemporaryDirectory() as folder:

@@ -2,6 +2,7 @@
 
 Run it with `python -m benchmarks.pruning [resnet8|large ...]`; it needs ../shared/data. 512 unlabelled images are what
 passes see; accuracy is that on the 2,000 test images, whose standard error is about 0.6 points for a difference.
+`python -m benchmarks.pruning latency` measures time instead (`benchmarks/smaller_latency.py`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from rich.table import Table
 
 import edgecc
 from benchmarks.measuring import show
+from benchmarks.smaller_latency import PRUNING, latency
 from edgecc.inspection import inspect_model
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -28,6 +30,8 @@ WAYS = {
     "obs + repair (default)": "",
 }
 SAMPLES = 512
+#: Behind those: edgecc says on them what was lost, and all of the others are for passes.
+HELD_OUT = 64
 #: Runs of the test images at once.
 BATCH = 200
 
@@ -72,12 +76,12 @@ def opened(name: str, folder: Path) -> Network:
 def measured(network: Network, factor: float, options: str, folder: Path) -> list[str]:
     """One row: what is left, and what it costs."""
     with np.load(DATA / "cifar10_train4000_unlabelled.npz") as train:
-        images = train["x"][:SAMPLES].astype(np.float32)
+        images, apart = np.split(train["x"][: SAMPLES + HELD_OUT].astype(np.float32), [SAMPLES])
     name = edgecc.load(network.path).signature.inputs[0].name
     step = f"prune-channels:macs={1 / factor:.6f}{',' + options if options else ''}"
-    result = edgecc.compile(
-        network.path, "onnxruntime", folder / "pruned.onnx", passes=[step], calibration={name: images}
-    )
+    output = folder / "pruned.onnx"
+    data, held_out = {name: images}, {name: apart}
+    result = edgecc.compile(network.path, "onnxruntime", output, passes=[step], calibration=data, held_out=held_out)
     found = classes_of(result.path, network.images)
     drop = 100 * float((network.classes == network.labels).mean() - (found == network.labels).mean())
     agreement = 100 * float((found == network.classes).mean())
@@ -86,6 +90,9 @@ def measured(network: Network, factor: float, options: str, folder: Path) -> lis
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["latency"]:
+        latency(sys.argv[2:], PRUNING)
+        return
     table = Table("network", "way", "fewer MACs", "drop in points", "agreement", "bytes", title="pruning")
     for name in sys.argv[1:] or NETWORKS:
         with tempfile.TemporaryDirectory() as folder:
