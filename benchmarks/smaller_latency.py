@@ -29,7 +29,10 @@ from edgecc.measuring.racing import least_ratio
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 LARGE = DATA / "mlperf_tiny" / "pretrainedResnet_large_float.onnx"
-MODELS: Mapping[str, Callable[[], onnx.ModelProto]] = {"resnet50": resnet50, "mobilenet_v2": mobilenet_v2}
+MODELS: Mapping[str, Callable[[], onnx.ModelProto]] = {
+    "resnet50": lambda: resnet50(width=1.0, size=224, classes=1000),
+    "mobilenet_v2": lambda: mobilenet_v2(width=1.0, size=224, classes=1000),
+}
 #: Images that units of the larger ResNet are chosen from; samples of random values for the others' ranks.
 SAMPLES, RANDOM = 128, 4
 #: At half of the multiply-accumulates.

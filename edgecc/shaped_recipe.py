@@ -18,9 +18,10 @@ from edgecc.passes.shaping import ShapingPass
 from edgecc.recipe import SMALLER_PASSES, Recipe
 
 if TYPE_CHECKING:
-    from edgecc.measuring.shaping_times import ShapingChoice
+    from edgecc.measuring.shaping_times import ShapingChoice, ShapingClock
     from edgecc.model import Model
     from edgecc.pass_run import Setting
+    from edgecc.passes.shaping import Shapes
 
 
 def settle_shapes(recipe: Recipe, setting: Setting, source: Model) -> tuple[Recipe, list[ShapingChoice]]:
@@ -86,11 +87,7 @@ def _timed(
     )
     clock = ShapingClock(model, setting.backend, setting.target, behind, setting.progress)
     if wanted is not None:
-        timed = step
-        machine, tried = clock.find_macs(wanted, lambda share: at(timed.with_macs(share)))
-        choice = replace(choice, machine=machine, tried=tried)
-        assert choice.best is not None, "something was tried"
-        step = step.with_macs(choice.best.macs)
+        step, choice = _within(wanted, step, at, clock, choice)
     if _times_layers(step, recipe, setting):
         whole = step
 
@@ -106,6 +103,22 @@ def _timed(
         choice = replace(choice, machine=machine, layers=layers, time=time)
         step = step.leaving(choice.slower) or step
     return step, replace(choice, chosen=step.spec())
+
+
+def _within(
+    wanted: float, step: ShapingPass, at: Shapes, clock: ShapingClock, choice: ShapingChoice
+) -> tuple[ShapingPass, ShapingChoice]:
+    """The pass that leaves most within the time: as it is, or with the multiples that kernels like."""
+    machine, tried = clock.find_macs(wanted, step, at)
+    choice = replace(choice, machine=machine, tried=tried)
+    rounded, best = step.rounded(), choice.best
+    assert best is not None, "something was tried"
+    if rounded is not None:
+        _, more = clock.find_macs(wanted, rounded, at, best.macs)
+        choice = replace(choice, tried=(*tried, *more))
+        best = choice.best or best
+    variants = [one.with_macs(best.macs) for one in (step, rounded) if one is not None]
+    return next(one for one in variants if one.spec() == best.step), choice
 
 
 def _rewritten(recipe: Recipe, step: ShapingPass, chosen: ShapingPass) -> Recipe:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from edgecc.backend import Backend
     from edgecc.model import Model, Node
     from edgecc.passes.base import Pass, WorkProgress
+    from edgecc.passes.shaping import Shapes, ShapingPass
     from edgecc.target import Target
 
 #: Seconds that measuring single layers may take; those that come later are taken to be faster.
@@ -32,9 +33,18 @@ _ROUNDS = 4
 
 @dataclass(frozen=True)
 class Try:
-    """A share of the multiply-accumulates, and the share of the time that the model took with it."""
+    """The pass with a budget of multiply-accumulates, and what is left with it.
 
+    Attributes:
+        step: the pass.
+        macs: share that it was to leave.
+        left: share that it left, which is less where it counts in large steps.
+        time: share of the time.
+    """
+
+    step: str
     macs: float
+    left: float
     time: float
 
 
@@ -86,11 +96,11 @@ class ShapingChoice:
 
     @property
     def best(self) -> Try | None:
-        """The largest share that is fast enough; the smallest one if none is."""
+        """What leaves most and is fast enough; what leaves least if nothing is."""
         fast = [one for one in self.tried if self.wanted is not None and one.time <= self.wanted]
         if fast:
-            return max(fast, key=lambda one: one.macs)
-        return min(self.tried, key=lambda one: one.macs, default=None)
+            return max(fast, key=lambda one: (one.left, -one.time))
+        return min(self.tried, key=lambda one: (one.left, one.macs), default=None)
 
     def notes(self) -> tuple[str, ...]:
         """What the user should read."""
@@ -138,37 +148,44 @@ class ShapingClock:
     passes: Sequence[Pass]
     progress: WorkProgress
 
-    def find_macs(self, wanted: float, at: Callable[[float], Model]) -> tuple[str, tuple[Try, ...]]:
+    def find_macs(
+        self, wanted: float, step: ShapingPass, at: Shapes, known: float | None = None
+    ) -> tuple[str, tuple[Try, ...]]:
         """The machine, and what was tried until a hundredth more would be too slow.
 
         Args:
             wanted: share of the time.
-            at: the model with a share of the multiply-accumulates, or with as few as can be left.
+            step: the pass.
+            at: the model as a variant of it would shape it.
+            known: share of the multiply-accumulates from which on others are of interest; what the pass can leave at
+                least if None.
 
         Raises:
             RunnerError: the model does not run.
         """
-        whole = max(1, inspect_model(self.before).macs)
         with tempfile.TemporaryDirectory(prefix="edgecc-") as folder:
             race = Race(self.backend, self.target, self.passes, Path(folder), "measuring the target", self.progress)
+            machine, whole = "", max(1, inspect_model(self.before).macs)
+            tried: list[Try] = []
 
-            def measured(percent: int) -> tuple[str, Try]:
-                first, second = race.run([self.before, at(percent / 100)])
-                return machine_of(second), Try(percent / 100, round(least_ratio(first, second), 4))
+            def is_fast(percent: int) -> bool:
+                nonlocal machine
+                variant = step.with_macs(percent / 100)
+                model = at(variant)
+                first, second = race.run([self.before, model])
+                machine, left = machine_of(second), inspect_model(model).macs / whole
+                time = round(least_ratio(first, second), 4)
+                tried.append(Try(variant.spec(), percent / 100, round(left, 4), time))
+                return tried[-1].time <= wanted
 
-            least = min(99, max(1, ceil(100 * inspect_model(at(0.01)).macs / whole)))
-            machine, first = measured(least)
-            tried = [first]
-            low, high = least, 100
+            least = inspect_model(at(step.with_macs(0.01))).macs / whole
+            low, high = min(99, max(1, ceil(100 * least))) if known is None else round(100 * known), 100
             # Time is nearly proportional, so that the first guess is near.
             guess = round(100 * wanted)
-            while first.time <= wanted and high - low > 1:
+            able = is_fast(low)
+            while able and high - low > 1:
                 percent = min(max(guess, low + 1), high - 1)
-                tried.append(measured(percent)[1])
-                if tried[-1].time <= wanted:
-                    low = percent
-                else:
-                    high = percent
+                low, high = (percent, high) if is_fast(percent) else (low, percent)
                 guess = (low + high) // 2
         return machine, tuple(tried)
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from edgecc.passes.base import Loss, PassContext, check_ignore
 from edgecc.passes.observing import samples_of
-from edgecc.passes.shaping import ShapingPass, one_budget
+from edgecc.passes.shaping import KERNEL_MULTIPLE, ShapingPass, one_budget
 
 if TYPE_CHECKING:
     from edgecc.data.calibration import CalibrationData
@@ -74,6 +74,9 @@ class FactorizeLowRank(ShapingPass):
     def with_macs(self, share: float) -> FactorizeLowRank:
         return self.model_copy(update={"latency": None, "macs": share})
 
+    def rounded(self) -> FactorizeLowRank | None:
+        return self.model_copy(update={"multiple": KERNEL_MULTIPLE}) if self.multiple == 1 else None
+
     def leaving(self, patterns: tuple[str, ...]) -> FactorizeLowRank:
         return self.model_copy(update={"ignore": (*self.ignore, *patterns)})
 
@@ -87,7 +90,7 @@ class FactorizeLowRank(ShapingPass):
         def at(step: ShapingPass) -> Model:
             assert isinstance(step, FactorizeLowRank), "it is a variant of this one"
             kept = [
-                (candidate, options)
+                (candidate, [option for option in options if _is_multiple(option, step.multiple)])
                 for candidate, options in zip(found, measured, strict=True)
                 if not matches_any(candidate.linear.node, step.ignore)
             ]
@@ -198,3 +201,7 @@ class FactorizeLowRank(ShapingPass):
         if self.rank is not None:
             return "it saves nothing at the rank that its weights have without noise"
         return f"no rank that keeps {self.energy or 0.99:g} of the variance of its output saves anything"
+
+
+def _is_multiple(option: Option, multiple: int) -> bool:
+    return option.rank % multiple == 0 and option.inner % multiple == 0

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from edgecc.passes.base import Loss, PassContext, check_ignore
 from edgecc.passes.observing import samples_of
-from edgecc.passes.shaping import ShapingPass, one_budget
+from edgecc.passes.shaping import KERNEL_MULTIPLE, ShapingPass, one_budget
 
 if TYPE_CHECKING:
     from edgecc.data.calibration import CalibrationData
@@ -69,6 +69,9 @@ class PruneChannels(ShapingPass):
 
     def with_macs(self, share: float) -> PruneChannels:
         return self.model_copy(update={"latency": None, "macs": share})
+
+    def rounded(self) -> PruneChannels | None:
+        return self.model_copy(update={"multiple": KERNEL_MULTIPLE}) if self.multiple == 1 else None
 
     def shapes(self, model: Model, ctx: PassContext) -> Shapes:
         from edgecc.pruning.groups import find_coupling

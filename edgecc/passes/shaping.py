@@ -12,6 +12,8 @@ from edgecc.passes.base import Pass, PassContext
 if TYPE_CHECKING:
     from edgecc.model import Model
 
+#: Channels that the kernels of most runtimes compute at once.
+KERNEL_MULTIPLE = 8
 #: A model as a variant of the pass would shape it; its weights are of no use.
 Shapes: TypeAlias = "Callable[[ShapingPass], Model]"
 
@@ -30,6 +32,10 @@ class ShapingPass(Pass):
     @abstractmethod
     def with_macs(self, share: float) -> ShapingPass:
         """The same pass, which leaves a share of the multiply-accumulates in place of a share of the time."""
+
+    def rounded(self) -> ShapingPass | None:
+        """The same pass, leaving multiples of what most kernels like; None if it is to leave multiples already."""
+        return None
 
     def leaving(self, patterns: tuple[str, ...]) -> ShapingPass | None:
         """The same pass, which leaves layers of these names as they are; None if it looks at no layer alone."""

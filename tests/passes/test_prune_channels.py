@@ -95,6 +95,13 @@ def test_a_share_of_the_time_is_for_who_measures() -> None:
     assert error.value.hint == "prune-channels:macs=0.7 leaves that share of the multiply-accumulates"
 
 
+def test_rounded_to_what_kernels_like() -> None:
+    rounded = PruneChannels(latency=0.7).rounded()
+    assert rounded == PruneChannels(latency=0.7, multiple=8)
+    assert rounded.rounded() is None
+    assert PruneChannels(latency=0.7, multiple=3).rounded() is None
+
+
 def test_shapes_are_those_of_the_result() -> None:
     model = net()
     before = model.to_text()
