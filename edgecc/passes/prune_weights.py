@@ -171,7 +171,7 @@ class PruneWeights(Pass):
 
 
 #: What zeros are good for, as long as no target says more.
-_WHAT_FOR = "the file is as large as before, and smaller only when it is compressed"
+_WHAT_FOR = "files become smaller only when they are compressed, or written without zeros (tflite:sparse=true)"
 
 
 def _reason(node: Node, linear: Linear | None, pattern: Pattern | None) -> str:

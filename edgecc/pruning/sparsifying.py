@@ -29,7 +29,7 @@ Criterion: TypeAlias = Literal["obs", "activation", "magnitude"]
 #: Rounds in which weights go; those that are left are fitted after each.
 _ROUNDS = 4
 #: Steps of conjugate gradients after each round, and at the end.
-_STEPS, _LAST_STEPS = 12, 40
+_STEPS, _LAST_STEPS = 6, 20
 #: Rounds at the end in which what a Relu sets to 0 is set free.
 _RECTIFIED = 2
 _TINY = float(np.finfo(np.float32).tiny)
@@ -55,7 +55,7 @@ class Sparsity:
         return self.pattern.mask(scores, taps, self.pattern.of - lost)
 
 
-def costs_of(gram: Matrix, criterion: Criterion, left: float) -> Matrix:
+def costs_of(gram: Matrix, criterion: Criterion, left: float, *, biased: bool = True) -> Matrix:
     """What the square of a weight of each feature costs.
 
     For obs it is 1 / (H⁻¹)_jj, as if all others were there to make up for it. Between weights of a layer that is what
@@ -63,18 +63,19 @@ def costs_of(gram: Matrix, criterion: Criterion, left: float) -> Matrix:
     products between features only the share `left` is counted, as if each output had kept another choice of them.
 
     Args:
-        gram: sum of the products of rows [features + 1, features + 1], the last feature one.
+        gram: sum of the products of rows, [features, features].
         criterion: what a weight costs.
         left: share of the weights that is not 0.
+        biased: whether the last feature is one, to which a bias belongs, which costs nothing.
     """
-    features = np.arange(len(gram) - 1)
+    features = np.arange(len(gram) - biased)
     if criterion == "magnitude":
         return np.ones(len(features))
     power = np.diagonal(gram)[features]
     if criterion == "activation":
         return np.asarray(power, np.float64)
-    mixed = gram.copy()
-    mixed[:-1, :-1] *= left
+    mixed = gram.astype(np.float32)  # damped as it is, that is enough
+    mixed[: len(features), : len(features)] *= np.float32(left)
     mixed[features, features] = power + DAMPING * float(np.mean(power)) + _TINY
     return np.asarray(1 / np.diagonal(np.linalg.inv(mixed))[features], np.float64)
 
@@ -179,7 +180,6 @@ class _Given:
         self._rows = rows if biased else np.ascontiguousarray(rows[:, :-1])
         start = target.site.after.weights
         self._start = start if biased else start[:, :-1]
-        self._gram_rows = rows
 
     def _whole(self, weights: Matrix) -> Matrix:
         """With a column for a bias."""
@@ -190,8 +190,7 @@ class _Given:
         products = Products.of(self._start, self._rows, self._values - self._others, biased=self._biased)
         width, taps = self._rows.shape[1] - self._biased, self._site.after.taps
         weights = products.solve()
-        gram = (self._gram_rows.T @ self._gram_rows).astype(np.float64)
-        costs = costs_of(gram, criterion, 1.0)
+        costs = costs_of(products.gram, criterion, 1.0, biased=self._biased)
         mask = np.ones((len(weights), width), bool)
         for number in range(1, _ROUNDS + 1):
             scores = (weights[:, :width] ** 2 * costs).astype(np.float32)
