@@ -1,9 +1,10 @@
-"""Calibration data in two parts: what passes see, and what their result is measured on."""
+"""Parts of calibration data: what passes see, what their result is measured on, and a few of the samples."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -61,3 +62,35 @@ class Part:
         for index, call in enumerate(calls):
             if (index % EVERY == EVERY - 1) == self.held_out:
                 yield call
+
+
+@dataclass(frozen=True)
+class FirstSamples:
+    """The first calls of calibration data.
+
+    Attributes:
+        data: all of it.
+        most: calls at most.
+    """
+
+    data: CalibrationData
+    most: int
+
+    @property
+    def source(self) -> str:
+        return self.data.source
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self.data.notes
+
+    @property
+    def total(self) -> int:
+        return min(self.most, self.data.total) if self.data.total else self.most
+
+    @property
+    def per_call(self) -> int:
+        return self.data.per_call
+
+    def samples(self) -> Iterator[Feeds]:
+        return islice(self.data.samples(), self.most)

@@ -93,7 +93,8 @@ class PruneLayers(Pass):
 
     def _remove(self, model: Model, data: CalibrationData, ctx: PassContext) -> set[str]:
         """Names of the additions whose branches are gone."""
-        from edgecc.pruning.block_influence import FirstSamples, leave_out, outputs_of
+        from edgecc.data.split import FirstSamples
+        from edgecc.pruning.block_influence import leave_out, outputs_of
 
         few = FirstSamples(data, self.samples)
         wanted = outputs_of(model, few, ctx.progress)
@@ -126,7 +127,8 @@ class PruneLayers(Pass):
 
         found = [block for block in find_blocks(model)[0] if not self._is_ignored(block, ctx)]
         prices = {}
-        for block in _weakest(model, found, data, self.tries, ctx):
+        tries = self.tries if wanted else 1  # without an output to be compared, power alone decides
+        for block in _weakest(model, found, data, tries, ctx):
             tried = model.clone()
             (same,) = (other for other in find_blocks(tried)[0] if other.name == block.name)
             leave_out(tried, same)

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 class PruneWeights(Pass):
     """Set the weights that matter least to 0, and let the others make up for them.
 
-    Shapes stay. Single weights anywhere save bytes only where the file is compressed, and time where a runtime has
-    sparse kernels; a pattern such as 2:4 (2 of each 4 along the input channels stay) is what NVIDIA's sparse tensor
-    cores multiply twice as fast. What a weight costs is estimated from calibration data (criterion obs: the optimal
-    brain surgeon on each layer's inputs, relative to the variance of the layer's output), and every layer is fitted, in
-    order, to what it computed, on what the layers before it have become.
+    Shapes stay. Single weights anywhere save bytes where the file is compressed or written without zeros
+    (`tflite:sparse=true`), and no time; a pattern such as 2:4 (2 of each 4 along the input channels stay) is what
+    NVIDIA's sparse tensor cores multiply. What a weight costs is estimated from calibration data (criterion obs: the
+    optimal brain surgeon on each layer's inputs, relative to the variance of the layer's output), and every layer is
+    fitted, in order, to what it computed, on what the layers before it have become.
 
     Before: y = Conv(x, w)      w [64, 64, 3, 3]
     After:  y = Conv(x, w2)     w2 [64, 64, 3, 3], half of it 0
@@ -76,7 +76,7 @@ class PruneWeights(Pass):
         sparsifier = Sparsifier(self.criterion, self.sweeps, ctx.progress)
         if self.repair:
             assert data is not None, "it was asked for"
-            sparsifier.with_repair(model, chosen, self._kept(model), data)
+            sparsifier.with_repair(model, chosen, self._kept(model, pattern), data)
         else:
             names = [linear.node.name for linear in linears]
             sparsifier.without_repair(model, chosen, dict(zip(names, scores, strict=True)))
@@ -118,9 +118,15 @@ class PruneWeights(Pass):
         assert self.sparsity is not None, "it was checked"
         return zeros >= min(self.sparsity * sum(sizes), most) - len(linears)
 
-    def _kept(self, model: Model) -> set[str]:
-        ignored = model.nodes("Conv", "Gemm", "MatMul", ignore=self.ignore)
-        return {node.name for node in model.nodes("Conv", "Gemm", "MatMul")} - {node.name for node in ignored}
+    def _kept(self, model: Model, pattern: Pattern | None) -> set[str]:
+        """Names of layers that are not to be fitted: those to be ignored, and those that have the pattern already."""
+        from edgecc.pruning.features import linear_of
+
+        nodes = model.nodes("Conv", "Gemm", "MatMul")
+        others = {node.name for node in model.nodes("Conv", "Gemm", "MatMul", ignore=self.ignore)}
+        kept = {node.name for node in nodes} - others
+        linears = [linear_of(node) for node in nodes] if pattern is not None else []
+        return kept | {one.node.name for one in linears if one is not None and _has(pattern, one)}
 
     def _layers(self, model: Model, pattern: Pattern | None, ctx: PassContext) -> list[Linear]:
         """Those that may lose weights; the others are reported with their reasons."""
@@ -135,7 +141,7 @@ class PruneWeights(Pass):
             reason = _reason(node, linear, pattern)
             if reason:
                 ctx.skip(node, reason)
-            elif linear is not None and not (pattern and pattern.holds(linear.weights[:, :-1], linear.taps)):
+            elif linear is not None and not _has(pattern, linear):
                 found.append(linear)
         return found
 
@@ -161,7 +167,7 @@ class PruneWeights(Pass):
             linear = linear_of(before.node)
             assert linear is not None, "it was one"
             weights = linear.weights[:, :-1]
-            assert pattern is None or pattern.holds(weights, linear.taps), "the mask has it"
+            assert pattern is None or _has(pattern, linear), "the mask has it"
             gone = int(np.count_nonzero(weights == 0))
             ctx.done(before.node, f"{gone / weights.size:.0%} of its weights are 0")
             zeros, total = zeros + gone, total + weights.size
@@ -172,6 +178,10 @@ class PruneWeights(Pass):
 
 #: What zeros are good for, as long as no target says more.
 _WHAT_FOR = "files become smaller only when they are compressed, or written without zeros (tflite:sparse=true)"
+
+
+def _has(pattern: Pattern | None, linear: Linear) -> bool:
+    return pattern is not None and pattern.holds(linear.weights[:, :-1], linear.taps)
 
 
 def _reason(node: Node, linear: Linear | None, pattern: Pattern | None) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,44 +12,11 @@ from edgecc.rewriting.reading import is_floating
 
 if TYPE_CHECKING:
     from edgecc.data.calibration import CalibrationData
-    from edgecc.data.feeds import Feeds
     from edgecc.model import Model
     from edgecc.passes.base import WorkProgress
     from edgecc.pruning.residual_blocks import Block
 
 _TINY = float(np.finfo(np.float32).tiny)
-
-
-@dataclass(frozen=True)
-class FirstSamples:
-    """The first calls of calibration data.
-
-    Attributes:
-        data: all of it.
-        most: calls at most.
-    """
-
-    data: CalibrationData
-    most: int
-
-    @property
-    def source(self) -> str:
-        return self.data.source
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        return self.data.notes
-
-    @property
-    def total(self) -> int:
-        return min(self.most, self.data.total) if self.data.total else self.most
-
-    @property
-    def per_call(self) -> int:
-        return self.data.per_call
-
-    def samples(self) -> Iterator[Feeds]:
-        return islice(self.data.samples(), self.most)
 
 
 def leave_out(model: Model, block: Block) -> None:

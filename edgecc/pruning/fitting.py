@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +20,14 @@ if TYPE_CHECKING:
 
 
 def layers_in_order(
-    original: Model, model: Model, names: Sequence[str], data: CalibrationData, sweeps: int, progress: WorkProgress
+    original: Model,
+    model: Model,
+    names: Sequence[str],
+    data: CalibrationData,
+    sweeps: int,
+    progress: WorkProgress,
+    *,
+    outputs: Mapping[str, np.ndarray] | None = None,
 ) -> Iterator[tuple[Target, RowTable, RowTable]]:
     """Each layer with the rows that it reads in the model as it is by now and what is added to its result.
 
@@ -33,6 +40,7 @@ def layers_in_order(
         data: samples.
         sweeps: most times that they are read, unless that would take too much memory.
         progress: called after each run.
+        outputs: masks of the outputs that are left to layers which lost some, by name.
 
     Yields:
         The target, rows [n, features + 1], each with a one appended, and what is added to the result [n, 1 or outputs].
@@ -42,7 +50,7 @@ def layers_in_order(
     assert len(linears) == len(names), "they have constant weights"
     for part in chunks(names, linears, -(-len(names) // sweeps)):
         nodes = {node.name: node for node in model.nodes("Conv", "Gemm", "MatMul")}
-        sites = [_site(before[name], nodes[name], model) for name in part]
+        sites = [_site(before[name], nodes[name], model, (outputs or {}).get(name)) for name in part]
         targets = targets_of(original, sites, data, progress)
         for target, (rows, others) in zip(targets, gather_rows(model, targets, data, progress), strict=True):
             yield target, rows, others
@@ -68,8 +76,9 @@ def best_weights(target: Target, rows: RowTable, others: RowTable, *, biased: bo
 
 
 def fitted_layers(model: Model) -> list[str]:
-    """Names of the layers of one group with constant weights, in order."""
-    return [node.name for node in model.nodes("Conv", "Gemm", "MatMul") if linear_of(node) is not None]
+    """Names of the layers of one group with constant weights, in order; those that share them stay as they are."""
+    nodes = [node for node in model.nodes("Conv", "Gemm", "MatMul") if len(node.inputs[1].outputs) == 1]
+    return [node.name for node in nodes if linear_of(node) is not None]
 
 
 def has_bias(model: Model, node: Node) -> bool:
@@ -91,9 +100,9 @@ def store(model: Model, node: Node, weights: Matrix) -> None:
         linear.update(model, None, linear.rounded(bias + weights[:, -1]))
 
 
-def _site(before: Node, after: Node, model: Model) -> Site:
+def _site(before: Node, after: Node, model: Model, outputs: np.ndarray | None) -> Site:
     weights = linear_of(before)
     assert weights is not None
-    site = site_of(before, after, np.ones(len(weights.weights), bool), model)
+    site = site_of(before, after, np.ones(len(weights.weights), bool) if outputs is None else outputs, model)
     assert site is not None, "it has constant weights"
     return site

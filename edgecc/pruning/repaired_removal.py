@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgecc.pruning.fitting import best_weights, fitted_layers, has_bias, layers_in_order, store
 from edgecc.pruning.removal import remove_units
-from edgecc.pruning.repair import Site, repair, site_of, targets_of
 
 if TYPE_CHECKING:
     from edgecc.data.calibration import CalibrationData
     from edgecc.model import Model
     from edgecc.passes.base import WorkProgress
     from edgecc.pruning.groups import Coupling, Unit
-    from edgecc.pruning.removal import Kept
 
 
 def remove_with_repair(
@@ -39,24 +38,18 @@ def remove_with_repair(
     original = model.clone()
     kept = remove_units(model, coupling, units)
     model.infer_shapes()
-    if data is None:
+    layers = {layer.node.name: layer for layer in coupling.tracker.layers}
+    names = [name for name in fitted_layers(model) if name in layers]
+
+    def reads_less(name: str) -> bool:
+        reads = layers[name].reads
+        return reads is not None and bool(np.isin(coupling.root_of(reads), kept.gone).any())
+
+    first = next((place for place, name in enumerate(names) if reads_less(name)), None)
+    if data is None or first is None:
         return
-    targets = targets_of(original, _sites(original, model, coupling, kept), data, progress)
-    size = -(-len(targets) // sweeps)
-    for start in range(0, len(targets), size):
-        repair(model, targets[start : start + size], data, progress)
-
-
-def _sites(original: Model, model: Model, coupling: Coupling, kept: Kept) -> list[Site]:
-    """The first layer that reads less than it did, and all behind it, in order."""
-    before = {node.name: node for node in original.nodes()}
-    found: list[Site] = []
-    for layer in coupling.tracker.layers:
-        reads = layer.reads is not None and bool(np.isin(coupling.root_of(layer.reads), kept.gone).any())
-        if layer.node.op not in ("Conv", "Gemm", "MatMul") or not (found or reads):
-            continue
-        mask = ~np.isin(coupling.root_of(layer.writes), kept.gone)
-        site = site_of(before[layer.node.name], layer.node, mask, model)
-        if site is not None:
-            found.append(site)
-    return found
+    names = names[first:]
+    outputs = {name: ~np.isin(coupling.root_of(layers[name].writes), kept.gone) for name in names}
+    for target, rows, others in layers_in_order(original, model, names, data, sweeps, progress, outputs=outputs):
+        node = target.site.after.node
+        store(model, node, best_weights(target, rows, others, biased=has_bias(model, node)))

@@ -234,3 +234,25 @@ def test_random_models(model: Model) -> None:
     except DataError as error:
         # Random graphs compute NaN, of masks for example.
         assert "NaN" in str(error)  # noqa: PT017
+
+
+def test_layers_that_have_the_pattern_keep_it() -> None:
+    """While those in front of them get it and the others are fitted."""
+    half, _ = pruned(PruneWeights(pattern="2:4", ignore=("Conv_0",)), net())
+    assert zeros(half)[0] == 0
+    after, _ = pruned(PruneWeights(pattern="2:4"), half)
+    for (weights, taps), (before, _) in zip(matrices(after)[1:], matrices(half)[1:], strict=True):
+        np.testing.assert_array_equal(weights, before)
+        assert Pattern(2, 4).holds(weights, taps)
+    assert zeros(after)[0] == 0.5
+
+
+def test_shared_weights_stay_shared() -> None:
+    text = """g (float[N,8] x) => (float[N,8] y)
+    { a = MatMul(x, w) b = Relu(a) c = MatMul(b, v) d = MatMul(c, v) y = MatMul(d, u) }"""
+    weights = {name: RNG.standard_normal((8, 8)).astype(np.float32) for name in "wvu"}
+    model = Model.from_text(text, weights)
+    PassPipeline([PruneWeights(sparsity=0.5)]).run(model, context(model, images(1)[:, :, 0, 0]))
+    first, second = (node.inputs[1] for node in model.nodes("MatMul")[1:3])
+    assert first is second
+    np.testing.assert_array_equal(first.values, weights["v"])
