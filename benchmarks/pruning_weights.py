@@ -1,7 +1,8 @@
 """What `prune-weights` costs in accuracy on the CIFAR-10 networks, and what the files compress to.
 
-Run it with `python -m benchmarks.pruning_weights [resnet8|large ...]`; it needs ../shared/data. The pass sees 512
-unlabelled images; accuracy is that on the 2,000 test images, whose standard error is about 0.6 points for a difference.
+Run it with `python -m benchmarks.pruning_weights [resnet8|large|keywords ...]`; it needs ../shared/data. The pass sees
+512 unlabelled images; accuracy is that on the 2,000 test images, whose standard error is about 0.6 points for a
+difference.
 """
 
 from __future__ import annotations
@@ -11,12 +12,11 @@ import tempfile
 import zlib
 from pathlib import Path
 
-import numpy as np
 from rich.table import Table
 
 import edgecc
+from benchmarks.compression import NETWORKS, Network, classes_of, opened
 from benchmarks.measuring import show
-from benchmarks.pruning import DATA, NETWORKS, SAMPLES, Network, classes_of, opened
 
 WAYS = (
     "sparsity=0.5",
@@ -32,10 +32,10 @@ WAYS = (
 
 def measured(network: Network, options: str, folder: Path) -> list[str]:
     """One row: the drop in points, agreement with the source, and bytes as they are and compressed."""
-    with np.load(DATA / "cifar10_train4000_unlabelled.npz") as train:
-        images = train["x"][:SAMPLES].astype(np.float32)
     step = f"prune-weights:{options}"
-    result = edgecc.compile(network.path, "onnxruntime", folder / "sparse.onnx", passes=[step], calibration=images)
+    result = edgecc.compile(
+        network.path, "onnxruntime", folder / "sparse.onnx", passes=[step], calibration=network.calibration
+    )
     found = classes_of(result.path, network.images)
     drop = 100 * float((network.classes == network.labels).mean() - (found == network.labels).mean())
     agreement = 100 * float((found == network.classes).mean())
