@@ -59,11 +59,15 @@ class FactorizeLowRank(Pass):
     )
     multiple: int = Field(default=1, ge=1, description="what ranks are divided by")
     sweeps: int = Field(default=16, ge=1, description="most sweeps over the data in which layers are fitted")
+    epochs: int = Field(
+        default=20, ge=0, description="most runs over the data in which all layers are fitted together, in small steps"
+    )
     ignore: tuple[str, ...] = Field(default=(), description="patterns of names of layers that stay")
 
     def run(self, model: Model, ctx: PassContext) -> bool:
         from edgecc.low_rank.fitting import factorize_in_order
         from edgecc.low_rank.layers import candidates
+        from edgecc.pruning.refinement import refine
 
         check_ignore(self, self.ignore, model)
         self._check()
@@ -78,7 +82,11 @@ class FactorizeLowRank(Pass):
         chosen = self._choose(model, found, data, ctx)
         if not chosen:
             return False
-        factorize_in_order(model.clone(), model, chosen, data, self.sweeps, ctx.progress)
+        original = model.clone()
+        sites = factorize_in_order(original, model, chosen, data, self.sweeps, ctx.progress)
+        gain = refine(original, model, sites, data, self.epochs, ctx.progress)
+        if gain:
+            ctx.note(f"{self.name}: fitting all layers together took {gain:.0%} off the error on samples held out")
         return True
 
     def _check(self) -> None:
