@@ -19,8 +19,10 @@ NETWORKS = {
     "large": "pretrainedResnet_large_float.onnx",
     "keywords": "kws_float.onnx",
 }
-#: Unlabelled images that passes see.
-SAMPLES = 512
+#: Unlabelled images that passes see, and those behind them, on which edgecc says what was lost.
+SAMPLES, HELD_OUT = 512, 64
+#: Of recordings, the latter.
+_RECORDINGS_APART = 32
 #: Runs of the test inputs at once.
 BATCH = 200
 
@@ -32,6 +34,7 @@ class Network:
     Attributes:
         path: of the ONNX file.
         calibration: unlabelled inputs that passes see.
+        held_out: others, on which edgecc says what was lost.
         images, labels: of the test.
         classes: that the source says.
         macs: of the source.
@@ -39,6 +42,7 @@ class Network:
 
     path: Path
     calibration: np.ndarray
+    held_out: np.ndarray
     images: np.ndarray
     labels: np.ndarray
     classes: np.ndarray
@@ -80,16 +84,16 @@ def classes_of(path: Path, images: np.ndarray) -> np.ndarray:
 def opened(name: str, folder: Path) -> Network:
     """One of the networks; the compiled source is left in the folder."""
     if name == "keywords":
-        files, count = ("kws_calib200.npz", "kws_test400.npz"), None
+        files, apart, most = ("kws_calib200.npz", "kws_test400.npz"), _RECORDINGS_APART, None
     else:
-        files, count = ("cifar10_train4000_unlabelled.npz", "cifar10_test2000.npz"), SAMPLES
+        files, apart, most = ("cifar10_train4000_unlabelled.npz", "cifar10_test2000.npz"), HELD_OUT, SAMPLES + HELD_OUT
     with np.load(DATA / files[0]) as train, np.load(DATA / files[1]) as test:
-        calibration = train["x"][:count].astype(np.float32)
+        calibration, held_out = np.split(train["x"][:most].astype(np.float32), [-apart])
         images, labels = test["x"].astype(np.float32), test["y"]
     path = DATA / "mlperf_tiny" / NETWORKS[name]
     source = edgecc.compile(path, "onnxruntime", folder / "source.onnx")
     classes = classes_of(source.path, images)
-    return Network(path, calibration, images, labels, classes, inspect_model(source.model).macs)
+    return Network(path, calibration, held_out, images, labels, classes, inspect_model(source.model).macs)
 
 
 def smaller(network: Network, passes: Sequence[str], folder: Path, latency: bool) -> Outcome:
@@ -102,7 +106,8 @@ def smaller(network: Network, passes: Sequence[str], folder: Path, latency: bool
         latency: whether to take times.
     """
     source, output = folder / "source.onnx", folder / "smaller.onnx"
-    result = edgecc.compile(network.path, "onnxruntime", output, passes=list(passes), calibration=network.calibration)
+    data, apart = network.calibration, network.held_out
+    result = edgecc.compile(network.path, "onnxruntime", output, passes=list(passes), calibration=data, held_out=apart)
     found = classes_of(result.path, network.images)
     size = output.stat().st_size
     return Outcome(

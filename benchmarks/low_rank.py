@@ -4,6 +4,7 @@ Run it with `python -m benchmarks.low_rank [networks|autoencoder|minilm ...] [--
 needs ../shared/data, and the last one MINILM, the file that `python -m benchmarks.exports.minilm` writes. Passes see
 512 unlabelled images, 256 spectra of synthetic machines or 512 sentences; what is shown is of the test sets. The
 standard error of a drop is about 0.6 points. `--curves` draws points lost against what is left, with Matplotlib.
+`python -m benchmarks.low_rank latency` measures time alone, of larger networks too.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from benchmarks.measuring import machine, show
 from benchmarks.quantization import in_onnxruntime
 from benchmarks.quantization_minilm import TOKENS, correlation, session
 from benchmarks.quantization_tasks import TASKS
+from benchmarks.smaller_latency import LOW_RANK
+from benchmarks.smaller_latency import latency as print_latency
 from edgecc.measuring.metrics import fidelity
 from edgecc.rewriting.linear import LINEAR
 from edgecc.rewriting.reading import constant
@@ -165,6 +168,9 @@ PARTS = {"networks": networks, "autoencoder": autoencoder, "minilm": minilm}
 
 
 def main(arguments: Sequence[str]) -> None:
+    if arguments[:1] == ["latency"]:
+        print_latency(arguments[1:], LOW_RANK)
+        return
     latency = "--no-latency" not in arguments
     for name in [name for name in arguments if not name.startswith("--")] or PARTS:
         with tempfile.TemporaryDirectory() as folder:

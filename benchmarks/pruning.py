@@ -1,9 +1,10 @@
 """Accuracy without labels or training: `prune-channels` on small networks, against channels chosen by magnitude.
 
-Run it with `python -m benchmarks.pruning [resnet8|large|keywords ...] [--latency] [--curves=FOLDER]`; it needs
-../shared/data. Passes see 512 unlabelled images, or 200 recordings; accuracy is that on the 2,000 test images (the
-standard error of a difference is about 0.6 points) or 400 recordings (1 point). Times are relative to the source,
-interleaved, one thread. `--curves` draws points lost against what is left, with Matplotlib.
+Run it with `python -m benchmarks.pruning [resnet8|large|keywords ...] [--default] [--latency] [--curves=FOLDER]`; it
+needs ../shared/data. Passes see 512 unlabelled images, or 168 recordings; accuracy is that on the 2,000 test images
+(the standard error of a difference is about 0.6 points) or 400 recordings (1 point). `--default` leaves out the other
+ways, `--latency` takes times relative to the source, interleaved, one thread, and `--curves` draws points lost against
+what is left, with Matplotlib. `python -m benchmarks.pruning latency` measures time alone, of larger networks too.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from rich.table import Table
 
 from benchmarks.compression import NETWORKS, Outcome, columns, draw, folder_of, opened, row, smaller
 from benchmarks.measuring import machine, show
+from benchmarks.smaller_latency import PRUNING
+from benchmarks.smaller_latency import latency as print_latency
 
 #: How many times fewer multiply-accumulates, and the most points that the default may lose.
 FACTORS: dict[str, dict[float, float | None]] = {
@@ -33,6 +36,9 @@ WAYS = {
 
 
 def main(arguments: list[str]) -> None:
+    if arguments[:1] == ["latency"]:
+        print_latency(arguments[1:], PRUNING)
+        return
     latency, pictures = "--latency" in arguments, folder_of(arguments)
     names = [name for name in arguments if not name.startswith("--")] or list(NETWORKS)
     ways = {DEFAULT: ""} if "--default" in arguments else WAYS

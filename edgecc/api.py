@@ -69,8 +69,9 @@ def compile(
         shapes: static shapes for named inputs.
         importer: options of the importer that reads a file, such as `{"factory": "package.module:callable"}`.
         verify: execute the model before and after every pass that must keep its values.
-        measure: run the quantized model on this machine and keep layers in float that integers make slower; if None,
-            where `quantize` is "int8" and the target is for machines like this one.
+        measure: run models on this machine, keep layers in float that integers make slower, and layers whole that
+            factors make slower; if None, where `quantize` is "int8" or `low_rank` is given, and the target is for
+            machines like this one.
         seed: of the generator that passes may use.
         progress: called with a sentence at each step.
 

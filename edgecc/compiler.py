@@ -112,13 +112,17 @@ def run_recipe(
     build = functools.partial(build_pipeline, backend=backend, target=target, registry=registry, output=output)
     setting = Setting(build, registry, backend, target, data, apart, work_progress)
     measured = pipeline.quantizes and setting.measures(recipe)
+    choice, asked = None, recipe
     progress("running passes")
+    recipe, pipeline, shaping = setting.shaped(recipe, pipeline, source)
     # What nobody needs again is not copied.
     run = setting.run(recipe, pipeline, source.clone() if in_memory or measured else source)
-    choice, asked = None, recipe
     if measured:
         progress("measuring where integers are slower")
         recipe, run, choice = setting.measured(recipe, run, source)
+    if shaping:
+        # What was measured is in it: the same recipe must not be measured again.
+        recipe = recipe.model_copy(update={"measure": False})
     model, context, result = run.model, run.context, run.result
     losses = run.losses()
     quantization = losses.quantization if losses is not None else None
@@ -135,12 +139,14 @@ def run_recipe(
         "losses": losses.to_dict() if losses is not None else {},
         "quantization": quantization.to_dict() if quantization is not None else {},
         "measured": choice.to_dict() if choice is not None else {},
+        "shaped": [found.to_dict() for found in shaping],
         "passes": [{"pass": r.spec, "changed": r.changed, "nodes": r.nodes_after} for r in result.records],
         "changed": _choices_of(run.pipeline, context),
         "skipped": [asdict(skip) for skip in result.skips],
         "notes": [
             *_calibration_notes(context, losses, _idle_notes(run.pipeline, model)),
-            *_choice_notes(choice, asked),
+            *(note for found in shaping for note in found.notes()),
+            *(() if shaping and choice is None else _choice_notes(choice, asked)),
             *result.notes,
             *_budget_notes(run, recipe),
             *compiled.notes,
@@ -184,7 +190,11 @@ _CHANGING = ("DequantizeLinear", "QuantizeLinear")
 def _choice_notes(choice: MeasuredChoice | None, asked: Recipe) -> tuple[str, ...]:
     if choice is not None:
         return (choice.note(),)
-    return ("nothing was measured: --measure is about what quantize-static makes",) if asked.measure else ()
+    return (
+        ("nothing was measured: --measure is about what quantize-static and factorize-low-rank make",)
+        if asked.measure
+        else ()
+    )
 
 
 def _budget_notes(run: PassRun, recipe: Recipe) -> tuple[str, ...]:

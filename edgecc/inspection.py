@@ -19,6 +19,8 @@ from edgecc.presets import DEFAULT
 from edgecc.registry import Registry, default_registry
 
 if TYPE_CHECKING:
+    from onnx_graphsurgeon import Constant
+
     from edgecc.backend import Backend, NodeSupport
     from edgecc.target import Target
 
@@ -68,10 +70,22 @@ def inspect_model(model: Model) -> Inspection:
         signature=model.signature,
         operators=dict(Counter(_qualified(node) for node in nodes).most_common()),
         parameters=model.parameter_count,
-        parameter_bytes=sum(math.prod(t.shape) * np.dtype(t.dtype).itemsize for t in model.constants()),
+        parameter_bytes=sum(map(stored_bytes, model.constants())),
         macs=sum(macs(node) for node in nodes),
         uncounted=sum(not _is_static(node) for node in nodes if node.op in _COUNTED),
     )
+
+
+def stored_bytes(tensor: Constant) -> int:
+    """What a constant takes in a file: types of less than a byte are packed."""
+    dtype = np.dtype(tensor.dtype)
+    count = int(math.prod(tensor.shape))
+    bits = _PACKED.get(dtype.name, 8 * dtype.itemsize)
+    return -(-count * int(bits) // 8)
+
+
+#: Bits of types for which numpy has a byte.
+_PACKED = {"int4": 4, "uint4": 4, "int2": 2, "uint2": 2, "float4_e2m1fn": 4}
 
 
 def find_support(model: Model, backend: Backend, target: Target, *, explain: bool = False) -> Support:

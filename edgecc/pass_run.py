@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from edgecc.backend import Backend
     from edgecc.data.calibration import CalibrationData
     from edgecc.measuring.float_layers import MeasuredChoice
+    from edgecc.measuring.shaping_times import ShapingChoice
     from edgecc.model import Model
     from edgecc.passes.base import WorkProgress
     from edgecc.recipe import Recipe
@@ -91,10 +92,43 @@ class Setting:
 
         held_out, data = self.held_out, context.calibration
         if held_out is None and data is not None:
-            context.calibration, held_out = Part(data, held_out=False), Part(data, held_out=True)
+            held_out = Part(data, held_out=True)
+        context.calibration = self.seen
         budget = LossBudget(recipe.max_drop, recipe.min_sqnr)
         pipeline.gate = Gate(budget, held_out, context.calibration, context.progress)
         return PassRun(pipeline, model, context, pipeline.run(model, context), pipeline.gate)
+
+    @property
+    def seen(self) -> CalibrationData | None:
+        """The samples that lossy passes see."""
+        from edgecc.data.split import Part
+        from edgecc.statistics.table import StatisticTable
+
+        if self.data is None or isinstance(self.data, StatisticTable):
+            return None
+        return self.data if self.held_out is not None else Part(self.data, held_out=False)
+
+    def shaped(
+        self, recipe: Recipe, pipeline: PassPipeline, source: Model
+    ) -> tuple[Recipe, PassPipeline, list[ShapingChoice]]:
+        """Find how small passes make layers where that is left to the target's runtime.
+
+        Args:
+            recipe: that is asked for.
+            pipeline: of it.
+            source: not changed.
+
+        Returns:
+            The recipe that says what was found, its pipeline, and what was measured.
+        """
+        from edgecc.passes.shaping import ShapingPass
+
+        if not any(isinstance(step, ShapingPass) for step in pipeline.made_passes):
+            return recipe, pipeline, []
+        from edgecc.shaped_recipe import settle_shapes
+
+        found, choices = settle_shapes(recipe, self, source)
+        return found, pipeline if found == recipe else self.build(found), choices
 
     def measures(self, recipe: Recipe) -> bool:
         from edgecc.measured_recipe import measures

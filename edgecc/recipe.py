@@ -51,7 +51,7 @@ class Recipe(BaseModel):
         optimize: name of the preset whose passes run first: "1" is for everything that keeps values, "0" for none.
         passes: `NAME` or `NAME:key=value,...`, in the order in which they run, before the backend's own.
         prune: share of the multiply-accumulates that goes, by channels, or options of prune-channels, such as
-            "params=0.5"; stands for that pass, which runs where it works among `passes`.
+            "params=0.5", or both: "0.5,multiple=8"; stands for that pass, which runs where it works among `passes`.
         low_rank: the same of factorize-low-rank, of what pruning leaves.
         quantize: precision of weights and activations; stands for passes that run behind `passes`, or in front of the
             first of them that must run behind it.
@@ -66,8 +66,9 @@ class Recipe(BaseModel):
         shapes: static shapes for named inputs.
         importer: options of the importer that reads the source.
         verify: execute the model before and after every pass that must keep its values.
-        measure: run the quantized model on this machine and keep layers in float that integers make slower; if None,
-            where `quantize` is int8 and the target is for machines like this one.
+        measure: run models on this machine, keep layers in float that integers make slower, and layers whole that
+            factors make slower; if None, where `quantize` is int8 or `low_rank` is given, and the target is for
+            machines like this one.
         seed: of the only random generator that passes may use.
     """
 
@@ -95,14 +96,16 @@ class Recipe(BaseModel):
     @field_validator("prune", "low_rank")
     @classmethod
     def _share_or_options(cls, value: float | str | None, info: ValidationInfo) -> float | str | None:
-        share = _as_number(value)
+        if value is None:
+            return None
+        share, options = _share_of(value)
         if share is not None and not 0 < share < 1:
             raise ValueError(
                 f"{value} is no share of the multiply-accumulates: {_flag(info.field_name)} 0.5 lets half of them go"
             )
-        if isinstance(value, str) and share is None and "=" not in value:
+        if share is None and "=" not in options.partition(",")[0]:
             raise ValueError(f"{value!r} is neither a share, such as 0.5, nor an option, such as params=0.5")
-        return value if share is None else share
+        return share if share is not None and not options else value
 
     @model_validator(mode="after")
     def _once(self) -> Recipe:
@@ -119,11 +122,12 @@ class Recipe(BaseModel):
         found = []
         for key, name in SMALLER_PASSES.items():
             value = getattr(self, key)
-            if isinstance(value, str):
-                found.append(f"{name}:{value}")
-            elif value is not None:
-                # What is left, in as many digits as were given.
-                found.append(f"{name}:macs={round(1 - value, 12):g}")
+            if value is None:
+                continue
+            share, options = _share_of(value)
+            # What is left, in as many digits as were given.
+            budget = [] if share is None else [f"macs={round(1 - share, 12):g}"]
+            found.append(f"{name}:{','.join([*budget, *([options] if options else [])])}")
         return (*found, *(QUANTIZE_PASSES[self.quantize] if self.quantize else ()))
 
     @property
@@ -188,13 +192,15 @@ def make_recipe(values: Mapping[str, Any], *, where: str = "") -> Recipe:
         raise RecipeError(f"{key}: {first['msg']}", where=where, why=f"got {first.get('input')!r}") from error
 
 
-def _as_number(value: float | str | None) -> float | None:
+def _share_of(value: float | str) -> tuple[float | None, str]:
+    """The share that `0.5` or `0.5,key=value` begins with, if it does, and the options behind it."""
     if not isinstance(value, str):
-        return value
+        return value, ""
+    first, _, rest = value.partition(",")
     try:
-        return float(value)
+        return float(first), rest
     except ValueError:
-        return None
+        return None, value
 
 
 def _flag(key: str | None) -> str:

@@ -22,7 +22,7 @@ class Target(BaseModel):
             fast whole: fusions make these and no others.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     name: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]]
@@ -45,4 +45,4 @@ class Target(BaseModel):
 class RuntimeOptions(BaseModel):
     """Options of the runtime that runs artifacts (`--runtime KEY=VALUE`): the fields of a backend's subclass."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)

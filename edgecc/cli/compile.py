@@ -32,10 +32,10 @@ _LINES_SHOWN = 5
     "--pass", "passes", multiple=True, metavar="NAME[:key=value,...]", help="Run a pass; repeatable, in order."
 )
 @click.option(
-    "--prune", metavar="SHARE", help="Let so much of the multiply-accumulates go, by channels; or params=0.5 ..."
+    "--prune", metavar="SHARE", help="Let so much of the multiply-accumulates go, by channels; or latency=0.7 ..."
 )
 @click.option(
-    "--low-rank", metavar="SHARE", help="Let so much of what is left go, by factorizing layers; or params=0.5 ..."
+    "--low-rank", metavar="SHARE", help="Let so much of what is left go, by factorizing layers; or latency=0.7 ..."
 )
 @click.option("--quantize", type=click.Choice(sorted(QUANTIZE_PASSES)), help="Precision preset.")
 @click.option(
@@ -61,7 +61,8 @@ _LINES_SHOWN = 5
 @click.option(
     "--measure/--no-measure",
     default=None,
-    help="Keep layers in float that integers make slower on this machine (default: --quantize int8 for onnxruntime).",
+    help="Keep layers in float that integers make slower on this machine, and whole that factors make slower "
+    "(default: --quantize int8 and --low-rank for onnxruntime).",
 )
 @click.option("--seed", type=int, help="Of the random generator that passes may use.")
 @click.option("--print-recipe", is_flag=True, help="Print what the flags mean as TOML, and stop.")

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgecc.inspection import macs
+import numpy as np
+
+from edgecc.inspection import macs, stored_bytes
 from edgecc.low_rank.splits import Split, splits_of
 from edgecc.model import matches_any, origins
 from edgecc.pruning.features import Linear, linear_of
@@ -97,10 +99,11 @@ def _factor_before(node: Node, model: Model) -> Node | None:
 
 
 def size_of(model: Model, measure: str) -> tuple[int, int]:
-    """Multiply-accumulates (`macs`) or weights of layers (`params`): as they are, and as they were before factorizing.
+    """What a budget counts: as it is, and as it was before factorizing.
 
-    Where layers are the factors of one, that one is counted in the second number, so that a budget stays the same
-    share of the same whole.
+    Multiply-accumulates (`macs`), weights of layers (`params`) or bytes of all constants (`bytes`). Where layers are
+    the factors of one, that one is counted in the second number, so that a budget stays the same share of the same
+    whole.
     """
     now, whole = 0, 0
     for node in model.nodes():
@@ -111,14 +114,19 @@ def size_of(model: Model, measure: str) -> tuple[int, int]:
             whole += _product_size(node, model, measure) - size
         elif _factor_behind(node, model) is not None:
             whole -= size
-    return now, whole
+    if measure != "bytes":
+        return now, whole
+    others = max(0, sum(map(stored_bytes, model.constants())) - now)
+    return now + others, whole + others
 
 
 def _size(node: Node, measure: str) -> int:
     if measure == "macs":
         return macs(node)
     weights = constant(node, 1) if is_op(node, *LINEAR) else None
-    return 0 if weights is None else int(weights.size)
+    if weights is None:
+        return 0
+    return int(weights.size) if measure == "params" else int(weights.nbytes)
 
 
 def _product_size(last: Node, model: Model, measure: str) -> int:
@@ -137,4 +145,6 @@ def _product_size(last: Node, model: Model, measure: str) -> int:
             size *= len(linear.weights)
             own = linear.weights.size - len(linear.weights)
             positions = macs(node) // max(1, own)
-    return size * positions if measure == "macs" else size
+    if measure == "params":
+        return size
+    return size * (positions if measure == "macs" else int(np.dtype(last.inputs[1].dtype).itemsize))

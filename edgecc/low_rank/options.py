@@ -14,7 +14,7 @@ from edgecc.low_rank.splits import TUCKER, Split
 from edgecc.statistics.answers import Array
 
 #: What a budget counts.
-Measure: TypeAlias = Literal["macs", "params"]
+Measure: TypeAlias = Literal["macs", "params", "bytes"]
 #: Ranks between the first two layers that are tried where there is a third one.
 _RANKS = 24
 
@@ -27,6 +27,7 @@ class Option:
         split: where; None for the layer as it is.
         rank, inner: channels between them; inner is 0 where there are two.
         macs, params: of all of them.
+        itemsize: bytes of a weight.
         error: share of the output's variance that is lost.
     """
 
@@ -35,6 +36,7 @@ class Option:
     inner: int
     macs: int
     params: int
+    itemsize: int
     error: float
 
     def describe(self) -> str:
@@ -46,12 +48,14 @@ class Option:
         return f"{self.split.kind} factors of {ranks}: {left:.2f} of its work, {self.error:.2g} of the variance lost"
 
     def cost(self, measure: Measure) -> int:
-        return self.macs if measure == "macs" else self.params
+        if measure == "macs":
+            return self.macs
+        return self.params if measure == "params" else self.params * self.itemsize
 
 
 def unchanged(split: Split) -> Option:
     """The layer as it is."""
-    return Option(None, 0, 0, split.full_macs(), split.full_params(), 0.0)
+    return Option(None, 0, 0, split.full_macs(), split.full_params(), split.itemsize, 0.0)
 
 
 def options_of(basis: Basis, multiple: int) -> list[Option]:
@@ -109,7 +113,7 @@ def _spread(ranks: Sequence[int]) -> list[int]:
 
 
 def _option(split: Split, rank: int, inner: int, error: float) -> Option:
-    return Option(split, rank, inner, split.macs(rank, inner), split.params(rank, inner), error)
+    return Option(split, rank, inner, split.macs(rank, inner), split.params(rank, inner), split.itemsize, error)
 
 
 def saves(option: Option) -> bool:

@@ -69,6 +69,25 @@ def replace_layer(model: Model, node: Node, split: Split, factors: Factors) -> N
     return node
 
 
+def random_factors(split: Split, rank: int, inner: int, rng: np.random.Generator) -> Factors:
+    """Factors of the right shapes that keep values about as large as they are; for timing.
+
+    Args:
+        split: where.
+        rank: channels between the first layer and the second.
+        inner: between the second and the third; 0 for no third one.
+        rng: of the values.
+    """
+
+    def normal(rows: int, columns: int) -> Array:
+        found: Array = rng.standard_normal((rows, columns)) / np.sqrt(columns)
+        return found
+
+    first = normal(rank, int(split.taps.shape[1]))
+    second = normal(inner or split.outputs, rank * split.places)
+    return Factors(first, second, normal(split.outputs, inner) if inner else None)
+
+
 def _attributes(node: Node, axes: tuple[int, ...]) -> dict[str, object]:
     """A convolution's, along those axes of its kernel; along the others it has a kernel of size 1."""
     weights = constant(node, 1)

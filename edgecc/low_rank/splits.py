@@ -36,6 +36,7 @@ class Split:
         kernel: the layer's; empty for a matrix product.
         taps: features that the first layer reads for each place of the second one's kernel [places, features].
         inputs, outputs: channels.
+        itemsize: bytes of a weight.
         first_positions, positions: places at which the first layer and the second one are computed.
     """
 
@@ -45,6 +46,7 @@ class Split:
     taps: Indices
     inputs: int
     outputs: int
+    itemsize: int
     first_positions: int
     positions: int
 
@@ -103,6 +105,7 @@ def splits_of(node: Node, inputs: int, outputs: int, kinds: Sequence[str]) -> li
     kernel = tuple(int(size) for size in node.inputs[1].shape[2:]) if node.op == "Conv" else ()
     wide = [axis for axis, size in enumerate(kernel) if size > 1]
     features = np.arange(inputs * math.prod(kernel), dtype=np.int64).reshape(inputs, *kernel)
+    itemsize = int(np.dtype(node.inputs[1].dtype).itemsize)
     positions = macs(node) // max(1, features.size * outputs)
     found = []
     for count in range(len(wide), -1, -1):
@@ -115,7 +118,7 @@ def splits_of(node: Node, inputs: int, outputs: int, kinds: Sequence[str]) -> li
             places = math.prod(kernel[axis] for axis in others)
             taps = features.transpose(order).reshape(places, -1)
             first = _first_positions(node, others, positions)
-            found.append(Split(kind, axes, kernel, taps, inputs, outputs, first, positions))
+            found.append(Split(kind, axes, kernel, taps, inputs, outputs, itemsize, first, positions))
     return found
 
 

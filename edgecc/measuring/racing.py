@@ -64,6 +64,17 @@ class Race:
         return found
 
 
+def least_ratio(first: BenchmarkResult, second: BenchmarkResult) -> float:
+    """The least time of the second over the least of the first.
+
+    Other work on the machine only ever adds to a run, and adds more to longer ones: where it is busy, this is steady to
+    a hundredth while medians are anything.
+    """
+    assert first.min is not None, "it ran"
+    assert second.min is not None, "it ran"
+    return second.min / first.min
+
+
 def machine_of(result: BenchmarkResult) -> str:
     """Processor, device and versions, as a report names them."""
     versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())

@@ -6,20 +6,21 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from edgecc.errors import OptionError
-from edgecc.passes.base import Loss, Pass, PassContext, check_ignore
+from edgecc.passes.base import Loss, PassContext, check_ignore
 from edgecc.passes.observing import samples_of
+from edgecc.passes.shaping import ShapingPass, one_budget
 
 if TYPE_CHECKING:
     from edgecc.data.calibration import CalibrationData
     from edgecc.low_rank.layers import Candidate
     from edgecc.low_rank.options import Measure, Option
     from edgecc.model import Model
+    from edgecc.passes.shaping import Shapes
 
-_WORDS = {"macs": "multiply-accumulates", "params": "layers' weights"}
+_WORDS = {"macs": "multiply-accumulates", "params": "layers' weights", "bytes": "bytes of the weights"}
 
 
-class FactorizeLowRank(Pass):
+class FactorizeLowRank(ShapingPass):
     """Replace layers by two or three smaller ones in a row whose product computes nearly the same on the data.
 
     Before: y = Conv(x, w)                            w [64, 64, 3, 3]
@@ -54,6 +55,12 @@ class FactorizeLowRank(Pass):
         default=None, gt=0, lt=1, description="share of the multiply-accumulates that may be left"
     )
     params: float | None = Field(default=None, gt=0, lt=1, description="share of the layers' weights that may be left")
+    bytes: float | None = Field(
+        default=None, gt=0, description="share of the constants' bytes that may be left; from 1 on, that many bytes"
+    )
+    latency: float | None = Field(
+        default=None, gt=0, lt=1, description="share of the time on the target's runtime that may be left"
+    )
     forms: tuple[Literal["channel", "spatial", "tucker"], ...] = Field(
         default=("channel", "spatial"), min_length=1, description="what convolutions may become"
     )
@@ -64,22 +71,54 @@ class FactorizeLowRank(Pass):
     )
     ignore: tuple[str, ...] = Field(default=(), description="patterns of names of layers that stay")
 
+    def wanted_latency(self) -> float | None:
+        return self.latency
+
+    def with_macs(self, share: float) -> FactorizeLowRank:
+        return self.model_copy(update={"latency": None, "macs": share})
+
+    def leaving(self, patterns: tuple[str, ...]) -> FactorizeLowRank:
+        return self.model_copy(update={"ignore": (*self.ignore, *patterns)})
+
+    def shapes(self, model: Model, ctx: PassContext) -> Shapes:
+        from edgecc.low_rank.replacement import random_factors, replace_layer
+        from edgecc.model import matches_any
+
+        found = self._candidates(model, ctx)
+        measured = self._measured(model, found, self._data(ctx), ctx) if found else []
+
+        def at(step: ShapingPass) -> Model:
+            assert isinstance(step, FactorizeLowRank), "it is a variant of this one"
+            kept = [
+                (candidate, options)
+                for candidate, options in zip(found, measured, strict=True)
+                if not matches_any(candidate.linear.node, step.ignore)
+            ]
+            chosen = step._choose(model, [one for one, _ in kept], [options for _, options in kept], PassContext(None))
+            shaped = model.clone()
+            for node in shaped.nodes():
+                option = chosen.get(node.name)
+                if option is not None and option.split is not None:
+                    factors = random_factors(option.split, option.rank, option.inner, ctx.rng)
+                    replace_layer(shaped, node, option.split, factors)
+            shaped.cleanup()
+            return shaped
+
+        return at
+
     def run(self, model: Model, ctx: PassContext) -> bool:
         from edgecc.low_rank.fitting import factorize_in_order
-        from edgecc.low_rank.layers import candidates
         from edgecc.pruning.refinement import refine
 
-        check_ignore(self, self.ignore, model)
-        self._check()
-        found = candidates(model, self.forms, self.ignore, ctx)
+        self.refuse_latency()
+        found = self._candidates(model, ctx)
         if not found:
             ctx.note(
                 f"{self.name}: no layer can be factorized (the report says why). Try: --prune 0.3 takes channels out"
             )
             return False
-        why = "which components of a layer matter depends on what it reads, and factors are fitted to it"
-        data = samples_of(self, ctx, why)
-        chosen = self._choose(model, found, data, ctx)
+        data = self._data(ctx)
+        chosen = self._choose(model, found, self._measured(model, found, data, ctx), ctx)
         if not chosen:
             return False
         original = model.clone()
@@ -89,31 +128,41 @@ class FactorizeLowRank(Pass):
             ctx.note(f"{self.name}: fitting all layers together took {gain:.0%} off the error on samples held out")
         return True
 
-    def _check(self) -> None:
-        given = [key for key in ("energy", "rank", "macs", "params") if getattr(self, key) is not None]
-        if len(given) > 1:
-            raise OptionError(
-                f"{self.name} takes one of energy, rank, macs and params, and {' and '.join(given)} are given",
-                where=f"pass {self.name}",
-                hint=f"{self.name}:macs=0.5 leaves half of the multiply-accumulates",
-            )
+    def _candidates(self, model: Model, ctx: PassContext) -> list[Candidate]:
+        from edgecc.low_rank.layers import candidates
 
-    def _choose(
+        check_ignore(self, self.ignore, model)
+        one_budget(self, ("energy", "rank", "macs", "params", "bytes", "latency"), optional=True)
+        return candidates(model, self.forms, self.ignore, ctx)
+
+    def _data(self, ctx: PassContext) -> CalibrationData:
+        why = "which components of a layer matter depends on what it reads, and factors are fitted to it"
+        return samples_of(self, ctx, why)
+
+    def _measured(
         self, model: Model, found: list[Candidate], data: CalibrationData, ctx: PassContext
-    ) -> dict[str, Option]:
-        """What becomes of layers, by the nodes' names."""
+    ) -> list[list[Option]]:
+        """What each layer could become."""
         from edgecc.low_rank.measuring import measure
-        from edgecc.low_rank.options import best_value, by_energy, evbmf_option, options_of
+        from edgecc.low_rank.options import evbmf_option, options_of
 
         if self.rank is not None:
-            measured = measure(model, found, lambda b, w: evbmf_option(b, w, self.multiple), data, ctx.progress)
+            return measure(model, found, lambda b, w: evbmf_option(b, w, self.multiple), data, ctx.progress)
+        return measure(model, found, lambda b, _: options_of(b, self.multiple), data, ctx.progress)
+
+    def _choose(
+        self, model: Model, found: list[Candidate], measured: list[list[Option]], ctx: PassContext
+    ) -> dict[str, Option]:
+        """What becomes of layers, by the nodes' names."""
+        from edgecc.low_rank.options import best_value, by_energy
+
+        chosen: list[Option | None]
+        if self.rank is not None:
             chosen = [best_value(layer) for layer in measured]
+        elif self._counted() is None:
+            chosen = [by_energy(layer, self.energy or 0.99) for layer in measured]
         else:
-            measured = measure(model, found, lambda b, _: options_of(b, self.multiple), data, ctx.progress)
-            if self.macs is None and self.params is None:
-                chosen = [by_energy(layer, self.energy or 0.99) for layer in measured]
-            else:
-                chosen = list(self._to_budget(model, found, measured, ctx))
+            chosen = list(self._to_budget(model, found, measured, ctx))
         result = {}
         for candidate, option in zip(found, chosen, strict=True):
             if option is None or option.split is None:
@@ -123,23 +172,29 @@ class FactorizeLowRank(Pass):
                 result[candidate.linear.node.name] = option
         return result
 
+    def _counted(self) -> Measure | None:
+        """What the budget counts; None if there is none."""
+        budgets: tuple[Measure, ...] = ("macs", "params", "bytes")
+        return next((key for key in budgets if getattr(self, key) is not None), None)
+
     def _to_budget(
         self, model: Model, found: list[Candidate], measured: list[list[Option]], ctx: PassContext
     ) -> list[Option]:
         from edgecc.low_rank.layers import size_of
         from edgecc.low_rank.options import to_budget, unchanged
 
-        counted: Measure = "macs" if self.macs is not None else "params"
-        share = self.macs or self.params
-        assert share is not None
+        counted = self._counted()
+        assert counted is not None, "there is a budget"
         layers = [[unchanged(candidate.splits[0]), *layer] for candidate, layer in zip(found, measured, strict=True)]
         now, whole = size_of(model, counted)
+        wanted = float(getattr(self, counted))
+        share = wanted if wanted < 1 else wanted / max(1, whole)
         fixed = now - sum(layer[0].cost(counted) for layer in layers)
         chosen = to_budget(layers, counted, share * whole - fixed)
         left = (fixed + sum(option.cost(counted) for option in chosen)) / max(1, whole)
         if left > share:
             ctx.note(
-                f"{self.name}: {left:.2f} of the {_WORDS[counted]} are left, not {share:g}: "
+                f"{self.name}: {left:.2f} of the {_WORDS[counted]} are left, not {share:.2g}: "
                 f"all {len(layers)} layers that can be factorized are at their smallest ranks, and the others stay "
                 f"(the report says why). Try: --prune {max(0.01, 1 - share / left):.2f} takes channels out first"
             )

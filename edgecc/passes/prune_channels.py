@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from edgecc.errors import OptionError
-from edgecc.passes.base import Loss, Pass, PassContext, check_ignore
+from edgecc.passes.base import Loss, PassContext, check_ignore
 from edgecc.passes.observing import samples_of
+from edgecc.passes.shaping import ShapingPass, one_budget
 
 if TYPE_CHECKING:
     from edgecc.data.calibration import CalibrationData
     from edgecc.model import Model
+    from edgecc.passes.shaping import Shapes
+    from edgecc.pruning.allocation import Work
     from edgecc.pruning.groups import Coupling, Group
+    from edgecc.pruning.plan import Plan
     from edgecc.pruning.removal import Kept
     from edgecc.pruning.repair import Site
-    from edgecc.pruning.saliency import Curve
     from edgecc.pruning.shortfall import Frozen
 
 
-class PruneChannels(Pass):
+class PruneChannels(ShapingPass):
     """Remove the channels, heads and hidden units that matter least, and let the others make up for them.
 
     What must go together is found on the graph. What each unit costs is estimated from calibration data (criterion obs:
     the optimal brain surgeon on each layer's inputs), groups are compared by error per multiply-accumulate saved, and
-    every layer behind is fitted again to what it computed. One of macs, params and ratio says how much goes.
+    every layer behind is fitted again to what it computed. One of macs, params, bytes, latency and ratio says how much
+    goes.
 
     Before: a = Conv(x, w)  b = Relu(a)  y = Conv(b, v)        w [64, 3, 3, 3]  v [32, 64, 3, 3]
     After:  a = Conv(x, w2)  b = Relu(a)  y = Conv(b, v2)      w2 [40, 3, 3, 3]  v2 [32, 40, 3, 3]
@@ -44,6 +48,12 @@ class PruneChannels(Pass):
         default=None, gt=0, lt=1, description="share of the multiply-accumulates that may be left"
     )
     params: float | None = Field(default=None, gt=0, lt=1, description="share of the weights that may be left")
+    bytes: float | None = Field(
+        default=None, gt=0, description="share of the constants' bytes that may be left; from 1 on, that many bytes"
+    )
+    latency: float | None = Field(
+        default=None, gt=0, lt=1, description="share of the time on the target's runtime that may be left"
+    )
     ratio: float | None = Field(default=None, gt=0, lt=1, description="share that every group loses")
     criterion: Literal["obs", "activation", "magnitude"] = Field(
         default="obs", description="what a unit costs: by inverse Hessian, by weights and activations, or by weights"
@@ -62,45 +72,73 @@ class PruneChannels(Pass):
     )
     ignore: tuple[str, ...] = Field(default=(), description="patterns of names of layers whose groups stay")
 
-    def run(self, model: Model, ctx: PassContext) -> bool:
+    def wanted_latency(self) -> float | None:
+        return self.latency
+
+    def with_macs(self, share: float) -> PruneChannels:
+        return self.model_copy(update={"latency": None, "macs": share})
+
+    def shapes(self, model: Model, ctx: PassContext) -> Shapes:
         from edgecc.pruning.groups import find_coupling
-        from edgecc.pruning.planning import Planner
         from edgecc.pruning.removal import remove_units
+
+        plan = self._plan(model, ctx)
+
+        def at(step: ShapingPass) -> Model:
+            assert isinstance(step, PruneChannels), "it is a variant of this one"
+            shaped = model.clone()
+            if plan is None:
+                return shaped
+            quiet = PassContext(ctx.target)
+            gone = step._allocate(plan, quiet)
+            coupling = find_coupling(shaped)
+            twin = replace(plan, coupling=coupling, groups=tuple(step._groups(coupling, quiet)[0]))
+            remove_units(shaped, coupling, twin.units(gone))
+            shaped.infer_shapes()
+            return shaped
+
+        return at
+
+    def run(self, model: Model, ctx: PassContext) -> bool:
+        from edgecc.pruning.removal import remove_units
+
+        self.refuse_latency()
+        plan = self._plan(model, ctx)
+        if plan is None:
+            return False
+        gone = self._allocate(plan, ctx)
+        units = plan.units(gone)
+        if not units:
+            return False
+        original = model.clone()
+        for group, count in zip(plan.groups, gone, strict=True):
+            if count:
+                ctx.done((group.writers or group.readers)[0].node, f"{count} of {len(group.units)} units removed")
+        kept = remove_units(model, plan.coupling, units)
+        model.infer_shapes()
+        if self.repair and plan.data is not None:
+            self._repair(self._sites(original, model, plan.coupling, kept), original, model, plan.data, ctx)
+        return True
+
+    def _plan(self, model: Model, ctx: PassContext) -> Plan | None:
+        """What each group would lose; None if none may lose anything."""
+        from edgecc.pruning.groups import find_coupling
+        from edgecc.pruning.plan import Plan
+        from edgecc.pruning.planning import Planner
         from edgecc.pruning.shortfall import nothing_goes
 
-        self._check(model)
+        check_ignore(self, self.ignore, model)
+        one_budget(self, ("macs", "params", "bytes", "latency", "ratio"))
         coupling = find_coupling(model)
         groups, frozen = self._groups(coupling, ctx)
         if not groups:
             ctx.note(f"{self.name}: {nothing_goes(frozen)}")
-            return False
+            return None
         data = None if self.criterion == "magnitude" and not self.repair else self._data(ctx)
         measured = self.sensitivity == "outputs" and self.ratio is None
         planner = Planner(model, coupling, self.criterion, self.keep, ctx.progress, measured)
         curves = planner.curves(groups, data)
-        gone = self._allocate(groups, frozen, curves, coupling, ctx)
-        units = [groups[g].units[i] for g, count in enumerate(gone) for i in curves[g].order[:count]]
-        if not units:
-            return False
-        original = model.clone()
-        for group, count in zip(groups, gone, strict=True):
-            if count:
-                ctx.done((group.writers or group.readers)[0].node, f"{count} of {len(group.units)} units removed")
-        kept = remove_units(model, coupling, units)
-        model.infer_shapes()
-        if self.repair and data is not None:
-            self._repair(self._sites(original, model, coupling, kept), original, model, data, ctx)
-        return True
-
-    def _check(self, model: Model) -> None:
-        check_ignore(self, self.ignore, model)
-        given = [key for key in ("macs", "params", "ratio") if getattr(self, key) is not None]
-        if len(given) != 1:
-            raise OptionError(
-                f"{self.name} takes one of macs, params and ratio, and {' and '.join(given) or 'none'} is given",
-                where=f"pass {self.name}",
-                hint=f"{self.name}:macs=0.5 leaves half of the multiply-accumulates",
-            )
+        return Plan(model, coupling, tuple(groups), tuple(frozen), tuple(curves), data)
 
     def _data(self, ctx: PassContext) -> CalibrationData:
         why = "it measures what each channel contributes, and fits the layers behind"
@@ -129,26 +167,39 @@ class PruneChannels(Pass):
                 found.append(group)
         return found, frozen
 
-    def _allocate(
-        self, groups: list[Group], frozen: list[Frozen], curves: list[Curve], coupling: Coupling, ctx: PassContext
-    ) -> list[int]:
+    def _allocate(self, plan: Plan, ctx: PassContext) -> list[int]:
         """How many units each group loses."""
-        from edgecc.pruning.allocation import allocate, share_left, uniform, works_of
+        from edgecc.pruning.allocation import allocate, share_left, uniform
         from edgecc.pruning.shortfall import shortfall
 
-        sizes = [len(group.units) for group in groups]
-        multiples = [self.multiple if _has_multiple(group, self.multiple) else 1 for group in groups]
+        sizes = [len(group.units) for group in plan.groups]
+        multiples = [self.multiple if _has_multiple(group, self.multiple) else 1 for group in plan.groups]
         if self.ratio is not None:
-            return uniform(curves, self.ratio, multiples, sizes)
-        measure, budget = ("macs", self.macs) if self.macs is not None else ("params", self.params)
-        assert budget is not None, "it was checked"
-        works = works_of(coupling, groups, measure)
-        gone = allocate(curves, works, budget, multiples, sizes)
+            return uniform(plan.curves, self.ratio, multiples, sizes)
+        works, budget, words = self._budget(plan)
+        if budget >= 1:
+            ctx.note(f"{self.name}: nothing goes: the {words} are within the budget")
+            return [0] * len(sizes)
+        gone = allocate(plan.curves, works, budget, multiples, sizes)
         left = share_left(works, gone)
         if left > budget:
-            missed = shortfall(left, budget, _WORDS[measure], len(groups), frozen, self.keep)
+            missed = shortfall(left, budget, words, len(plan.groups), plan.frozen, self.keep)
             ctx.note(f"{self.name}: {missed}")
         return gone
+
+    def _budget(self, plan: Plan) -> tuple[list[Work], float, str]:
+        """What is to become less, the share of it that may be left, and what it is in words."""
+        from edgecc.pruning.allocation import works_of
+        from edgecc.pruning.stored import stored_works
+
+        if self.bytes is not None:
+            works = stored_works(plan.model, plan.coupling, plan.groups)
+            total = sum(work.size for work in works)
+            return works, self.bytes if self.bytes < 1 else self.bytes / max(1, total), "bytes of the weights"
+        if self.params is not None:
+            return works_of(plan.coupling, plan.groups, "params"), self.params, "weights"
+        assert self.macs is not None, "it was checked"
+        return works_of(plan.coupling, plan.groups, "macs"), self.macs, "multiply-accumulates"
 
     def _sites(self, original: Model, model: Model, coupling: Coupling, kept: Kept) -> list[Site]:
         """Layers behind the first that lost something, in order."""
@@ -180,9 +231,6 @@ class PruneChannels(Pass):
         gain = refine(original, model, sites, data, self.epochs, ctx.progress)
         if gain:
             ctx.note(f"{self.name}: fitting all layers together took {gain:.0%} off the error on samples held out")
-
-
-_WORDS = {"macs": "multiply-accumulates", "params": "weights"}
 
 
 def _has_multiple(group: Group, multiple: int) -> bool:

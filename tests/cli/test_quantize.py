@@ -124,7 +124,10 @@ def test_mending_without_quantization_is_a_note(edgecc: Run, data: Path, name: s
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (("--pass", "fold-batchnorm"), "nothing was measured: --measure is about what quantize-static makes"),
+        (
+            ("--pass", "fold-batchnorm"),
+            "nothing was measured: --measure is about what quantize-static and factorize-low-rank make",
+        ),
         (
             ("--quantize", "int8-weights"),
             "whether integers are faster was not measured: it is where quantize-static quantizes, once, "

@@ -86,6 +86,10 @@ def test_options_of_the_pass(edgecc: Run, net: Path) -> None:
     assert done.code == 0, done.err
     steps = [step["step"] for step in report()["losses"]["steps"]]
     assert steps == ["prune-channels:params=0.6,multiple=4", "factorize-low-rank:energy=0.9"]
+    done = edgecc(*COMMON, "--prune", "0.3,multiple=2,criterion=magnitude")
+    assert done.code == 0, done.err
+    (step,) = report()["losses"]["steps"]
+    assert step["step"] == "prune-channels:macs=0.7,criterion=magnitude,multiple=2"
 
 
 def test_a_recipe_gives_the_same_bytes(edgecc: Run, net: Path) -> None:
@@ -126,6 +130,7 @@ def test_too_much_is_taken_back(edgecc: Run, net: Path) -> None:
         (("--prune", ""), "prune: '' is neither a share, such as 0.5, nor an option, such as params=0.5"),
         (("--low-rank", "nan"), "low_rank: nan is no share of the multiply-accumulates: --low-rank 0.5 lets"),
         (("--low-rank", "much"), "low_rank: 'much' is neither a share"),
+        (("--low-rank", "2,multiple=8"), "low_rank: 2,multiple=8 is no share"),
         (("--prune", "maks=0.5"), "unknown option 'maks'"),
         (("--prune", "macs=1.5"), "option 'macs' of pass 'prune-channels'"),
         (

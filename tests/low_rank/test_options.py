@@ -10,11 +10,11 @@ import pytest
 from edgecc.low_rank.options import Option, best_value, by_energy, frontier, to_budget
 from edgecc.low_rank.splits import Split
 
-SPLIT = Split("channel", (), (), np.arange(10, dtype=np.int64).reshape(1, 10), 10, 10, 1, 1)
+SPLIT = Split("channel", (), (), np.arange(10, dtype=np.int64).reshape(1, 10), 10, 10, 4, 1, 1)
 
 
 def option(cost: int, error: float) -> Option:
-    return Option(SPLIT, 1, 0, cost, cost, error)
+    return Option(SPLIT, 1, 0, cost, cost, 4, error)
 
 
 def layer(seed: int) -> list[Option]:
@@ -22,7 +22,10 @@ def layer(seed: int) -> list[Option]:
     rng = np.random.default_rng(seed)
     costs = np.unique(rng.integers(5, 95, 60))[::-1]
     errors = np.sort(rng.uniform(0, 1, len(costs)) * (1 - costs / 100) ** 2)
-    return [Option(None, 0, 0, 100, 100, 0.0), *(option(int(c), float(e)) for c, e in zip(costs, errors, strict=True))]
+    return [
+        Option(None, 0, 0, 100, 100, 4, 0.0),
+        *(option(int(c), float(e)) for c, e in zip(costs, errors, strict=True)),
+    ]
 
 
 def test_by_energy_takes_the_cheapest_that_keeps_enough():

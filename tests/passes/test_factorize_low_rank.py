@@ -8,7 +8,7 @@ from hypothesis import given, settings
 
 from edgecc.data.calibration import CalibrationData, open_calibration
 from edgecc.errors import DataError, OptionError
-from edgecc.inspection import macs
+from edgecc.inspection import inspect_model, macs
 from edgecc.model import Model
 from edgecc.passes.base import PassContext
 from edgecc.passes.factorize_low_rank import FactorizeLowRank
@@ -165,6 +165,39 @@ def test_a_budget_of_weights_is_met():
     model = network()
     result, _ = factorized(FactorizeLowRank(params=0.5), model)
     assert result.parameter_count <= 0.5 * model.parameter_count + 16 * 6
+
+
+def test_a_budget_of_bytes_is_met():
+    model = network()
+    whole = inspect_model(model).parameter_bytes
+    for budget in (0.6, 0.6 * whole):
+        result, ctx = factorized(FactorizeLowRank(bytes=budget), model)
+        # A step of a rank of the largest layer is some percent.
+        assert 0.5 * whole < inspect_model(result).parameter_bytes <= 0.6 * whole
+        assert not ctx.notes
+
+
+def test_a_share_of_the_time_is_for_who_measures():
+    with pytest.raises(OptionError, match="is a budget for edgecc compile, which measures"):
+        factorized(FactorizeLowRank(latency=0.7), network())
+
+
+@pytest.mark.parametrize("forms", [("channel", "spatial"), ("tucker",)])
+def test_shapes_are_those_of_the_result(forms):
+    model = network()
+    before, step = model.to_text(), FactorizeLowRank(latency=0.7, forms=forms)
+    ctx = PassContext(None, np.random.default_rng(0), calibration=data_of(model, smooth(1, 32)))
+    at = step.shapes(model, ctx)
+    for share in (0.8, 0.5):
+        variant = step.with_macs(share)
+        shaped, made = at(variant), factorized(variant, network())[0]
+        names = [(node.name, node.inputs[1].shape) for node in made.nodes("Conv", "Gemm", "MatMul")]
+        assert [(node.name, node.inputs[1].shape) for node in shaped.nodes("Conv", "Gemm", "MatMul")] == names
+        shaped.verify()
+        run(shaped, {"x": smooth(1, 1)})
+    name = next(node.name for node in at(variant).nodes("Conv") if "/factor" in node.name).partition("/factor")[0]
+    assert not any(node.name.startswith(f"{name}/factor") for node in at(variant.leaving((name,))).nodes())
+    assert model.to_text() == before
 
 
 def test_a_budget_that_cannot_be_met_says_how_far_it_got():

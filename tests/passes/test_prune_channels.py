@@ -71,12 +71,42 @@ def error(model: Model, other: Model) -> float:
 
 
 @pytest.mark.parametrize("budget", [0.8, 0.5, 0.3])
-@pytest.mark.parametrize("measure", ["macs", "params"])
+@pytest.mark.parametrize("measure", ["macs", "params", "bytes"])
 def test_budget_is_met_and_not_by_much(measure: str, budget: float) -> None:
     before, after = inspect_model(net()), inspect_model(pruned(PruneChannels(**{measure: budget}), net())[0])
-    key = {"macs": "macs", "params": "parameters"}[measure]
+    key = {"macs": "macs", "params": "parameters", "bytes": "parameter_bytes"}[measure]
     # One channel of the first layer is 1/16 of nearly all.
     assert budget - 0.08 < getattr(after, key) / getattr(before, key) <= budget + 0.01
+
+
+def test_a_number_of_bytes() -> None:
+    before, after = inspect_model(net()), inspect_model(pruned(PruneChannels(bytes=5000), net())[0])
+    assert before.parameter_bytes > 8000
+    # A channel of the second layer has 2 * 9 * 16 + 2 + 5 values at most.
+    assert 5000 - 4 * 300 < after.parameter_bytes <= 5000
+    same, ctx = pruned(PruneChannels(bytes=20000), net())
+    assert inspect_model(same) == before
+    assert ctx.notes == ["prune-channels: nothing goes: the bytes of the weights are within the budget"]
+
+
+def test_a_share_of_the_time_is_for_who_measures() -> None:
+    with pytest.raises(OptionError, match=r"latency=0\.7 is a budget for edgecc compile, which measures") as error:
+        pruned(PruneChannels(latency=0.7), net())
+    assert error.value.hint == "prune-channels:macs=0.7 leaves that share of the multiply-accumulates"
+
+
+def test_shapes_are_those_of_the_result() -> None:
+    model = net()
+    before = model.to_text()
+    step = PruneChannels(latency=0.7)
+    at = step.shapes(model, context(model))
+    for share in (0.7, 0.4):
+        shaped, made = at(step.with_macs(share)), pruned(PruneChannels(macs=share), net())[0]
+        wanted = [node.inputs[1].shape for node in made.nodes("Conv", "Gemm")]
+        assert [node.inputs[1].shape for node in shaped.nodes("Conv", "Gemm")] == wanted
+        shaped.verify()
+        assert run(shaped, {"x": samples(1)[0]["x"]})["y"].shape == (1, 5)
+    assert model.to_text() == before
 
 
 def test_same_share_of_every_group() -> None:
@@ -214,7 +244,10 @@ def test_values_that_are_not_finite() -> None:
 @pytest.mark.parametrize("words", ["", ":macs=0.5,params=0.5"])
 def test_one_budget(words: str) -> None:
     step = resolve_pass(f"prune-channels{words}", default_registry())
-    with pytest.raises(OptionError, match="takes one of macs, params and ratio"):
+    with pytest.raises(
+        OptionError,
+        match=r"takes one of macs, params, bytes, latency and ratio, and (none is|macs and params are) given",
+    ):
         PassPipeline([step]).run(net(), context(net()))
 
 

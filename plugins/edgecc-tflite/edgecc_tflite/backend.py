@@ -59,6 +59,7 @@ class TFLiteBackend(Backend):
         from edgecc_tflite.lower import lower
         from edgecc_tflite.metadata_writer import file_metadata
         from edgecc_tflite.quantization import store_weights, stored_by_origin
+        from edgecc_tflite.sparse_weights import store_sparse
 
         options = cast(TFLiteTarget, target)
         graph = lower(model, self.rules())
@@ -66,6 +67,8 @@ class TFLiteBackend(Backend):
         if options.kernels == "xnnpack":
             use_fast_kernels(graph)
         store_weights(graph, stored_by_origin(model), options.weights)
+        if options.sparse:
+            store_sparse(graph)
         violations = verify.verify(graph)
         if violations:
             raise VerificationError(

@@ -59,6 +59,8 @@ class Tensor:
     layout: tuple[int, ...] | None = None
     #: Instead of `quantization`, for weights of FULLY_CONNECTED.
     blocks: Blocks | None = None
+    #: Only what is not 0 is stored; for constants that DENSIFY alone reads.
+    sparse: bool = False
 
     @property
     def rank(self) -> int:

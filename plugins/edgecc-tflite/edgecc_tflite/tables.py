@@ -14,7 +14,7 @@ from typing import Any
 
 #: Position of a field in its table of the schema.
 _TENSOR_SHAPE, _TENSOR_TYPE, _TENSOR_BUFFER, _TENSOR_NAME, _TENSOR_QUANTIZATION = range(5)
-_TENSOR_SIGNATURE, _TENSOR_HAS_RANK = 7, 8
+_TENSOR_SPARSITY, _TENSOR_SIGNATURE, _TENSOR_HAS_RANK = 6, 7, 8
 _OPERATOR_CODE, _OPERATOR_INPUTS, _OPERATOR_OUTPUTS, _OPERATOR_OPTIONS_TYPE, _OPERATOR_OPTIONS = range(5)
 _OPERATOR_OPTIONS2_TYPE, _OPERATOR_OPTIONS2 = 11, 12
 
@@ -44,6 +44,7 @@ class TensorTable:
     signature: tuple[int, ...] | None
     buffer: int
     quantization: Any
+    sparsity: Any = None
 
     def Pack(self, builder: Any) -> int:
         """Write the table; the object API calls it by this name."""
@@ -56,6 +57,8 @@ class TensorTable:
             references.append((_TENSOR_SIGNATURE, _vector(builder, self.signature, written)))
         if self.quantization is not None:
             references.append((_TENSOR_QUANTIZATION, _once(builder, self.quantization, written)))
+        if self.sparsity is not None:
+            references.append((_TENSOR_SPARSITY, _once(builder, self.sparsity, written)))
         words, bytes_ = ((_TENSOR_BUFFER, self.buffer),), ((_TENSOR_TYPE, self.type), (_TENSOR_HAS_RANK, 1))
         return _table(builder, references, words, bytes_, written)
 

@@ -37,6 +37,11 @@ class TFLiteTarget(Target):
         description="store large float32 weights in float16, or in int8 or int4 with inputs quantized at run time",
     )
 
+    sparse: bool = Field(
+        default=False,
+        description="store float32 weights of which many are 0 without the zeros: smaller files that are no faster",
+    )
+
     @field_validator("io_layouts")
     @classmethod
     def _readable(cls, value: tuple[str, ...]) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ RULES: tuple[Callable[[Graph], Iterator[Violation]], ...] = (
     structure.types,
     structure.broadcasting,
     structure.convolution_bias,
+    structure.sparse_constants,
     quantization.scale_values,
     quantization.scales_present,
     quantization.scales_needed,

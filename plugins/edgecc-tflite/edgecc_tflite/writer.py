@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from edgecc_tflite import runtimes, schema, versions
+from edgecc_tflite import runtimes, schema, sparse_weights, versions
 from edgecc_tflite.constants import Constants, write_tail
 from edgecc_tflite.ir import Graph, Operator, Quantization, Tensor
 from edgecc_tflite.tables import OperatorTable, TensorTable, Written
@@ -152,9 +152,17 @@ def _tensor(
         type=schema.tensor_type(tensor.dtype),
         shape=tuple(1 if dim < 0 else dim for dim in tensor.shape),
         signature=tensor.shape if any(dim < 0 for dim in tensor.shape) else None,
-        buffer=0 if tensor.data is None else constants.add(tensor.data),
+        buffer=_buffer(tensor, constants),
         quantization=quantization,
+        sparsity=sparse_weights.sparsity_table(tensor) if tensor.sparse else None,
     )
+
+
+def _buffer(tensor: Tensor, constants: Constants) -> int:
+    """Number of the buffer that holds its values; 0 if it has none."""
+    if tensor.data is None:
+        return 0
+    return constants.add(sparse_weights.nonzero_values(tensor) if tensor.sparse else tensor.data)
 
 
 def _blockwise(scales: int, size: int) -> Any:

@@ -380,6 +380,17 @@ def test_block_scales():
         assert broken(wrong)[0] == {"block-scales"}
 
 
+def test_sparse_constants():
+    sparse = Tensor("w", (4, 4), np.dtype(FLOAT), np.eye(4, dtype=FLOAT), sparse=True)
+    assert verify(one_operator("DENSIFY", [sparse], data("y", (4, 4)))) == []
+    for builtin, inputs, output in (
+        ("ADD", [data("x", (4, 4)), sparse], data("y", (4, 4))),
+        ("DENSIFY", [constant("d", (4, 4))], data("y", (4, 4))),
+        ("DENSIFY", [sparse], data("y", (2, 8))),
+    ):
+        assert broken(one_operator(builtin, inputs, output))[0] == {"sparse-constants"}
+
+
 def test_every_rule_has_a_test_and_names_itself():
     text = Path(__file__).read_text()
     for rule in RULES:

@@ -196,6 +196,22 @@ def convolution_bias(graph: Graph) -> Iterator[Violation]:
             yield violation("convolution-bias", operator, "needs a bias; give it one of zeros")
 
 
+def sparse_constants(graph: Graph) -> Iterator[Violation]:
+    """Sparse tensors are constants that only DENSIFY reads, which gives a dense tensor of their shape and type."""
+    for operator in graph.operators:
+        for tensor in _at(operator, range(len(operator.inputs))):
+            if tensor.sparse and (operator.builtin != "DENSIFY" or tensor.data is None or tensor.rank < 1):
+                message = f"reads {tensor.name!r}, which is sparse: constants may be, for DENSIFY"
+                yield violation("sparse-constants", operator, message, tensor.name)
+        if operator.builtin != "DENSIFY":
+            continue
+        (source,), (result,) = _at(operator, (0,)), operator.outputs
+        if not source.sparse:
+            yield violation("sparse-constants", operator, f"{source.name!r} is dense", source.name)
+        if (source.shape, source.dtype) != (result.shape, result.dtype) or result.sparse:
+            yield violation("sparse-constants", operator, f"{result.name!r} is not {source.name!r} made dense")
+
+
 def _tensors(graph: Graph) -> dict[Tensor, None]:
     """Every tensor of the graph once."""
     tensors = dict.fromkeys((*graph.inputs, *graph.outputs))
