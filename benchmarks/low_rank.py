@@ -1,9 +1,10 @@
 """What `factorize-low-rank` costs in accuracy and saves in work, bytes and time.
 
-Run it with `python -m benchmarks.low_rank [networks|autoencoder|minilm ...] [--no-latency]`; it needs ../shared/data,
-and the last one MINILM, the file that `python -m benchmarks.exports.minilm` writes. Passes see 512 unlabelled images,
-256 spectra of synthetic machines or 512 sentences; what is shown is of the test sets. The standard error of a drop is
-about 0.6 points. `python -m benchmarks.low_rank latency` measures time alone, of larger networks too.
+Run it with `python -m benchmarks.low_rank [networks|autoencoder|minilm ...] [--no-latency] [--curves=FOLDER]`; it
+needs ../shared/data, and the last one MINILM, the file that `python -m benchmarks.exports.minilm` writes. Passes see
+512 unlabelled images, 256 spectra of synthetic machines or 512 sentences; what is shown is of the test sets. The
+standard error of a drop is about 0.6 points. `--curves` draws points lost against what is left, with Matplotlib.
+`python -m benchmarks.low_rank latency` measures time alone, of larger networks too.
 """
 
 from __future__ import annotations
@@ -19,15 +20,13 @@ import numpy as np
 from rich.table import Table
 
 import edgecc
+from benchmarks.compression import DATA, Outcome, columns, draw, folder_of, opened, row, smaller
 from benchmarks.measuring import machine, show
-from benchmarks.pruning import DATA, HELD_OUT, SAMPLES, Network, classes_of, opened
 from benchmarks.quantization import in_onnxruntime
 from benchmarks.quantization_minilm import TOKENS, correlation, session
 from benchmarks.quantization_tasks import TASKS
 from benchmarks.smaller_latency import LOW_RANK
 from benchmarks.smaller_latency import latency as print_latency
-from edgecc.inspection import inspect_model
-from edgecc.measuring.benchmark import benchmark
 from edgecc.measuring.metrics import fidelity
 from edgecc.rewriting.linear import LINEAR
 from edgecc.rewriting.reading import constant
@@ -71,53 +70,24 @@ NETWORKS = {
 }
 
 
-def networks(folder: Path, latency: bool) -> None:
+def networks(folder: Path, latency: bool, pictures: Path | None) -> None:
     """The CIFAR-10 networks of MLPerf Tiny."""
-    columns = ["passes", "fewer MACs", "drop", "may drop", "agreement", "bytes", "of source"]
-    columns += ["ONNX Runtime", "TFLite"] if latency else []
-    table = Table("network", *columns)
+    table = Table("network", "passes", *columns(latency))
     for name, settings in NETWORKS.items():
         network = opened(name, folder)
+        curves: dict[str, list[Outcome]] = {}
         for setting in settings:
-            table.add_row(name, " ".join(setting.passes), *_measured(network, setting, folder, latency))
+            outcome = smaller(network, setting.passes, folder, latency)
+            way = " + ".join(step.partition(":")[0] for step in setting.passes)
+            curves.setdefault(way, []).append(outcome)
+            table.add_row(name, " ".join(setting.passes), *row(outcome, setting.goal))
+        if pictures is not None:
+            draw(curves, f"{name}: low rank", pictures / f"low_rank_{name}.png")
     table.title = f"512 unlabelled images; time relative to the source, interleaved, one thread ({machine()})"
     show(table)
 
 
-def _measured(network: Network, setting: Setting, folder: Path, latency: bool) -> list[str]:
-    with np.load(DATA / "cifar10_train4000_unlabelled.npz") as train:
-        images, apart = np.split(train["x"][: SAMPLES + HELD_OUT].astype(np.float32), [SAMPLES])
-    source, output = folder / "source.onnx", folder / "smaller.onnx"
-    passes = list(setting.passes)
-    result = edgecc.compile(network.path, "onnxruntime", output, passes=passes, calibration=images, held_out=apart)
-    found = classes_of(result.path, network.images)
-    drop = 100 * float((network.classes == network.labels).mean() - (found == network.labels).mean())
-    row = [
-        f"{network.macs / inspect_model(result.model).macs:.2f}x",
-        f"{drop:.2f}",
-        "" if setting.goal is None else f"{setting.goal} {'reached' if drop <= setting.goal else 'MISSED'}",
-        f"{100 * float((found == network.classes).mean()):.1f} %",
-        f"{output.stat().st_size:,}",
-        f"{output.stat().st_size / source.stat().st_size:.2f}",
-    ]
-    return [*row, *_times(source, output, network.images[0], folder)] if latency else row
-
-
-def _times(source: Path, smaller: Path, image: np.ndarray, folder: Path) -> list[str]:
-    """Of one image, relative to the source, on both runtimes."""
-    shown = []
-    for target, suffix in (("onnxruntime", ".onnx"), ("tflite", ".tflite")):
-        files = []
-        for path in (source, smaller):
-            name = edgecc.load(path).signature.inputs[0].name
-            fixed = folder / f"{path.stem}.one{suffix}"
-            files.append(edgecc.compile(path, target, fixed, shapes={name: (1, *image.shape)}).path)
-        results = benchmark(list(files), iterations=400, rounds=20)
-        shown.append(str(results[1].ratio) if results[1].ratio is not None else results[1].error)
-    return shown
-
-
-def autoencoder(folder: Path, _: bool) -> None:
+def autoencoder(folder: Path, *_: object) -> None:
     """MLPerf Tiny's, with half of its parameters: how far outputs are from the float model's on inputs in range."""
     task = TASKS["auto-encoder"]
     inputs = task.inputs()
@@ -144,7 +114,7 @@ ENCODER = (
 )
 
 
-def minilm(folder: Path, _: bool) -> None:
+def minilm(folder: Path, *_: object) -> None:
     """A sentence encoder: the rank correlation of its cosines with what people say (STS-B, test)."""
     source = Path(os.environ.get("MINILM", ""))
     if not source.is_file():
@@ -204,7 +174,7 @@ def main(arguments: Sequence[str]) -> None:
     latency = "--no-latency" not in arguments
     for name in [name for name in arguments if not name.startswith("--")] or PARTS:
         with tempfile.TemporaryDirectory() as folder:
-            PARTS[name](Path(folder), latency)
+            PARTS[name](Path(folder), latency, folder_of(arguments))
 
 
 if __name__ == "__main__":

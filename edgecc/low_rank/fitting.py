@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from edgecc.data.calibration import CalibrationData
     from edgecc.model import Model
     from edgecc.passes.base import WorkProgress
+    from edgecc.pruning.repair import Site
 
 
 def factorize_in_order(
@@ -28,7 +29,7 @@ def factorize_in_order(
     data: CalibrationData,
     sweeps: int,
     progress: WorkProgress,
-) -> None:
+) -> list[Site]:
     """Factorize layers, and fit those behind the first of them to what they computed.
 
     Args:
@@ -38,11 +39,17 @@ def factorize_in_order(
         data: samples.
         sweeps: most times that they are read, unless that would take too much memory.
         progress: called after each sample.
+
+    Returns:
+        The layers that were fitted, of those that were factorized the last factor.
     """
     names = fitted_layers(model)
     first = next(place for place, name in enumerate(names) if name in chosen)
+    fitted = []
     for target, rows, others in layers_in_order(original, model, names[first:], data, sweeps, progress):
         _settle(model, target, chosen.get(target.site.after.node.name), rows, others)
+        fitted.append(target.site)
+    return fitted
 
 
 def _settle(model: Model, target: Target, option: Option | None, rows: Array, others: Array) -> None:

@@ -66,6 +66,9 @@ class FactorizeLowRank(ShapingPass):
     )
     multiple: int = Field(default=1, ge=1, description="what ranks are divided by")
     sweeps: int = Field(default=16, ge=1, description="most sweeps over the data in which layers are fitted")
+    epochs: int = Field(
+        default=20, ge=0, description="most runs over the data in which all layers are fitted together, in small steps"
+    )
     ignore: tuple[str, ...] = Field(default=(), description="patterns of names of layers that stay")
 
     def wanted_latency(self) -> float | None:
@@ -108,6 +111,7 @@ class FactorizeLowRank(ShapingPass):
 
     def run(self, model: Model, ctx: PassContext) -> bool:
         from edgecc.low_rank.fitting import factorize_in_order
+        from edgecc.pruning.refinement import refine
 
         self.refuse_latency()
         found = self._candidates(model, ctx)
@@ -120,7 +124,11 @@ class FactorizeLowRank(ShapingPass):
         chosen = self._choose(model, found, self._measured(model, found, data, ctx), ctx)
         if not chosen:
             return False
-        factorize_in_order(model.clone(), model, chosen, data, self.sweeps, ctx.progress)
+        original = model.clone()
+        sites = factorize_in_order(original, model, chosen, data, self.sweeps, ctx.progress)
+        gain = refine(original, model, sites, data, self.epochs, ctx.progress)
+        if gain:
+            ctx.note(f"{self.name}: fitting all layers together took {gain:.0%} off the error on samples held out")
         return True
 
     def _candidates(self, model: Model, ctx: PassContext) -> list[Candidate]:

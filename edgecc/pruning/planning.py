@@ -10,7 +10,8 @@ import numpy as np
 
 from edgecc.pruning.features import Linear, Matrix, columns_of, linear_of
 from edgecc.pruning.rows import RowTable, bytes_of, gather
-from edgecc.pruning.saliency import Curve, Reader, static_curve, surgeon_curve
+from edgecc.pruning.saliency import Curve, Reader, rescaled, static_curve, surgeon_curve
+from edgecc.pruning.sensitivity import Trials
 from edgecc.statistics.grouping import grouped
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Planner:
         criterion: what a unit costs.
         keep: least share of a group that stays.
         progress: called after each run of the model.
+        measured: whether errors of criterion obs are those of the model's outputs, not of the layers that read.
     """
 
     model: Model
@@ -44,6 +46,7 @@ class Planner:
     criterion: Criterion
     keep: float
     progress: WorkProgress
+    measured: bool = False
 
     def curves(self, groups: Sequence[Group], data: CalibrationData | None) -> list[Curve]:
         """One for each group; those that no layer of known rows reads go by magnitude.
@@ -55,6 +58,9 @@ class Planner:
         if self.criterion == "magnitude" or data is None:
             return [self._by_magnitude(group) for group in groups]
         found: list[Curve] = []
+        trials = None
+        if self.measured and self.criterion == "obs":
+            trials = Trials(self.model, data, len(groups), self.progress)
         linears = [[one for layer in group.readers if (one := linear_of(layer.node)) is not None] for group in groups]
         sizes = {index: sum(map(bytes_of, several)) for index, several in enumerate(linears)}
         for chunk in grouped(sizes, _MEMORY):
@@ -62,7 +68,7 @@ class Planner:
             tables = iter(gather(self.model, asked, data, "measuring channels", self.progress))
             for index in chunk:
                 read = [(linear, next(tables)) for linear in linears[index]]
-                found.append(self._by_data(groups[index], read) if read else self._by_magnitude(groups[index]))
+                found.append(self._by_data(groups[index], read, trials) if read else self._by_magnitude(groups[index]))
         return found
 
     def _most(self, group: Group) -> int:
@@ -71,7 +77,7 @@ class Planner:
     def _by_magnitude(self, group: Group) -> Curve:
         return static_curve(np.array([magnitude(unit) for unit in group.units]), self._most(group))
 
-    def _by_data(self, group: Group, read: Sequence[tuple[Linear, RowTable]]) -> Curve:
+    def _by_data(self, group: Group, read: Sequence[tuple[Linear, RowTable]], trials: Trials | None) -> Curve:
         roots = np.array([unit.root for unit in group.units])
         layers = {id(layer.node): layer for layer in group.readers}
         columns = [columns_of(layers[id(linear.node)], self.coupling, roots, linear.taps) for linear, _ in read]
@@ -80,11 +86,26 @@ class Planner:
                 Reader(linear.weights, rows.T @ rows, found)
                 for (linear, rows), found in zip(read, columns, strict=True)
             ]
-            return surgeon_curve(readers, len(roots), self._most(group))
+            return self._by_surgeon([linear for linear, _ in read], readers, group, trials)
         scores = np.zeros(len(roots))
         for (linear, rows), found in zip(read, columns, strict=True):
             scores += _shares(linear.weights, rows, found)
         return static_curve(scores, self._most(group))
+
+    def _by_surgeon(
+        self, linears: Sequence[Linear], readers: Sequence[Reader], group: Group, trials: Trials | None
+    ) -> Curve:
+        most = self._most(group)
+        if trials is None:
+            return surgeon_curve(readers, len(group.units), most)
+        counts, errors = trials.counts(most), []
+
+        def watch(gone: int) -> None:
+            if gone in counts:
+                pairs = zip(linears, readers, strict=True)
+                errors.append(trials.error([(linear, reader.weights) for linear, reader in pairs]))
+
+        return rescaled(surgeon_curve(readers, len(group.units), most, watch), counts, errors)
 
 
 def _shares(weights: Matrix, rows: RowTable, columns: Iterable[np.ndarray]) -> Matrix:

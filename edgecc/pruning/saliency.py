@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,9 @@ class Reader:
     tr(W_S [(H⁻¹)_SS]⁻¹ W_Sᵀ), after which the other weights move by -W_S [(H⁻¹)_SS]⁻¹ (H⁻¹)_S. The bias is a feature
     that never goes.
 
+    Attributes:
+        weights: [outputs, features + 1]: by now, those of removed units 0.
+
     Args:
         weights: [outputs, features + 1].
         sums: sum of the products of rows [features + 1, features + 1], each with a one appended.
@@ -56,7 +59,7 @@ class Reader:
         diagonal = np.arange(len(products) - 1)
         damped[diagonal, diagonal] += DAMPING * float(np.mean(np.diag(products)[:-1])) + np.finfo(np.float32).tiny
         self._inverse = np.linalg.inv(damped)
-        self._weights = weights.copy()
+        self.weights = weights.copy()
         self._columns = columns
 
     def scores(self, units: Labels) -> Matrix:
@@ -67,7 +70,7 @@ class Reader:
             picked = np.array([index for index, unit in enumerate(units) if len(self._columns[unit]) == size])
             columns = np.array([self._columns[units[index]] for index in picked])
             blocks = self._inverse[columns[:, :, np.newaxis], columns[:, np.newaxis, :]]
-            taken = self._weights[:, columns].transpose(1, 2, 0)  # [units, features, outputs]
+            taken = self.weights[:, columns].transpose(1, 2, 0)  # [units, features, outputs]
             found[picked] = np.einsum("ufo,ufo->u", taken, np.linalg.solve(blocks, taken))
         scores: Matrix = np.maximum(found, 0) / max(self._energy, np.finfo(np.float32).tiny)
         return scores
@@ -79,18 +82,21 @@ class Reader:
             return
         rows = self._inverse[columns]
         solved = np.linalg.solve(self._inverse[np.ix_(columns, columns)], rows)
-        self._weights -= self._weights[:, columns] @ solved
+        self.weights -= self.weights[:, columns] @ solved
         self._inverse -= rows.T @ solved
-        self._weights[:, columns] = 0
+        self.weights[:, columns] = 0
 
 
-def surgeon_curve(readers: Sequence[Reader], count: int, most: int) -> Curve:
+def surgeon_curve(
+    readers: Sequence[Reader], count: int, most: int, watch: Callable[[int], None] = lambda gone: None
+) -> Curve:
     """Remove the unit that costs least, again and again.
 
     Args:
         readers: of the group; they are used up.
         count: units of the group.
         most: how many may go.
+        watch: called after each unit with how many are gone.
     """
     left = np.arange(count)
     order: list[int] = []
@@ -104,8 +110,26 @@ def surgeon_curve(readers: Sequence[Reader], count: int, most: int) -> Curve:
             order.append(int(left[index]))
             for reader in readers:
                 reader.remove(order[-1])
+            watch(len(order))
         left = np.delete(left, chosen)
     return Curve(np.array(order, np.int64), np.array(errors))
+
+
+def rescaled(curve: Curve, counts: Sequence[int], errors: Sequence[float]) -> Curve:
+    """A curve through errors that were measured, of the given one's shape between them.
+
+    Args:
+        curve: with estimates.
+        counts: growing numbers of units, at which errors were measured; the last is that of all.
+        errors: at each.
+    """
+    if not counts or float(curve.errors[-1]) <= 0:
+        return curve
+    places = np.concatenate([[0], counts])
+    measured = np.maximum.accumulate(np.concatenate([[0.0], errors]))
+    # Where estimates do not grow, counts decide.
+    grown = curve.errors + np.arange(len(curve.errors)) * float(curve.errors[-1]) * 1e-6
+    return Curve(curve.order, np.interp(grown, grown[places], measured))
 
 
 def static_curve(scores: Matrix, most: int) -> Curve:

@@ -1,0 +1,310 @@
+"""All layers fitted together, in small steps, once each has been fitted by itself.
+
+Fitted one after another, a layer does not know what those behind it make of its errors. Here the errors of all of them
+count at once (as in the reconstruction of blocks, BRECQ, arXiv 2102.05426), each relative to the variance of what it
+should compute, and Adam (arXiv 1412.6980) follows their gradient. There are no labels: what the original computes on
+the samples is all that is aimed at.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+
+from edgecc.inspection import macs
+from edgecc.pruning.gradients import Tape, add_gradients
+from edgecc.pruning.rows import RowTable, Seen, observed
+from edgecc.reference_session import reference_session
+from edgecc.statistics.observation import keep_needed
+
+if TYPE_CHECKING:
+    from edgecc.data.calibration import CalibrationData
+    from edgecc.model import Model, Tensor
+    from edgecc.passes.base import WorkProgress
+    from edgecc.pruning.repair import Site
+
+_LAYERS = ("Conv", "Gemm", "MatMul")
+#: Samples of one step.
+_BATCH = 16
+#: Of the first step, relative to the root mean square of the weights; it falls to 0 as a cosine does.
+_RATE = 5e-3
+_DECAYS = (0.9, 0.999)
+#: One of so many batches is not fitted to: if it does not gain, nothing is changed.
+_HELD_OUT = 8
+#: Fewer steps than these gain nothing worth their time.
+_STEPS = 50
+#: Samples that are too few for so many weights.
+_FEWEST = 64
+#: Most multiply-accumulates, those of the gradients counted twice.
+_WORK = 2.4e12
+#: Smallest variance that errors can be relative to.
+_LEAST = 1e-20
+#: What the original computes is kept if it takes at most so many bytes.
+_MEMORY = 512 << 20
+
+
+@dataclass(frozen=True)
+class Aim:
+    """A tensor that should be as it was.
+
+    Attributes:
+        tensor: its name, in both models.
+        kept: mask of the original's channels that are left.
+        axis: of the channels.
+        rectified: whether a Relu follows, so that one number below 0 is as good as another.
+    """
+
+    tensor: str
+    kept: np.ndarray
+    axis: int
+    rectified: bool
+
+    def wanted(self, values: np.ndarray) -> RowTable:
+        """What it should be, from the original's."""
+        found: RowTable = np.compress(self.kept, values, axis=self.axis).astype(np.float32)
+        return np.maximum(found, 0) if self.rectified else found
+
+
+def aims_of(sites: Sequence[Site], model: Model) -> list[Aim]:
+    """What layers compute in float32, with what is added to it; each tensor once.
+
+    Args:
+        sites: layers.
+        model: that they are in.
+    """
+    found = {}
+    nodes = {node.name: node for node in model.nodes()}
+    for site in sites:
+        node = nodes[site.after.node.name]
+        tensor = node.outputs[0]
+        if site.other:
+            adder = model.single_consumer(tensor)
+            assert adder is not None, "its result is added"
+            tensor = adder.outputs[0]
+        if tensor.dtype != np.float32:
+            continue
+        found[tensor.name] = Aim(tensor.name, site.outputs, 1 if node.op == "Conv" else -1, site.rectified)
+    return list(found.values())
+
+
+def refine(
+    original: Model, model: Model, sites: Sequence[Site], data: CalibrationData, epochs: int, progress: WorkProgress
+) -> float:
+    """Fit the weights of all layers together.
+
+    Args:
+        original: not changed.
+        model: changed: its weights.
+        sites: layers whose results are compared.
+        data: samples.
+        epochs: how often they are looked at; fewer of them if that would take too much work.
+        progress: called after each run.
+
+    Returns:
+        By which share the error fell on samples that nothing was fitted to; 0 if nothing was changed.
+    """
+    total = data.total * data.per_call
+    work = sum(macs(node) for part in (model, model, model, original) for node in part.nodes())
+    epochs = min(epochs, int(_WORK / max(1, work * total)))
+    aims = aims_of(sites, model)
+    if not aims or total < _FEWEST or epochs * total < _STEPS * _BATCH:
+        return 0.0
+    gradients = _Gradients(model, aims)
+    if not gradients.values:
+        return 0.0
+    fitting = _Fitting(original, gradients, aims, data, progress)
+    before = fitting.error()
+    values = fitting.run(epochs)
+    after = fitting.error()
+    if not after < before:
+        return 0.0
+    for tensor in model.constants():
+        if tensor.name in values:
+            tensor.values = values[tensor.name]
+    return 1 - after / before
+
+
+class _Gradients:
+    """A session that computes a model's errors and their gradients.
+
+    Args:
+        model: not changed.
+        aims: where they are measured.
+    """
+
+    def __init__(self, model: Model, aims: Sequence[Aim]) -> None:
+        graph = model.clone()
+        nodes, tape = graph.nodes(), Tape(graph)
+        tensors = {tensor.name: tensor for tensor in graph.tensors()}
+        self.targets = {aim.tensor: f"{aim.tensor}/target" for aim in aims}
+        self.scales = {aim.tensor: f"{aim.tensor}/scale" for aim in aims}
+        seeds, errors = {}, []
+        for aim in aims:
+            target, scale = (graph.variable(n[aim.tensor], np.float32, None) for n in (self.targets, self.scales))
+            seed, error = _seed(tape, tensors[aim.tensor], target, scale, aim.rectified)
+            seeds[aim.tensor] = seed
+            errors.append(error)
+        gradients = add_gradients(tape, nodes, seeds)
+        constants = {id(t): t for n in graph.nodes(*_LAYERS) for t in n.inputs[1:3] if _is_weight(t)}
+        asked = {key: gradients[key] for key in constants if key in gradients}
+        self.values: dict[str, RowTable] = {constants[key].name: constants[key].values for key in asked}
+        self._outputs = [tensor.name for tensor in (tape.add("Sum", *errors), *asked.values())]
+        proto = graph.to_proto()
+        _open(proto.graph, self._outputs, self.values, [*self.targets.values(), *self.scales.values()])
+        self._session = reference_session(proto)
+        self._inputs = {info.name for info in self._session.get_inputs()}
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, RowTable]:
+        """The error's gradients by the weights' names."""
+        given = {name: values for name, values in feeds.items() if name in self._inputs}
+        gradients = self._session.run(self._outputs[1:], {**given, **self.values})
+        return dict(zip(self.values, gradients, strict=True))
+
+    def error(self, feeds: Mapping[str, np.ndarray]) -> float:
+        given = {name: values for name, values in feeds.items() if name in self._inputs}
+        return float(self._session.run(self._outputs[:1], {**given, **self.values})[0])
+
+
+def _is_weight(tensor: Tensor) -> bool:
+    """Whether it is a constant that nothing but layers reads."""
+    values = getattr(tensor, "values", None)
+    return values is not None and values.dtype == np.float32 and all(reader.op in _LAYERS for reader in tensor.outputs)
+
+
+def _seed(tape: Tape, tensor: Tensor, target: Tensor, scale: Tensor, rectified: bool) -> tuple[Tensor, Tensor]:
+    """The gradient of the error at a tensor, and the error."""
+    now = tape.add("Relu", tensor) if rectified else tensor
+    difference = tape.add("Sub", now, target)
+    error = tape.add("ReduceSum", tape.add("Mul", tape.add("Mul", difference, difference), scale), keepdims=0)
+    seed = tape.add("Mul", difference, tape.add("Add", scale, scale))
+    return (tape.add("Mul", seed, tape.add("Sign", now)) if rectified else seed), error
+
+
+def _open(
+    graph: onnx.GraphProto, outputs: Sequence[str], weights: Mapping[str, RowTable], given: Sequence[str]
+) -> None:
+    """Make weights and what the errors are relative to inputs, and leave only what the outputs need."""
+    kept = [tensor for tensor in graph.initializer if tensor.name not in weights]
+    del graph.initializer[:], graph.output[:]
+    graph.initializer.extend(kept)
+    graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
+    for name in (*weights, *given):
+        shape = list(weights[name].shape) if name in weights else None
+        graph.input.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape))
+    keep_needed(graph, outputs)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Samples that are run at once.
+
+    Attributes:
+        feeds: inputs, and what the original computes.
+        count: how many samples they are.
+        held: whether nothing is fitted to them.
+    """
+
+    feeds: Mapping[str, np.ndarray]
+    count: int
+    held: bool
+
+    def nbytes(self) -> int:
+        return sum(values.nbytes for values in self.feeds.values())
+
+
+class _Fitting:
+    """Adam over the weights of a model.
+
+    Args:
+        original: what it computes is aimed at.
+        gradients: of the model; its weights are changed.
+        aims: where errors are measured.
+        data: samples.
+        progress: called after each run.
+    """
+
+    def __init__(
+        self,
+        original: Model,
+        gradients: _Gradients,
+        aims: Sequence[Aim],
+        data: CalibrationData,
+        progress: WorkProgress,
+    ) -> None:
+        self._original, self._gradients, self._aims = original, gradients, aims
+        self._data, self._progress = data, progress
+        self._scales: dict[str, float] = {}
+        self._known: list[_Batch] | None = None
+
+    def error(self) -> float:
+        """On the samples that nothing is fitted to."""
+        return sum(self._gradients.error(batch.feeds) for batch in self._batches("measuring errors") if batch.held)
+
+    def run(self, epochs: int) -> dict[str, RowTable]:
+        """The weights after some epochs."""
+        weights = self._gradients.values
+        sizes = {name: float(np.sqrt(np.mean(np.square(values)))) for name, values in weights.items()}
+        moments = {name: np.zeros((2, *values.shape), np.float32) for name, values in weights.items()}
+        per_epoch = max(1, round(self._data.total * self._data.per_call * (1 - 1 / _HELD_OUT) / _BATCH))
+        step = 0
+        for _ in range(epochs):
+            sums: dict[str, RowTable] = {}
+            count = 0
+            for batch in self._batches("fitting all layers"):
+                if batch.held:
+                    continue
+                for name, gradient in self._gradients.run(batch.feeds).items():
+                    sums[name] = sums[name] + gradient if name in sums else gradient
+                count += batch.count
+                if count >= _BATCH:
+                    rate = _RATE * (1 + math.cos(math.pi * min(1.0, step / (epochs * per_epoch)))) / 2
+                    step += 1
+                    for name, gradient in sums.items():
+                        change = _adam(gradient / np.float32(count), moments[name], step)
+                        weights[name] = weights[name] - np.float32(rate * sizes[name]) * change
+                    sums, count = {}, 0
+        return weights
+
+    def _batches(self, what: str) -> Iterator[_Batch]:
+        """What the original computes, again and again: from memory where all of it fits there."""
+        if self._known is not None:
+            for done, batch in enumerate(self._known):
+                yield batch
+                self._progress(what, done + 1, len(self._known))
+            return
+        names = {aim.tensor for aim in self._aims} | {tensor.name for tensor in self._original.inputs}
+        known: list[_Batch] | None = []
+        for number, seen in enumerate(observed(self._original, names, self._data, what, self._progress)):
+            batch = _Batch(self._feeds(seen), seen.count, number % _HELD_OUT == _HELD_OUT // 2 - 1)
+            if known is not None and batch.nbytes() * seen.total > _MEMORY * seen.count:
+                known = None
+            if known is not None:
+                known.append(batch)
+            yield batch
+        self._known = known
+
+    def _feeds(self, seen: Seen) -> dict[str, np.ndarray]:
+        feeds = dict(seen.tensors)
+        for aim in self._aims:
+            wanted = aim.wanted(seen.tensors[aim.tensor])
+            if aim.tensor not in self._scales:
+                # Of the mean of one sample, relative to the variance.
+                variance = float(wanted.var())
+                self._scales[aim.tensor] = seen.count / wanted.size / variance if variance > _LEAST else 0.0
+            feeds[self._gradients.targets[aim.tensor]] = wanted
+            feeds[self._gradients.scales[aim.tensor]] = np.array(self._scales[aim.tensor], np.float32)
+        return feeds
+
+
+def _adam(gradient: RowTable, moments: RowTable, step: int) -> RowTable:
+    """The direction of a step, whose components are of size 1; moments, of both orders, are changed."""
+    first, second = _DECAYS
+    moments[0] += (1 - first) * (gradient - moments[0])
+    moments[1] += (1 - second) * (gradient**2 - moments[1])
+    change: RowTable = (moments[0] / (1 - first**step)) / (np.sqrt(moments[1] / (1 - second**step)) + 1e-12)
+    return change

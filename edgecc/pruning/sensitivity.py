@@ -1,0 +1,105 @@
+"""What the model's outputs lose when layers get other weights, measured on samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgecc.inspection import macs
+from edgecc.pruning.features import Linear, Matrix, set_linear
+from edgecc.pruning.rows import observed
+
+if TYPE_CHECKING:
+    from edgecc.data.calibration import CalibrationData
+    from edgecc.model import Model, Node
+    from edgecc.passes.base import WorkProgress
+
+#: Most multiply-accumulates of all trials together.
+_WORK = 6e11
+#: Samples of one trial, and how often at most a group is looked at.
+_SAMPLES = (8, 256)
+_STOPS = 5
+
+
+@dataclass
+class Trials:
+    """Puts other weights into copies of a model and compares what comes out.
+
+    Args:
+        model: not changed.
+        data: samples, of which the first are looked at.
+        groups: how many groups there are to be looked at.
+        progress: called after each run.
+    """
+
+    model: Model
+    data: CalibrationData
+    groups: int
+    progress: WorkProgress
+    _expected: list[dict[str, np.ndarray]] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        outputs = [tensor for tensor in self.model.outputs if np.dtype(tensor.dtype).kind == "f"]
+        self._names = [tensor.name for tensor in outputs]
+        self._classes = {
+            tensor.name: int(node.attrs.get("axis", -1))
+            for tensor in outputs
+            if (node := self.model.producer(tensor)) is not None and node.op == "Softmax"
+        }
+        least, most = _SAMPLES
+        affordable = _WORK / max(1, self.groups * sum(macs(node) for node in self.model.nodes()))
+        self.stops = max(1, min(_STOPS, int(affordable / most)))
+        samples = max(least, min(most, int(affordable / self.stops)))
+        self._runs = -(-samples // self.data.per_call)
+        self._expected = self._outputs(self.model)
+
+    def counts(self, most: int) -> list[int]:
+        """After how many units of a group its readers are tried, growing towards all that may go."""
+        parts = np.linspace(0, 1, self.stops + 1)[1:] ** 1.5
+        return sorted({max(1, round(most * float(part))) for part in parts}) if most else []
+
+    def error(self, layers: Sequence[tuple[Linear, Matrix]]) -> float:
+        """Of the outputs, summed over them, when layers have other weights.
+
+        Args:
+            layers: of the model, with weights [outputs, features + 1].
+
+        Returns:
+            Of class probabilities the mean Kullback-Leibler divergence, of other outputs the squared error relative to
+            the variance.
+        """
+        changed = self.model.clone()
+        nodes: dict[str, Node] = {node.name: node for node in changed.nodes()}
+        for linear, weights in layers:
+            set_linear(changed, nodes[linear.node.name], weights)
+        found = self._outputs(changed)
+        return sum(self._distance(name, found) for name in self._names)
+
+    def _distance(self, name: str, found: Sequence[Mapping[str, np.ndarray]]) -> float:
+        lost, scale = 0.0, float(np.finfo(np.float32).tiny)
+        for expected, run in zip(self._expected, found, strict=True):
+            first, second = (values[name].astype(np.float64) for values in (expected, run))
+            if name in self._classes:
+                lost += _divergence(first, second)
+                scale += first.size / first.shape[self._classes[name]]
+            else:
+                lost += float(((second - first) ** 2).sum())
+                scale += float(((first - first.mean()) ** 2).sum())
+        return max(0.0, lost) / scale
+
+    def _outputs(self, model: Model) -> list[dict[str, np.ndarray]]:
+        found, runs = [], 0
+        for seen in observed(model, self._names, self.data, "measuring what outputs lose", self.progress):
+            found.append(dict(seen.tensors))
+            runs += seen.count
+            if runs >= self._runs:
+                break
+        return found
+
+
+def _divergence(first: np.ndarray, second: np.ndarray) -> float:
+    least = float(np.finfo(np.float32).eps)
+    return float((first * (np.log(first + least) - np.log(second + least))).sum())

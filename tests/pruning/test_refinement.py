@@ -1,0 +1,82 @@
+"""Layers fitted together."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgecc.data.calibration import CalibrationData, open_calibration
+from edgecc.model import Model
+from edgecc.passes.base import no_progress
+from edgecc.passes.verification import run
+from edgecc.pruning.refinement import refine
+from edgecc.pruning.repair import Site, site_of
+
+from .test_coupling import with_weights
+
+TEXT = """g (float[N,3,8,8] x) => (float[N,5] y)
+<float[6,3,3,3] w, float[6] b, float[6,6,3,3] v, float[6] s, float[6,5] u, float[5] t>
+{ a = Conv<pads = [1, 1, 1, 1]>(x, w, b) c = Relu(a) d = Conv<pads = [1, 1, 1, 1]>(c, v, s) e = Add(c, d) f = Relu(e)
+  h = GlobalAveragePool(f) i = Flatten(h) y = Gemm(i, u, t) }"""
+
+
+def samples(count: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((count, 3, 8, 8)).astype(np.float32)
+
+
+def data_of(model: Model, count: int = 256) -> CalibrationData:
+    data = open_calibration({"x": samples(count, 1)}, model.signature)
+    assert isinstance(data, CalibrationData)
+    return data
+
+
+def pair() -> tuple[Model, Model]:
+    """A model and one with noise in all weights."""
+    original = with_weights(TEXT)
+    model, rng = original.clone(), np.random.default_rng(2)
+    for tensor in model.constants():
+        noise = rng.standard_normal(tensor.values.shape).astype(np.float32)
+        tensor.values = tensor.values + np.float32(0.1) * noise
+    return original, model
+
+
+def sites_of(original: Model, model: Model) -> list[Site]:
+    pairs = zip(original.nodes("Conv", "Gemm"), model.nodes("Conv", "Gemm"), strict=True)
+    found = [site_of(first, second, np.ones(first.outputs[0].shape[1], bool), model) for first, second in pairs]
+    return [site for site in found if site is not None]
+
+
+def lost(original: Model, model: Model) -> float:
+    feeds = {"x": samples(200, 3)}
+    wanted, found = run(original, feeds)["y"], run(model, feeds)["y"]
+    return float(((found - wanted) ** 2).mean() / wanted.var())
+
+
+def test_outputs_come_nearer_on_other_samples() -> None:
+    original, model = pair()
+    before = lost(original, model)
+    gain = refine(original, model, sites_of(original, model), data_of(model), 12, no_progress)
+    assert 0 < gain < 1
+    assert lost(original, model) < 0.5 * before
+
+
+def test_nothing_changes_where_nothing_is_to_be_gained() -> None:
+    original = with_weights(TEXT)
+    model = original.clone()
+    assert refine(original, model, sites_of(original, model), data_of(model), 2, no_progress) == 0
+    assert model.digest() == original.digest()
+
+
+def test_few_samples_are_not_fitted_to() -> None:
+    original, model = pair()
+    before = model.digest()
+    assert refine(original, model, sites_of(original, model), data_of(model, 63), 12, no_progress) == 0
+    assert model.digest() == before
+
+
+def test_same_weights_every_time() -> None:
+    digests = set()
+    for _ in range(2):
+        original, model = pair()
+        refine(original, model, sites_of(original, model), data_of(model), 4, no_progress)
+        digests.add(model.digest())
+    assert len(digests) == 1
