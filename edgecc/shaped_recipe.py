@@ -41,15 +41,16 @@ def settle_shapes(recipe: Recipe, setting: Setting, source: Model) -> tuple[Reci
     choices: list[ShapingChoice] = []
     steps = setting.build(recipe).steps
     for place in range(len(steps)):
-        # Those in front have what was found for them.
-        steps = setting.build(recipe).steps
         step = steps[place]
-        if isinstance(step, ShapingPass) and _is_timed(step, recipe, setting):
-            front = setting.run(recipe, PassPipeline(steps[:place], asked=()), source.clone()).model
-            behind = [one for one in steps[place + 1 :] if isinstance(one, Pass) and one.loses() is not Loss.LOSSY]
-            chosen, choice = _timed(step, front, behind, recipe, setting)
-            recipe = _rewritten(recipe, step, chosen)
-            choices.append(choice)
+        if not isinstance(step, ShapingPass) or not _is_timed(step, recipe, setting):
+            continue
+        front = setting.run(recipe, PassPipeline(steps[:place], asked=()), source.clone()).model
+        behind = [one for one in steps[place + 1 :] if isinstance(one, Pass) and one.loses() is not Loss.LOSSY]
+        chosen, choice = _timed(step, front, behind, recipe, setting)
+        recipe = _rewritten(recipe, step, chosen)
+        choices.append(choice)
+        # Those in front of the next one have what was found for them.
+        steps = setting.build(recipe).steps
     return recipe, choices
 
 

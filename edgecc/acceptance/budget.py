@@ -44,7 +44,7 @@ class LossBudget:
             outputs: what was measured of each.
             samples: that it was measured on.
         """
-        if self.min_sqnr is not None:
+        if self.min_sqnr is not None and outputs:
             name, found = min(outputs.items(), key=lambda item: _rank(item[1].sqnr_db))
             if not found.sqnr_db >= self.min_sqnr:
                 return f"output {name!r} has an SQNR of {found.sqnr_db:.1f} dB, and min_sqnr asks for {self.min_sqnr:g}"

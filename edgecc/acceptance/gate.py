@@ -6,8 +6,10 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from edgecc.acceptance.budget import LossBudget
-from edgecc.acceptance.losses import MOST_CALLS, Losses, Measured, StepLoss, has_class_scores, measure
+from edgecc.acceptance.losses import MOST_CALLS, Losses, Measured, Reference, StepLoss, has_class_scores, measure
 from edgecc.errors import DataError, OptionError, VerificationError
 from edgecc.passes.base import no_progress
 
@@ -56,6 +58,7 @@ class Gate:
         self._open: list[StepLoss] = []
         self._quantized = False
         self._last: Measured | None = None
+        self._reference: Reference | None = None
 
     @property
     def is_open(self) -> bool:
@@ -136,13 +139,12 @@ class Gate:
     def _measured(self, step: Pass, model: Model) -> StepLoss:
         from edgecc.inspection import inspect_model
 
-        assert self.source is not None, "the pass was entered"
         facts = inspect_model(model)
         loss = StepLoss(step.spec(), facts.macs, facts.parameter_bytes)
         if self._data is None:
             return loss
         try:
-            found = measure(self.source, model, self._data, self._progress, self._most_calls)
+            found = measure(self._opened(), model, self._data, self._progress, self._most_calls)
         except VerificationError as error:
             if self.budget.is_given:
                 raise
@@ -150,6 +152,13 @@ class Gate:
             return loss
         self._last = found
         return replace(loss, samples=found.samples, outputs=found.outputs, accuracy=found.accuracy)
+
+    def _opened(self) -> Reference:
+        """The source in ONNX Runtime."""
+        if self._reference is None:
+            assert self.source is not None, "a pass was entered"
+            self._reference = Reference(self.source)
+        return self._reference
 
     def _forget_quantization(self) -> None:
         """What quantized was taken back, or changed nothing."""
@@ -177,7 +186,12 @@ class Gate:
                 hint=f"give {8 * needed} samples with --calibration, or {needed} others with --held-out DATA.npz",
             )
         assert self.source is not None, "it was entered"
-        if self.budget.max_drop is not None and not has_class_scores(self.source, self._data):
+        if not any(tensor.dtype is not None and np.dtype(tensor.dtype).kind == "f" for tensor in self.source.outputs):
+            raise OptionError(
+                f"{asked} is about floating point outputs, and the model has none",
+                hint="leave it out: edgecc compare says what the artifact lost",
+            )
+        if self.budget.max_drop is not None and not has_class_scores(self._opened(), self._data):
             raise OptionError(
                 "max_drop is about the largest class score, and no output of the model is class scores",
                 hint="--min-sqnr 20 asks that errors of every output are a tenth of its values",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Most calls that a model is measured on, unless a budget asks for more.
 MOST_CALLS = 512
+#: Outputs of the source take at most so many bytes.
+_KEPT = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -117,13 +120,43 @@ class Measured:
     problem: str
 
 
+class Reference:
+    """What models are compared with: its outputs are kept for the next one, as far as they are small.
+
+    Args:
+        model: not changed.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.names = [tensor.name for tensor in model.outputs]
+        self._session = Session(model, self.names)
+        self._kept: dict[bytes, dict[str, np.ndarray]] = {}
+        self._bytes = 0
+
+    def run(self, feeds: Feeds) -> dict[str, np.ndarray]:
+        """Outputs by name. Known by the feeds' values: a function may yield others when it is called again."""
+        digest = hashlib.blake2b(digest_size=16)
+        for name in sorted(feeds):
+            digest.update(name.encode())
+            digest.update(feeds[name].tobytes())
+        key = digest.digest()
+        if key in self._kept:
+            return self._kept[key]
+        found = self._session.run(feeds)
+        size = sum(values.nbytes for values in found.values())
+        if self._bytes + size <= _KEPT:
+            self._kept[key] = found
+            self._bytes += size
+        return found
+
+
 def measure(
-    source: Model, model: Model, data: CalibrationData, progress: WorkProgress, most: int = MOST_CALLS
+    source: Reference, model: Model, data: CalibrationData, progress: WorkProgress, most: int = MOST_CALLS
 ) -> Measured:
     """Run both on the data.
 
     Args:
-        source: what the other is compared with.
+        source: what the model is compared with.
         model: with the same inputs and outputs.
         data: samples, with labels or without.
         progress: called after each call.
@@ -133,14 +166,13 @@ def measure(
         DataError: the data does not fit the model.
         VerificationError: one of them does not run in ONNX Runtime.
     """
-    names = [tensor.name for tensor in source.outputs]
-    sessions = [_Session(one, names) for one in (source, model)]
+    names, session = source.names, Session(model, source.names)
     meters = {name: FidelityMeter() for name in names}
     scores = [AccuracyMeter(), AccuracyMeter()]
     floats: dict[str, bool] = dict.fromkeys(names, True)
     calls = 0
     for feeds, labels in islice(_calls(data), most):
-        expected, found = (session.run(feeds) for session in sessions)
+        expected, found = source.run(feeds), session.run(feeds)
         for name, meter in meters.items():
             floats[name] = expected[name].dtype.kind == "f"
             if floats[name]:
@@ -155,15 +187,14 @@ def measure(
     return Measured(calls * data.per_call, results, accuracy_of_source, accuracy, problem)
 
 
-def has_class_scores(model: Model, data: CalibrationData) -> bool:
-    """Whether an output of the model is class scores, by its first call."""
+def has_class_scores(source: Reference, data: CalibrationData) -> bool:
+    """Whether an output is class scores, by its first call."""
     from edgecc.measuring.metrics import class_scores
 
     feeds = next(iter(data.samples()), None)
     if feeds is None:
         return False
-    outputs = _Session(model, [tensor.name for tensor in model.outputs]).run(feeds)
-    return any(values.dtype.kind == "f" and class_scores(values) is not None for values in outputs.values())
+    return any(v.dtype.kind == "f" and class_scores(v) is not None for v in source.run(feeds).values())
 
 
 def _calls(data: CalibrationData) -> Iterator[tuple[Feeds, np.ndarray | None]]:
@@ -176,7 +207,7 @@ def _calls(data: CalibrationData) -> Iterator[tuple[Feeds, np.ndarray | None]]:
         yield from pairs
 
 
-class _Session:
+class Session:
     """A model in ONNX Runtime, node by node as it says."""
 
     def __init__(self, model: Model, names: list[str]) -> None:

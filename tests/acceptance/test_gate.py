@@ -233,6 +233,21 @@ def test_no_class_scores() -> None:
     assert first_column(model) == 1
 
 
+@pytest.mark.parametrize("budget", [LossBudget(max_drop=2), LossBudget(min_sqnr=20)])
+def test_no_floating_point_output(budget: LossBudget) -> None:
+    text = "g (float[1,6] x) => (int64[1,1] z) { y = MatMul(x, w)  z = ArgMax<axis = 1>(y) }"
+    model, pipeline = net(text), PassPipeline([Scale(by=4)])
+    pipeline.gate = Gate(budget, data(100, model))
+    with pytest.raises(OptionError, match="is about floating point outputs, and the model has none"):
+        pipeline.run(model, PassContext(None, RNG))
+    model, pipeline = net(text), PassPipeline([Scale(by=4)])
+    pipeline.gate = Gate(LossBudget(), data(100, model))
+    pipeline.run(model, PassContext(None, RNG))
+    found = pipeline.gate.losses()
+    assert found is not None
+    assert (found.samples, found.steps[0].outputs) == (100, {})
+
+
 def test_nan_is_beyond_every_budget() -> None:
     model, _, _, _ = gated([Scale(by=1e38)], LossBudget(min_sqnr=-100))
     assert first_column(model) == 1
@@ -246,6 +261,39 @@ def test_without_a_budget_or_samples_all_is_kept() -> None:
     found = pipeline.gate.losses()
     assert found is not None
     assert (found.samples, found.steps[0].outputs) == (0, {})
+
+
+def test_the_source_runs_once_on_each_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgecc.acceptance import losses
+
+    calls: list[int] = []
+    real = losses.Session.run
+    monkeypatch.setattr(losses.Session, "run", lambda self, feeds: calls.append(id(self)) or real(self, feeds))
+    _, gate, _, _ = gated([Scale(by=1.25), Scale(by=2)], LossBudget(max_drop=99))
+    assert len(calls) == 3 * 100
+    assert sorted(calls.count(session) for session in set(calls)) == [100, 100, 100]
+    # What is too large to be kept runs again, with the same result.
+    first = gate.losses()
+    monkeypatch.setattr(losses, "_KEPT", 10 * 16)
+    calls.clear()
+    assert gated([Scale(by=1.25), Scale(by=2)], LossBudget(max_drop=99))[1].losses() == first
+    # Ten are kept, of which the first was asked for before all the others too.
+    assert len(calls) == 4 * 100 - 10
+
+
+def test_samples_that_are_others_when_they_are_read_again() -> None:
+    """A function that does not do what it should is measured on what it gave."""
+    rng = np.random.default_rng(0)
+    given = open_calibration(
+        lambda: [{"x": rng.standard_normal((1, 6), np.float32)} for _ in range(100)], net().signature
+    )
+    assert isinstance(given, CalibrationData)
+    pipeline = PassPipeline([Scale(by=1.0001), Scale(by=1.0001)])
+    pipeline.gate = Gate(held_out=given)
+    pipeline.run(net(), PassContext(None, RNG))
+    found = pipeline.gate.losses()
+    assert found is not None
+    assert min(step.outputs["y"].sqnr_db for step in found.steps) > 60
 
 
 class Spy(Pass):
