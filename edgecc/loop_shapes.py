@@ -114,6 +114,48 @@ def type_states(graph: onnx.GraphProto, infos: Mapping[str, onnx.ValueInfoProto]
     return changed
 
 
+def count_slices(graph: onnx.GraphProto, infos: Mapping[str, onnx.ValueInfoProto]) -> bool:
+    """Say how many slices a Loop's results have, where its limit is known and nothing ends it earlier.
+
+    Returns:
+        Whether that was not known of some result.
+    """
+    changed = False
+    constants = {t.name: t for t in graph.initializer}
+    for node in graph.node:
+        body = next((a.g for a in node.attribute if a.name == "body"), None)
+        if node.op_type != "Loop" or node.domain not in ("", "ai.onnx") or body is None:
+            continue
+        count = _iterations(node, body, constants)
+        known = [infos[name] for name in node.output[len(body.input) - 2 :] if name in infos]
+        for info in known if count is not None else []:
+            dims = info.type.tensor_type.shape.dim
+            if _has_shape(info) and dims and not dims[0].HasField("dim_value"):
+                dims[0].dim_value = count
+                changed = True
+    return changed
+
+
+def _iterations(node: onnx.NodeProto, body: onnx.GraphProto, constants: Mapping[str, onnx.TensorProto]) -> int | None:
+    """How often a Loop runs its body; None if that depends on what is computed."""
+    limit, begins = constants.get(node.input[0]), node.input[1] if len(node.input) > 1 else ""
+    if limit is None or (begins and not _is_true(constants.get(begins))):
+        return None
+    producers = {name: inner for inner in body.node for name in inner.output}
+    goes_on = body.output[0].name
+    while goes_on in producers and producers[goes_on].op_type == "Identity":
+        goes_on = producers.pop(goes_on).input[0]
+    own = {tensor.name: tensor for tensor in body.initializer}
+    own |= {n.output[0]: a.t for n in body.node if n.op_type == "Constant" for a in n.attribute if a.name == "value"}
+    if goes_on != body.input[1].name and not _is_true(own.get(goes_on, constants.get(goes_on))):
+        return None
+    return max(int(onnx.numpy_helper.to_array(limit).reshape(-1)[0]), 0)
+
+
+def _is_true(condition: onnx.TensorProto | None) -> bool:
+    return condition is not None and bool(onnx.numpy_helper.to_array(condition).all())
+
+
 def _has_shape(info: onnx.ValueInfoProto) -> bool:
     return bool(info.type.HasField("tensor_type") and info.type.tensor_type.HasField("shape"))
 

@@ -8,7 +8,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from edgecc.deserialization import numpy_type
-from edgecc.loop_shapes import infer_loops, type_states
+from edgecc.loop_shapes import count_slices, infer_loops, type_states
 from edgecc.serialization import subgraphs_of
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ def _type_like_inputs(graph: onnx.GraphProto) -> bool:
             result = graph.value_info.add(name=node.output[0])
         result.type.CopyFrom(source.type)
         changed = True
+    changed = count_slices(graph, infos) or changed
     return type_states(graph, infos) or changed
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from edgecc.model import Model
 from edgecc.shape_inference import open_dimensions
@@ -160,3 +161,23 @@ def test_dimensions_without_a_name_are_called_after_where_they_come_up() -> None
     model = Model.from_text(text)
     first, second, _ = (node.outputs[0] for node in model.nodes())
     assert first.shape == second.shape == ["unk__0", "r_1", 4]
+
+
+BODY = "(int64 i, bool c, float[2] s) => (bool d, float[2] t, float[2] r)"
+
+
+@pytest.mark.parametrize(("ends", "known"), [
+    ("d = Identity(c)", True),
+    ("d = Constant<value = bool {1}>()", True),
+    ("e = Identity(c) d = Identity(e)", True),
+    ("m = ReduceMax<keepdims = 0>(s) d = Less(m, m)", False),
+    ("d = Constant<value = bool {0}>()", False),
+])  # fmt: skip
+def test_slices_of_loops_that_nothing_ends_early(ends: str, known: bool) -> None:
+    text = (
+        "g (float[2] x) => (float[2] y, float[N,2] z) {"
+        f" y, z = Loop<body = b {BODY} {{ {ends} t = Tanh(s) r = Neg(s) }}>(limit, go, x) }}"
+    )
+    model = Model.from_text(text, {"limit": np.array(5), "go": np.array(True)})
+    model.cleanup()
+    assert (model.outputs[1].shape[0] == 5) is known

@@ -161,3 +161,23 @@ def test_jax2onnx_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PluginError, match="jax is not installed") as caught:
         from_jax(lambda x: x, (values(1),))
     assert caught.value.hint == "pip install jax"
+
+
+def test_scan_to_tflite(tmp_path: Path) -> None:
+    """Its number of steps is known, and so is how much it gives."""
+
+    def function(x: jax.Array) -> Any:
+        def step(state: jax.Array, value: jax.Array) -> tuple[jax.Array, jax.Array]:
+            state = jnp.tanh(state * 0.5 + value)
+            return state, state.sum(-1)
+
+        return jax.lax.scan(step, jnp.zeros((4,)), x)
+
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    model = edgecc.from_jax(function, (x,))
+    assert [spec.shape for spec in model.signature.outputs] == [(4,), (5,)]
+    path = edgecc.compile(model, output=tmp_path / "m.tflite").path
+    with edgecc.runner(path) as runner:
+        found = runner.infer({"x": x})
+    for values, expected in zip(found.values(), function(x), strict=True):
+        np.testing.assert_allclose(values, expected, atol=1e-6)

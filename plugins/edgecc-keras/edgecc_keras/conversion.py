@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,7 +19,20 @@ _SHOWN_LINES = 8
 _LOG_LINE = re.compile(r"^([IWE]\d{4} |WARNING:|INFO:|To enable the following|\d{4}-\d\d-\d\d .*: [IWE] )")
 
 
-def convert(path: Path, source: Path, work: Path, signature: str, timeout: int) -> tuple[Path, tuple[str, ...]]:
+@dataclass(frozen=True)
+class Limits:
+    """What TensorFlow may take.
+
+    Attributes:
+        seconds: of time.
+        gigabytes: of memory; 0 for three quarters of this machine's.
+    """
+
+    seconds: int
+    gigabytes: float = 0
+
+
+def convert(path: Path, source: Path, work: Path, signature: str, limits: Limits) -> tuple[Path, tuple[str, ...]]:
     """The ONNX file that TensorFlow and tf2onnx make of a model, and what of the model has no place in it.
 
     Args:
@@ -26,7 +40,7 @@ def convert(path: Path, source: Path, work: Path, signature: str, timeout: int) 
         source: a SavedModel folder, an `.h5` file or the folder of an unpacked `.keras` archive.
         work: an empty folder for the child's files.
         signature: of a SavedModel; "" for the only or default one.
-        timeout: seconds.
+        limits: of time and memory.
 
     Raises:
         PluginError: TensorFlow, or another package that is needed, is not installed.
@@ -37,6 +51,7 @@ def convert(path: Path, source: Path, work: Path, signature: str, timeout: int) 
         if importlib.util.find_spec(module) is None:
             raise PluginError(f"{module} is not installed, which edgecc-keras needs", hint=f"pip install {module}")
     request = {"source": str(source), "signature": signature, "result": str(work / "result.json")}
+    request["memory"] = str(_bytes(limits))
     request["output"] = str(work / "converted.onnx")
     log = work / "log.txt"
     with log.open("wb") as stream:
@@ -49,16 +64,22 @@ def convert(path: Path, source: Path, work: Path, signature: str, timeout: int) 
                 stderr=subprocess.STDOUT,
                 cwd=work,
                 env=_environment(),
-                timeout=timeout,
+                timeout=limits.seconds,
                 check=False,
             )
         except subprocess.TimeoutExpired:
             raise InvalidModelError(
-                f"TensorFlow did not read {path} within {timeout} s and was ended",
+                f"TensorFlow did not read {path} within {limits.seconds} s and was ended",
                 why=_tail(log),
-                hint=f"give it more time: --importer timeout={4 * timeout}",
+                hint=f"give it more time: --importer timeout={4 * limits.seconds}",
             ) from None
     result = _result(Path(request["result"]))
+    if (done.returncode or not result) and _ran_out_of_memory(log):
+        raise InvalidModelError(
+            f"TensorFlow wants more memory for {path} than it may take, {_bytes(limits) / 1e9:.1f} GB",
+            why=_tail(log),
+            hint="the file may be damaged or made to exhaust memory; otherwise allow more: --importer memory=GIGABYTES",
+        )
     if done.returncode or not result:
         raise InvalidModelError(
             f"TensorFlow failed at {path}",
@@ -68,6 +89,25 @@ def convert(path: Path, source: Path, work: Path, signature: str, timeout: int) 
     if "error" in result:
         _refuse(path, result)
     return Path(request["output"]), tuple(map(str, result.get("lost", ())))
+
+
+def _bytes(limits: Limits) -> int:
+    """Bytes of memory; 0 where the system does not say how much there is."""
+    if limits.gigabytes:
+        return int(limits.gigabytes * 1e9)
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4 * 3
+    except (AttributeError, OSError, ValueError):
+        return 0
+
+
+#: What Python, C++, TensorFlow and the C library say, in small letters.
+_OUT_OF_MEMORY = ("memoryerror", "std::bad_alloc", "resourceexhausted", "cannot allocate memory")
+
+
+def _ran_out_of_memory(log: Path) -> bool:
+    text = log.read_text(encoding="utf-8", errors="replace").lower()
+    return any(words in text for words in _OUT_OF_MEMORY)
 
 
 def _environment() -> dict[str, str]:

@@ -26,6 +26,9 @@ class KerasOptions(ImporterOptions):
 
     signature: str = Field("", description="of a SavedModel that has several: the one to import")
     timeout: int = Field(900, gt=0, description="seconds that TensorFlow may take")
+    memory: float = Field(
+        0, ge=0, description="GB of memory that TensorFlow may take (Linux); 0 for three quarters of all"
+    )
 
 
 class KerasImporter(Importer):
@@ -48,7 +51,7 @@ class KerasImporter(Importer):
 
     def load(self, path: Path, shapes: Mapping[str, Sequence[int]]) -> Model:
         from edgecc.importers.onnx import OnnxImporter, read_proto
-        from edgecc_keras.conversion import convert
+        from edgecc_keras.conversion import Limits, convert
 
         options = cast(KerasOptions, self.options)
         folder = path if path.is_dir() else path.parent
@@ -58,7 +61,7 @@ class KerasImporter(Importer):
         with tempfile.TemporaryDirectory(prefix="edgecc-") as name:
             work = Path(name)
             source = folder.absolute() if is_saved_model else _prepared(path, work)
-            converted, lost = convert(path, source, work, options.signature, options.timeout)
+            converted, lost = convert(path, source, work, options.signature, Limits(options.timeout, options.memory))
             proto = read_proto(converted)
         model = OnnxImporter().from_proto(proto, shapes=shapes)
         model.source, model.not_carried = str(path), lost

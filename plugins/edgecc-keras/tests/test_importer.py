@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,15 @@ def test_timeout(models: Path) -> None:
     with pytest.raises(InvalidModelError, match="within 1 s and was ended") as caught:
         edgecc.load(models / "small3.keras", options={"timeout": 1})
     assert caught.value.hint == "give it more time: --importer timeout=4"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts what a process allocates")
+def test_memory(models: Path) -> None:
+    with pytest.raises(InvalidModelError) as caught:
+        edgecc.load(models / "small3.keras", options={"memory": 0.2})
+    assert caught.value.what.startswith("TensorFlow wants more memory")
+    assert "than it may take, 0.2 GB" in caught.value.what
+    assert "--importer memory=GIGABYTES" in caught.value.hint
 
 
 @pytest.mark.parametrize("suffix", [".tflite", ".onnx"])

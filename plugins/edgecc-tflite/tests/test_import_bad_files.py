@@ -236,7 +236,7 @@ def test_a_file_that_is_something_else(tmp_path: Path) -> None:
     path.write_bytes(b"\x1f\x8bnothing of the kind")
     with pytest.raises(InvalidModelError) as caught:
         edgecc.load(path)
-    assert str(path) in str(caught.value)
+    assert str(caught.value).startswith(f"{path} is not a TFLite model: it is a gzip archive")
     path.write_bytes(b"")
     with pytest.raises(InvalidModelError):
         TFLiteImporter().load(path, {})

@@ -14,6 +14,7 @@ import onnx
 from edgecc.errors import InvalidModelError, Unsupported, UnsupportedError
 from edgecc.importers.onnx import OnnxImporter
 from edgecc_torch.quiet import quiet, require_torch
+from edgecc_torch.stored_weights import has_stored_weights, keep_integers, translations
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -70,6 +71,9 @@ def import_program(
                 output_names=wanted.outputs,
                 opset_version=OPSET,
                 dynamo=True,
+                # Its optimizer computes with stored weights now; edgecc's own leaves them stored.
+                optimize=not has_stored_weights(program),
+                custom_translation_table=translations(program),
                 verbose=False,
             )
     except Exception as error:  # the exporter's errors wrap whatever its rules raise
@@ -83,6 +87,7 @@ def import_program(
             return OnnxImporter().load(path, shapes or {})
     proto = exported.model_proto
     _rename_dimensions(proto.graph, dimensions or {})
+    keep_integers(proto.graph)
     return OnnxImporter().from_proto(proto, shapes=shapes)
 
 

@@ -1,6 +1,6 @@
 """The script: `python -m edgecc_keras.child.main REQUEST`.
 
-The request is JSON of `source`, `signature`, `output` and `result`.
+The request is JSON of `source`, `signature`, `memory` (bytes; 0 for no limit), `output` and `result`.
 Writes an ONNX file to `output`, and to `result` what is wrong, as JSON, or {"status": "ok", "lost": [what has no place
 in a Model]}.
 """
@@ -17,6 +17,7 @@ from edgecc_keras.child.report import ModelError
 def main(request: dict[str, str]) -> None:
     """Convert one model."""
     _die_first()
+    _limit_memory(int(request["memory"]))
     result = Path(request["result"])
     try:
         lost = _convert(Path(request["source"]), request["signature"], Path(request["output"]))
@@ -54,6 +55,17 @@ def _die_first() -> None:
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     except OSError:
         return
+
+
+def _limit_memory(nbytes: int) -> None:
+    """What this process may allocate (Linux): what a model asks for beyond that fails here, and slows nobody down.
+
+    Memory that is mapped from files does not count, as it would with RLIMIT_AS: TensorFlow maps gigabytes.
+    """
+    if nbytes and sys.platform == "linux":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (nbytes, nbytes))
 
 
 if __name__ == "__main__":

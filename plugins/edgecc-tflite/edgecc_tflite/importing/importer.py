@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from edgecc.errors import InvalidModelError
 from edgecc.importers.base import Importer
+from edgecc.importers.file_kinds import kind_of
 
 if TYPE_CHECKING:
     from edgecc.model import Model
@@ -36,6 +37,9 @@ class TFLiteImporter(Importer):
                 data = contents.read()
         except (OSError, ValueError) as error:  # ValueError: mmap of an empty file
             raise InvalidModelError(f"cannot read {path}", why=str(error)) from error
+        kind = kind_of(data[:64])
+        if data[4:8] != _IDENTIFIER and kind is not None:
+            raise InvalidModelError(f"{path} is not a TFLite model: it is {kind.what}", hint=kind.hint)
         try:
             model = import_file(memoryview(data), str(path), shapes)
         except InvalidModelError as error:
