@@ -126,7 +126,7 @@ class Recipe(BaseModel):
                 continue
             share, options = _share_of(value)
             # What is left, in as many digits as were given.
-            budget = [] if share is None else [f"macs={round(1 - share, 12):g}"]
+            budget = [] if share is None else [f"macs={round(1 - share, 12)}"]
             found.append(f"{name}:{','.join([*budget, *([options] if options else [])])}")
         return (*found, *(QUANTIZE_PASSES[self.quantize] if self.quantize else ()))
 
