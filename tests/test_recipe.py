@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,12 @@ recipes = st.builds(
     target=names,
     output=st.one_of(st.just(""), names),
     passes=st.lists(names, max_size=3).map(tuple),
+    prune=st.one_of(st.none(), st.floats(0.01, 0.99), st.just("latency=0.7,multiple=8")),
+    low_rank=st.one_of(st.none(), st.floats(0.01, 0.99), st.just("0.3,multiple=8")),
     quantize=st.sampled_from([None, *QUANTIZE_PASSES]),
+    max_drop=st.one_of(st.none(), st.floats(0, 99)),
+    min_sqnr=st.one_of(st.none(), st.floats(-10, 100)),
+    held_out=st.one_of(st.just(""), names),
     calibration=st.one_of(st.just(""), names),
     samples=st.one_of(st.none(), st.integers(1, 2**31)),
     shapes=st.dictionaries(names, st.lists(st.integers(0, 2**31), max_size=4).map(tuple), max_size=3),
@@ -32,8 +38,6 @@ recipes = st.builds(
 
 @given(recipes)
 def test_toml_round_trip(recipe: Recipe) -> None:
-    import tomllib
-
     assert make_recipe(tomllib.loads(recipe.to_toml())) == recipe
 
 
@@ -105,3 +109,20 @@ def test_quantize_runs_in_front_of_what_must_follow(
     recipe = Recipe(source="m.onnx", target="tflite", passes=given, quantize=quantize)
     expected = expected or ("quantize-weights:dtype=int4", *given)
     assert ordered_passes(recipe, default_registry()) == expected
+
+
+@pytest.mark.parametrize(
+    ("share", "passes"),
+    [
+        (0.5, ("prune-channels:macs=0.5",)),
+        (0.1, ("prune-channels:macs=0.9",)),
+        ("0.123456789", ("prune-channels:macs=0.876543211",)),
+        ("0.3,multiple=8", ("prune-channels:macs=0.7,multiple=8",)),
+        ("latency=0.7", ("prune-channels:latency=0.7",)),
+        (None, ()),
+    ],
+)
+def test_what_a_share_stands_for(share: float | str | None, passes: tuple[str, ...]) -> None:
+    recipe = make_recipe({"source": "m.onnx", "target": "tflite", "prune": share})
+    assert recipe.short_passes == passes
+    assert make_recipe(tomllib.loads(recipe.to_toml())) == recipe

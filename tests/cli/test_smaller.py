@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 
 from edgecc.model import Model
-from edgecc.recipe import make_recipe
 
 from .conftest import Outcome
 
@@ -92,23 +90,6 @@ def test_options_of_the_pass(edgecc: Run, net: Path) -> None:
     assert done.code == 0, done.err
     (step,) = report()["losses"]["steps"]
     assert step["step"] == "prune-channels:macs=0.7,criterion=magnitude,multiple=2"
-
-
-@pytest.mark.parametrize(
-    ("share", "passes"),
-    [
-        (0.5, ("prune-channels:macs=0.5",)),
-        (0.1, ("prune-channels:macs=0.9",)),
-        ("0.123456789", ("prune-channels:macs=0.876543211",)),
-        ("0.3,multiple=8", ("prune-channels:macs=0.7,multiple=8",)),
-        ("latency=0.7", ("prune-channels:latency=0.7",)),
-        (None, ()),
-    ],
-)
-def test_what_a_share_stands_for(share: float | str | None, passes: tuple[str, ...]) -> None:
-    recipe = make_recipe({"source": "m.onnx", "target": "tflite", "prune": share})
-    assert recipe.short_passes == passes
-    assert make_recipe(tomllib.loads(recipe.to_toml())) == recipe
 
 
 def test_a_recipe_gives_the_same_bytes(edgecc: Run, net: Path) -> None:
