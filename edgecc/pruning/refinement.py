@@ -2,7 +2,7 @@
 
 Fitted one after another, a layer does not know what those behind it make of its errors. Here the errors of all of them
 count at once (as in the reconstruction of blocks, BRECQ, arXiv 2102.05426), each relative to the variance of what it
-should compute, and Adam (arXiv 1412.6980) follows their gradient. There are no labels: what the original computes on
+should compute, and Adam follows their gradient. There are no labels: what the original computes on
 the samples is all that is aimed at.
 """
 
@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 _LAYERS = ("Conv", "Gemm", "MatMul")
 #: Samples of one step.
 _BATCH = 16
-#: Of the first step, relative to the root mean square of the weights; it falls to 0 as a cosine does.
-_RATE = 5e-3
+#: Of the first step, relative to the root mean square of the weights; what it is multiplied by where the first run
+#: over the data gains nothing, and how often that is tried.
+_RATE, _SLOWER, _TRIES = 5e-3, 0.3, 4
 _DECAYS = (0.9, 0.999)
 #: One of so many batches is not fitted to: if it does not gain, nothing is changed.
 _HELD_OUT = 8
@@ -118,15 +119,13 @@ def refine(
     if not gradients.values:
         return 0.0
     fitting = _Fitting(original, gradients, aims, data, progress)
-    before = fitting.error()
-    values = fitting.run(epochs)
-    after = fitting.error()
-    if not after < before:
+    gain = fitting.run(epochs)
+    if not gain > 0:
         return 0.0
     for tensor in model.constants():
-        if tensor.name in values:
-            tensor.values = values[tensor.name]
-    return 1 - after / before
+        if tensor.name in gradients.values:
+            tensor.values = gradients.values[tensor.name]
+    return gain
 
 
 class _Gradients:
@@ -199,6 +198,34 @@ def _open(
     keep_needed(graph, outputs)
 
 
+class _Adam:
+    """Steps of Adam (arXiv 1412.6980), in units of each tensor's own size.
+
+    Args:
+        weights: by name; changed.
+        rate: of the first step; it falls to 0 as a cosine does.
+        steps: how many there will be.
+    """
+
+    def __init__(self, weights: dict[str, RowTable], rate: float, steps: int) -> None:
+        self._weights, self._rate, self._steps = weights, rate, steps
+        self._sizes = {name: float(np.sqrt(np.mean(np.square(values)))) for name, values in weights.items()}
+        self._moments = {name: np.zeros((2, *values.shape), np.float32) for name, values in weights.items()}
+        self._done = 0
+
+    def step(self, gradients: Mapping[str, RowTable]) -> None:
+        """Move against the gradients."""
+        rate = self._rate * (1 + math.cos(math.pi * min(1.0, self._done / self._steps))) / 2
+        self._done += 1
+        first, second = (1 - decay**self._done for decay in _DECAYS)
+        for name, gradient in gradients.items():
+            mean, square = self._moments[name]
+            mean += (1 - _DECAYS[0]) * (gradient - mean)
+            square += (1 - _DECAYS[1]) * (gradient**2 - square)
+            change = (mean / first) / (np.sqrt(square / second) + 1e-12)
+            self._weights[name] = self._weights[name] - np.float32(rate * self._sizes[name]) * change
+
+
 @dataclass(frozen=True)
 class _Batch:
     """Samples that are run at once.
@@ -245,30 +272,36 @@ class _Fitting:
         """On the samples that nothing is fitted to."""
         return sum(self._gradients.error(batch.feeds) for batch in self._batches("measuring errors") if batch.held)
 
-    def run(self, epochs: int) -> dict[str, RowTable]:
-        """The weights after some epochs."""
+    def run(self, epochs: int) -> float:
+        """Change the weights; returns by which share the error on held out samples fell, 0 if it did not."""
         weights = self._gradients.values
-        sizes = {name: float(np.sqrt(np.mean(np.square(values)))) for name, values in weights.items()}
-        moments = {name: np.zeros((2, *values.shape), np.float32) for name, values in weights.items()}
-        per_epoch = max(1, round(self._data.total * self._data.per_call * (1 - 1 / _HELD_OUT) / _BATCH))
-        step = 0
-        for _ in range(epochs):
-            sums: dict[str, RowTable] = {}
-            count = 0
-            for batch in self._batches("fitting all layers"):
-                if batch.held:
-                    continue
-                for name, gradient in self._gradients.run(batch.feeds).items():
-                    sums[name] = sums[name] + gradient if name in sums else gradient
-                count += batch.count
-                if count >= _BATCH:
-                    rate = _RATE * (1 + math.cos(math.pi * min(1.0, step / (epochs * per_epoch)))) / 2
-                    step += 1
-                    for name, gradient in sums.items():
-                        change = _adam(gradient / np.float32(count), moments[name], step)
-                        weights[name] = weights[name] - np.float32(rate * sizes[name]) * change
-                    sums, count = {}, 0
-        return weights
+        start, before, rate = dict(weights), self.error(), _RATE
+        steps = epochs * max(1, round(self._data.total * self._data.per_call * (1 - 1 / _HELD_OUT) / _BATCH))
+        for _ in range(_TRIES):
+            adam = _Adam(weights, rate, steps)
+            self._epoch(adam)
+            if self.error() < before:
+                break
+            weights.update(start)
+            rate *= _SLOWER
+        else:
+            return 0.0
+        for _ in range(epochs - 1):
+            self._epoch(adam)
+        return 1 - self.error() / before
+
+    def _epoch(self, adam: _Adam) -> None:
+        sums: dict[str, RowTable] = {}
+        count = 0
+        for batch in self._batches("fitting all layers"):
+            if batch.held:
+                continue
+            for name, gradient in self._gradients.run(batch.feeds).items():
+                sums[name] = sums[name] + gradient if name in sums else gradient
+            count += batch.count
+            if count >= _BATCH:
+                adam.step({name: gradient / np.float32(count) for name, gradient in sums.items()})
+                sums, count = {}, 0
 
     def _batches(self, what: str) -> Iterator[_Batch]:
         """What the original computes, again and again: from memory where all of it fits there."""
@@ -299,12 +332,3 @@ class _Fitting:
             feeds[self._gradients.targets[aim.tensor]] = wanted
             feeds[self._gradients.scales[aim.tensor]] = np.array(self._scales[aim.tensor], np.float32)
         return feeds
-
-
-def _adam(gradient: RowTable, moments: RowTable, step: int) -> RowTable:
-    """The direction of a step, whose components are of size 1; moments, of both orders, are changed."""
-    first, second = _DECAYS
-    moments[0] += (1 - first) * (gradient - moments[0])
-    moments[1] += (1 - second) * (gradient**2 - moments[1])
-    change: RowTable = (moments[0] / (1 - first**step)) / (np.sqrt(moments[1] / (1 - second**step)) + 1e-12)
-    return change
