@@ -2,7 +2,8 @@
 
 PyTorch has two ways to ONNX. Its TorchScript exporter takes traced and scripted modules of all architectures that were
 tried, in under a second; converting to an exported program first (TS2EPConverter) takes 10 to 30 times as long, and
-fails where a size is computed (a traced ShuffleNet). Neither takes a traced torch.nn.MultiheadAttention.
+fails where a size is computed (a traced ShuffleNet). Neither takes a traced torch.nn.MultiheadAttention, which is why
+edgecc has its own operators for that (`native_attention`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from edgecc.errors import InvalidModelError, Unsupported, UnsupportedError
 from edgecc.importers.onnx import OnnxImporter
 from edgecc_torch.archive import Archive, ArchiveError
 from edgecc_torch.example_inputs import check_shapes, example_inputs
+from edgecc_torch.native_attention import register
 from edgecc_torch.quiet import quiet, require_torch
 from edgecc_torch.to_onnx import first_lines
 
@@ -100,6 +102,7 @@ def _no_graph_printed() -> Iterator[None]:
 def _exported(module: Any, example: tuple[torch.Tensor, ...], names: list[str], source: str) -> onnx.ModelProto:
     import torch
 
+    register(OPSET)
     contents = io.BytesIO()
     try:
         with quiet(), _no_graph_printed(), torch.no_grad():

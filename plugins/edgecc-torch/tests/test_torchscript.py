@@ -87,15 +87,17 @@ def test_code_that_does_more_than_compute_is_refused(call: str, tmp_path: Path) 
     assert call.partition("(")[0].startswith(caught.value.why.split()[2].rstrip(","))
 
 
+class Bessel(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.special.bessel_j0(x)
+
+
 def test_operator_that_onnx_has_not(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """PyTorch's own attention, fused when it is traced; and nothing of PyTorch's is printed."""
-    layer = torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        torch.jit.save(torch.jit.trace(layer, torch.randn(1, 4, 8), check_trace=False), tmp_path / "m.pt")
+    """Nothing of PyTorch's is printed."""
+    path = traced(Bessel(), torch.randn(1, 4), tmp_path)
     with pytest.raises(UnsupportedError) as caught:
-        edgecc.load(tmp_path / "m.pt", shapes={"src": (1, 4, 8)})
-    assert caught.value.nodes[0].op == "aten::_transformer_encoder_layer_fwd"
+        edgecc.load(path, shapes={"x": (1, 4)})
+    assert caught.value.nodes[0].op == "aten::special_bessel_j0"
     assert "torch.export.save" in caught.value.nodes[0].hint
     assert capfd.readouterr() == ("", "")
 
@@ -120,3 +122,47 @@ def test_outputs_are_those_of_the_module(tmp_path: Path) -> None:
     path, _ = saved("trace", tmp_path)
     assert len(edgecc.load(path, shapes=SHAPES).signature.outputs) == 1
     assert np.prod(edgecc.load(path, shapes=SHAPES).signature.outputs[0].shape) == 4
+
+
+class Attention(torch.nn.Module):
+    """Self-attention between linear layers."""
+
+    def __init__(self, *, with_weights: bool = False) -> None:
+        super().__init__()
+        self.attention = torch.nn.MultiheadAttention(16, 4, batch_first=True)
+        self.last = torch.nn.Linear(16, 3)
+        self.with_weights = with_weights
+
+    def forward(self, x: torch.Tensor) -> Any:
+        data, weights = self.attention(x, x, x, need_weights=self.with_weights)
+        return (self.last(data), weights) if self.with_weights else self.last(data)
+
+
+def traced(module: torch.nn.Module, x: torch.Tensor, folder: Path) -> Path:
+    """As PyTorch fuses it: without gradients."""
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.trace(module, (x,), check_trace=False), folder / "m.pt")
+    return folder / "m.pt"
+
+
+@pytest.mark.parametrize("options", [
+    None, {}, {"norm_first": True}, {"activation": "gelu"}, {"norm_first": True, "activation": "gelu"},
+])  # fmt: skip
+def test_fused_attention(options: dict[str, Any] | None, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    layer = None if options is None else torch.nn.TransformerEncoderLayer(16, 4, 32, batch_first=True, **options)
+    module = (Attention() if layer is None else layer).eval()
+    x = torch.randn(2, 5, 16)
+    path = traced(module, x, tmp_path)
+    name = "x" if layer is None else "src"
+    model = edgecc.load(path, shapes={name: (2, 5, 16)})
+    (found,) = run(model, {name: x.numpy()}).values()
+    assert compare(module(x).detach().numpy(), found, TOLERANCE) == ""
+
+
+def test_attention_that_gives_its_weights(tmp_path: Path) -> None:
+    path = traced(Attention(with_weights=True).eval(), torch.randn(2, 5, 16), tmp_path)
+    with pytest.raises(InvalidModelError, match="cannot be exported to ONNX") as caught:
+        edgecc.load(path, shapes={"x": (2, 5, 16)})
+    assert "attention that gives its weights" in caught.value.why
