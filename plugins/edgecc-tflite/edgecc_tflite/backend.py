@@ -78,8 +78,10 @@ class TFLiteBackend(Backend):
             )
         metadata, archive = file_metadata(model)
         contents = writer.write(graph, description=model.graph.name or "edgecc", metadata=metadata)
+        if archive:
+            contents += archive
         details = {**_details(graph), "narrowed": _narrowed(graph, model)}
-        return Compiled({".tflite": contents + archive}, _correspondence(graph), details=details)
+        return Compiled({".tflite": contents}, _correspondence(graph), details=details)
 
     def rules(self) -> RuleTable:
         """Every lowering rule there is, those of other plugins included."""

@@ -169,6 +169,14 @@ def test_what_unpacks_to_much_more_is_left_alone() -> None:
     assert "more than 16,777,216 bytes" in model.not_carried[0]
 
 
+@pytest.mark.parametrize(("told", "doc"), [("MLIR Converted.", ""), ("main", ""), ("Finds birds.", "Finds birds.")])
+def test_the_description_that_every_file_has(told: str, doc: str) -> None:
+    kind = np.dtype(np.float32)
+    x, y = Tensor("x", (1, 3), kind), Tensor("y", (1, 3), kind)
+    contents = write(Graph("main", [x], [y], [Operator("RELU", [x], [y])]), description=told)
+    assert import_file(memoryview(bytes(contents)), "the file").graph.doc_string == doc
+
+
 def test_entries_of_others() -> None:
     model = relu({"version.of.me": b"3.1\0\0", "blob": b"\xff\x00\x12"})
     assert (model.metadata, model.not_carried) == ({"version.of.me": "3.1"}, ("metadata 'blob': it is no text",))

@@ -14,6 +14,8 @@ from edgecc_tflite.importing.model_file import ModelFile
 
 #: Entries of which each converter writes its own.
 _OF_THE_WRITER = frozenset({"min_runtime_version", "CONVERSION_METADATA"})
+#: What converters say of every file.
+_OF_CONVERTERS = frozenset({"MLIR Converted.", "TOCO Converted.", "edgecc", "main"})
 #: Bytes of an entry or file that is taken for a text.
 _LONGEST_TEXT = 1 << 20
 
@@ -53,6 +55,8 @@ def described(file: ModelFile, contents: memoryview, inputs: Sequence[str], outp
                 result.lost.append(f"metadata {name!r}: it is damaged, {error.why}")
         elif name not in _OF_THE_WRITER:
             _entry(name, data, result)
+    if file.description not in (*_OF_CONVERTERS, result.name, file.graph.name):
+        result.description = result.description or file.description
     return result
 
 
