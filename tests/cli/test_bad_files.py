@@ -1,0 +1,70 @@
+"""Files of strangers from the command line: whatever they are called, an error that says what is wrong, no crash."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+
+Run = Callable[..., "Outcome"]  # noqa: F821 - of conftest.py
+
+SUFFIXES = (".onnx", ".tflite", ".pt2", ".pt", ".safetensors", ".keras", ".h5", ".pb", ".xyz", "")
+MODEL = onnx.parser.parse_model(
+    '<ir_version: 10, opset_import: ["" : 23]> g (float[1,4] x) => (float[1,4] y) { c = Neg(x) y = Relu(c) }'
+).SerializeToString()
+
+
+def archive(**records: bytes) -> bytes:
+    contents = io.BytesIO()
+    with zipfile.ZipFile(contents, "w", zipfile.ZIP_DEFLATED) as written:
+        for name, data in records.items():
+            written.writestr(name, data)
+    return contents.getvalue()
+
+
+class Touch:
+    """What a pickle could do: it leaves a file."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return Path.touch, (Path("run"),)  # type: ignore[return-value]
+
+
+FILES = {
+    "empty": b"",
+    "text": b"no model at all\n",
+    "truncated": MODEL[: len(MODEL) // 2],
+    "damaged": MODEL[:20] + b"\xff\xff\xff" + MODEL[23:],
+    "only an identifier": b"\x10\0\0\0TFL3",
+    "an offset beyond the end": b"\xff\xff\xff\x7fTFL3" + bytes(64),
+    "a pickle": pickle.dumps(Touch()),
+    "an archive with a pickle": archive(**{"m/data.pkl": pickle.dumps(Touch()), "m/version": b"3"}),
+    "a bomb": archive(**{"metadata.json": b"{}", "config.json": bytes(1 << 27), "model.weights.h5": bytes(1 << 20)}),
+    "a way out": archive(**{"../../out": b"", "config.json": b"{}", "metadata.json": b"{}", "model.weights.h5": b""}),
+    "an unknown version": archive(**{"m/archive_format": b"pt2", "m/archive_version": b"99", "m/models/m.json": b"{}"}),
+    "no hdf5": b"\x89HDF\r\n\x1a\n" + bytes(100),
+    "no weights": (1 << 60).to_bytes(8, "little") + b'{"a"',
+}
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("kind", FILES)
+def test_an_error_with_a_reason(edgecc: Run, kind: str, suffix: str) -> None:
+    path = Path(f"model{suffix}")
+    path.write_bytes(FILES[kind])
+    done = edgecc("convert", path, "out.onnx")
+    assert done.code in (2, 3), done.err
+    assert done.err.startswith("error: ")
+    assert "Traceback" not in done.err
+    assert not Path("out.onnx").exists()
+    assert not Path("run").exists()
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_model_under_any_name(edgecc: Run, suffix: str) -> None:
+    Path(f"model{suffix}").write_bytes(MODEL)
+    assert edgecc("convert", f"model{suffix}", "out.tflite").code == 0
