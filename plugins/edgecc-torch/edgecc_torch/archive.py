@@ -186,16 +186,7 @@ def write_clean_copy(
     with zipfile.ZipFile(path, "w") as copy:
 
         def write(name: str, pieces: Iterator[bytes]) -> None:
-            info = zipfile.ZipInfo(f"model/{name}")
-            assert copy.fp is not None
-            # The header has 30 bytes, the name, and a field of two bytes' kind, two bytes' length and padding.
-            start = copy.fp.tell() + 30 + len(info.filename) + 4
-            padding = -start % _ALIGNMENT
-            info.extra = b"FB" + padding.to_bytes(2, "little") + bytes(padding)
-            info.file_size = archive.sizes.get(name, 0)
-            with copy.open(info, "w") as stream:
-                for piece in pieces:
-                    stream.write(piece)
+            _write_record(copy, name, pieces, archive.sizes.get(name, 0))
 
         write("archive_format", iter([FORMAT]))
         write("archive_version", iter([VERSION]))
@@ -214,6 +205,43 @@ def write_clean_copy(
         write("data/sample_inputs/model.pt", iter([b""]))
         write("models/model.json", iter([json.dumps(program).encode()]))
     return program
+
+
+def write_script_copy(archive: Archive, path: Path) -> None:
+    """Write what a TorchScript archive's module is: its code, its values and its tensors, nothing else.
+
+    PyTorch's own zip reader may find other records in a file than Python's does, and reads an older format where a
+    record of that name lies beside: it is given what was looked at.
+
+    Args:
+        archive: of TorchScript, its code checked.
+        path: where to.
+
+    Raises:
+        ArchiveError: a record is damaged.
+    """
+    with zipfile.ZipFile(path, "w") as copy:
+        for name, size in archive.sizes.items():
+            is_code = name.startswith("code/") and name.endswith(".py")
+            if is_code or name in _SCRIPT_RECORDS or name.startswith(("data/", "constants/")):
+                _write_record(copy, name, archive.chunks(name), size)
+
+
+#: Of a TorchScript archive, beside folders.
+_SCRIPT_RECORDS = frozenset({"data.pkl", "constants.pkl", "version", ".data/version", "byteorder"})
+
+
+def _write_record(copy: zipfile.ZipFile, name: str, pieces: Iterator[bytes], size: int) -> None:
+    info = zipfile.ZipInfo(f"model/{name}")
+    assert copy.fp is not None
+    # The header has 30 bytes, the name, and a field of two bytes' kind, two bytes' length and padding.
+    start = copy.fp.tell() + 30 + len(info.filename) + 4
+    padding = -start % _ALIGNMENT
+    info.extra = b"FB" + padding.to_bytes(2, "little") + bytes(padding)
+    info.file_size = size
+    with copy.open(info, "w") as stream:
+        for piece in pieces:
+            stream.write(piece)
 
 
 def check_version(archive: Archive) -> None:

@@ -13,6 +13,7 @@ import io
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,10 +22,11 @@ import onnx
 
 from edgecc.errors import InvalidModelError, Unsupported, UnsupportedError
 from edgecc.importers.onnx import OnnxImporter
-from edgecc_torch.archive import Archive, ArchiveError
+from edgecc_torch.archive import Archive, ArchiveError, write_script_copy
 from edgecc_torch.example_inputs import check_shapes, example_inputs
 from edgecc_torch.native_attention import register
 from edgecc_torch.quiet import quiet, require_torch
+from edgecc_torch.script_check import harm_in
 from edgecc_torch.to_onnx import first_lines
 
 if TYPE_CHECKING:
@@ -36,10 +38,6 @@ if TYPE_CHECKING:
 OPSET = 17
 _EXPORT = "export the module itself: torch.export.save(torch.export.export(module, inputs), 'model.pt2')"
 _MAX_CODE_BYTES = 1 << 26
-#: TorchScript only computes, except for operators that read and write files or talk to other machines.
-_DANGEROUS = re.compile(
-    r"\b(?:torch|ops\.aten)\.(?:save|load|from_file)\b|\brpc_\w+|\bops\.(?!(?:aten|prim|prims|quantized|torchvision)\b)\w+"
-)
 
 
 def import_torchscript(path: Path, archive: Archive, shapes: Mapping[str, Sequence[int]]) -> Model:
@@ -61,8 +59,12 @@ def import_torchscript(path: Path, archive: Archive, shapes: Mapping[str, Sequen
 
     source = str(path)
     try:
-        with quiet():
-            module = torch.jit.load(path, map_location="cpu").eval()
+        with tempfile.TemporaryDirectory(prefix="edgecc-") as folder, quiet():
+            copy = Path(folder) / "model.pt"
+            write_script_copy(archive, copy)
+            module = torch.jit.load(copy, map_location="cpu").eval()
+    except ArchiveError:
+        raise
     except Exception as error:  # PyTorch raises what it comes upon
         why = first_lines(str(error))
         raise InvalidModelError(f"{path} cannot be read as TorchScript", why=why, hint="save it again") from error
@@ -76,10 +78,9 @@ def _check_code(archive: Archive) -> None:
     for name in archive.sizes:
         if not name.startswith("code/") or not name.endswith(".py"):
             continue
-        found = _DANGEROUS.search(archive.read(name, _MAX_CODE_BYTES).decode("utf-8", "replace"))
-        if found:
-            why = f"it calls {found[0]}, which is no operator that only computes"
-            raise ArchiveError("holds code that could do harm", where=name, why=why)
+        why = harm_in(archive.read(name, _MAX_CODE_BYTES).decode("utf-8", "replace"))
+        if why:
+            raise ArchiveError("holds code that could do harm", where=name, why=why, hint=_EXPORT)
 
 
 @contextlib.contextmanager

@@ -76,7 +76,7 @@ def test_shapes_must_be_given(tmp_path: Path) -> None:
     assert "channels" in wrong.value.why
 
 
-@pytest.mark.parametrize("call", ["torch.save(image, 'x')", "ops.c10d.send(image)", "ops.aten.from_file('x', True, 9)"])
+@pytest.mark.parametrize("call", ['torch.save(image, "x")', "ops.c10d.send(image)", 'ops.aten.from_file("x", True, 9)'])
 def test_code_that_does_more_than_compute_is_refused(call: str, tmp_path: Path) -> None:
     path, _ = saved("script", tmp_path)
     with zipfile.ZipFile(path, "a") as archive:
