@@ -11,8 +11,9 @@ are printed beside it. The goal is that of half the multiply-accumulates: at mos
 
 from __future__ import annotations
 
+import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,10 +82,12 @@ def latency(names: Sequence[str], ways: Sequence[Way]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             for row in _rows(name, ways, Path(folder)):
                 table.add_row(Path(name).name, *row)
+                # The large ones take minutes.
+                print(Path(name).name, *row, sep=" | ", file=sys.stderr)
     show(table)
 
 
-def _rows(name: str, ways: Sequence[Way], folder: Path) -> list[list[str]]:
+def _rows(name: str, ways: Sequence[Way], folder: Path) -> Iterator[list[str]]:
     source: Path | onnx.ModelProto = LARGE if name == "large" else MODELS[name]() if name in MODELS else Path(name)
     spec = edgecc.load(source).signature.inputs[0]
     # Sizes that are open are one sample, and whatever the file says.
@@ -96,24 +99,26 @@ def _rows(name: str, ways: Sequence[Way], folder: Path) -> list[list[str]]:
         with np.load(DATA / "cifar10_train4000_unlabelled.npz") as train:
             calibration, samples = train["x"][:SAMPLES].astype(np.float32), None
 
-    def compiled(target: str, stem: str, passes: Sequence[str]) -> edgecc.CompileResult:
-        output = folder / f"{stem}{TARGETS[target]}"
-        return edgecc.compile(
-            *(source, target, output),
+    def compiled(stem: str, passes: Sequence[str]) -> dict[str, edgecc.CompileResult]:
+        """For both targets; what passes made is used twice."""
+        data = calibration if passes else None
+        first = edgecc.compile(
+            *(source, "onnxruntime", folder / f"{stem}.onnx"),
             passes=passes,
             shapes=shapes,
-            calibration=calibration if passes else None,
+            calibration=data,
             samples=samples,
             measure=False,
         )
+        return {
+            "onnxruntime": first,
+            "tflite": edgecc.compile(first.model, "tflite", folder / f"{stem}.tflite"),
+        }
 
-    whole = {target: compiled(target, "source", ()) for target in TARGETS}
-    rows = []
+    whole = compiled("source", ())
     for way in ways:
         step = way.trained if name == "large" else way.random.format(by=_MAGNITUDE)
-        smaller = {target: compiled(target, "smaller", (step,)) for target in TARGETS}
-        rows.append([way.text, *_compared(whole, smaller)])
-    return rows
+        yield [way.text, *_compared(whole, compiled("smaller", (step,)))]
 
 
 def _compared(whole: Mapping[str, edgecc.CompileResult], smaller: Mapping[str, edgecc.CompileResult]) -> list[str]:
