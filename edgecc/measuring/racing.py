@@ -67,8 +67,8 @@ class Race:
 def least_ratio(first: BenchmarkResult, second: BenchmarkResult) -> float:
     """The least time of the second over the least of the first.
 
-    Other work on the machine only ever adds to a run, and adds more to longer ones: where it is busy, this is steady to
-    a hundredth while medians are anything.
+    Other work on the machine only ever adds to a run. On a busy one this is steady to a hundredth for runs of a few
+    milliseconds, where medians are anything; runs of many time slices are always interrupted, and want a quiet one.
     """
     assert first.min is not None, "it ran"
     assert second.min is not None, "it ran"
