@@ -5,9 +5,9 @@
 
 `large` is the larger ResNet of MLPerf Tiny (../shared/data), with units chosen from its calibration images; the others
 have random weights, which make no difference to time, and lose units by magnitude. Times are of one sample and one
-thread, the least of all runs: on a busy machine the least is steady to a hundredth for runs of a few milliseconds, where
-medians are anything; those are printed beside it. Larger networks want a quiet machine. The goal is that of half the
-multiply-accumulates: at most 0.65 of the time.
+thread, the least of all runs: on a busy machine the least is steady to a hundredth for runs of a few milliseconds,
+where medians are anything; those are printed beside it. Larger networks want a quiet machine. The goal is that of half
+the multiply-accumulates: at most 0.65 of the time.
 """
 
 from __future__ import annotations
