@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class PruneHeads(Pass):
-    """Remove the attention heads that contribute least, and fit the layers behind to what they computed.
+    """Remove the attention heads that contribute least, and fit the layers that read them to what they computed.
 
     A head goes as a whole: its part of the projections to queries, keys and values, and of the projection of the
     result. What it contributes is what the last projection loses when the other heads make up for it as well as they
@@ -44,7 +44,7 @@ class PruneHeads(Pass):
     criterion: Literal["obs", "activation", "magnitude"] = Field(
         default="obs", description="what a head costs: by inverse Hessian, by weights and activations, or by weights"
     )
-    repair: bool = Field(default=True, description="fit the layers behind to what they computed")
+    repair: bool = Field(default=True, description="fit the layers that read heads to what they computed")
     keep: float = Field(default=0.2, ge=0, lt=1, description="least share of the heads of an attention that stays")
     sweeps: int = Field(default=16, ge=1, description="most runs over the data in which layers are fitted")
     ignore: tuple[str, ...] = Field(default=(), description="patterns of names of layers whose heads stay")
@@ -86,7 +86,7 @@ class PruneHeads(Pass):
             )
 
     def _data(self, ctx: PassContext) -> CalibrationData:
-        why = "it measures what each head contributes, and fits the layers behind"
+        why = "it measures what each head contributes, and fits the layers that read heads"
         return samples_of(self, ctx, why, without=f"{self.name}:criterion=magnitude,repair=false,...")
 
     def _groups(self, coupling: Coupling, ctx: PassContext) -> list[Group]:

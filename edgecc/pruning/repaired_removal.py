@@ -1,4 +1,8 @@
-"""Units go, and the layers behind are fitted to what they computed."""
+"""Units go, and the layers that read them are fitted to what they computed.
+
+Layers further behind stay as they are: each fit adds what it learns from the samples alone, and along a deep network of
+matrix products that comes to more than it mends.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,7 @@ def remove_with_repair(
     sweeps: int,
     progress: WorkProgress,
 ) -> None:
-    """Take units out of a model and fit the layers behind the first of them.
+    """Take units out of a model and fit the layers that read them.
 
     Args:
         model: that the coupling was found in; changed.
@@ -45,10 +49,9 @@ def remove_with_repair(
         reads = layers[name].reads
         return reads is not None and bool(np.isin(coupling.root_of(reads), kept.gone).any())
 
-    first = next((place for place, name in enumerate(names) if reads_less(name)), None)
-    if data is None or first is None:
+    names = [name for name in names if reads_less(name)]
+    if data is None or not names:
         return
-    names = names[first:]
     outputs = {name: ~np.isin(coupling.root_of(layers[name].writes), kept.gone) for name in names}
     for target, rows, others in layers_in_order(original, model, names, data, sweeps, progress, outputs=outputs):
         node = target.site.after.node
