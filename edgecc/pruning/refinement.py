@@ -273,22 +273,32 @@ class _Fitting:
         return sum(self._gradients.error(batch.feeds) for batch in self._batches("measuring errors") if batch.held)
 
     def run(self, epochs: int) -> float:
-        """Change the weights; returns by which share the error on held out samples fell, 0 if it did not."""
+        """Change the weights to the best of those after each run over the data.
+
+        Returns:
+            By which share the error on the samples held out fell; 0 if it did not.
+        """
         weights = self._gradients.values
         start, before, rate = dict(weights), self.error(), _RATE
         steps = epochs * max(1, round(self._data.total * self._data.per_call * (1 - 1 / _HELD_OUT) / _BATCH))
         for _ in range(_TRIES):
             adam = _Adam(weights, rate, steps)
             self._epoch(adam)
-            if self.error() < before:
+            least = self.error()
+            if least < before:
                 break
             weights.update(start)
             rate *= _SLOWER
         else:
             return 0.0
+        best = dict(weights)
         for _ in range(epochs - 1):
             self._epoch(adam)
-        return 1 - self.error() / before
+            error = self.error()
+            if error < least:
+                least, best = error, dict(weights)
+        weights.update(best)
+        return 1 - least / before
 
     def _epoch(self, adam: _Adam) -> None:
         sums: dict[str, RowTable] = {}
