@@ -11,7 +11,7 @@ import numpy as np
 from edgecc.pruning.features import Linear, Matrix, columns_of, linear_of
 from edgecc.pruning.rows import RowTable, bytes_of, gather
 from edgecc.pruning.saliency import Curve, Reader, rescaled, static_curve, surgeon_curve
-from edgecc.pruning.sensitivity import Trials
+from edgecc.pruning.sensitivity import Trials, has_scores
 from edgecc.statistics.grouping import grouped
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Planner:
             return [self._by_magnitude(group) for group in groups]
         found: list[Curve] = []
         trials = None
-        if self.measured and self.criterion == "obs":
+        if self.measured and self.criterion == "obs" and has_scores(self.model):
             trials = Trials(self.model, data, len(groups), self.progress)
         linears = [[one for layer in group.readers if (one := linear_of(layer.node)) is not None] for group in groups]
         sizes = {index: sum(map(bytes_of, several)) for index, several in enumerate(linears)}

@@ -43,6 +43,8 @@ _STEPS = 50
 _FEWEST = 64
 #: Most multiply-accumulates, those of the gradients counted twice.
 _WORK = 2.4e12
+#: Bytes of weights beside which there is no room for their moments.
+_LARGEST = 1 << 30
 #: Smallest variance that errors can be relative to.
 _LEAST = 1e-20
 #: What the original computes is kept if it takes at most so many bytes.
@@ -114,6 +116,8 @@ def refine(
     epochs = min(epochs, int(_WORK / max(1, work * total)))
     aims = aims_of(sites, model)
     if not aims or total < _FEWEST or epochs * total < _STEPS * _BATCH:
+        return 0.0
+    if sum(tensor.values.nbytes for tensor in model.constants()) > _LARGEST:
         return 0.0
     gradients = _Gradients(model, aims)
     if not gradients.values:

@@ -86,8 +86,10 @@ class Trials:
                 lost += _divergence(first, second)
                 scale += first.size / first.shape[self._classes[name]]
             else:
+                whole = np.isfinite(first) & np.isfinite(second)  # scores of what is masked may be infinite
+                first, second = first[whole], second[whole]
                 lost += float(((second - first) ** 2).sum())
-                scale += float(((first - first.mean()) ** 2).sum())
+                scale += float(((first - first.mean()) ** 2).sum()) if first.size else 0.0
         return max(0.0, lost) / scale
 
     def _outputs(self, model: Model) -> list[dict[str, np.ndarray]]:
@@ -98,6 +100,11 @@ class Trials:
             if runs >= self._runs:
                 break
         return found
+
+
+def has_scores(model: Model) -> bool:
+    """Whether there is an output whose errors have a size: indices have none."""
+    return any(np.dtype(tensor.dtype).kind == "f" for tensor in model.outputs)
 
 
 def _divergence(first: np.ndarray, second: np.ndarray) -> float:

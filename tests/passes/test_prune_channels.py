@@ -266,3 +266,16 @@ def test_patterns_that_match_nothing() -> None:
 def test_it_comes_before_what_quantizes() -> None:
     with pytest.raises(PassOrderError, match="'prune-channels' must run before 'quantize-static'"):
         PassPipeline([QuantizeStatic(), PruneChannels(ratio=0.5)])
+
+
+def test_outputs_without_a_size_leave_the_layers_errors() -> None:
+    text = TEXT.replace("(float[N,5] y)", "(int64[N] z)").replace(
+        "y = Gemm(h, u, t) }", "y = Gemm(h, u, t) z = ArgMax<axis = 1, keepdims = 0>(y) }"
+    )
+    model = Model.from_text(text, weights())
+    model.cleanup()
+    sizes = []
+    for sensitivity in ("outputs", "layers"):
+        after, _ = pruned(PruneChannels(macs=0.5, sensitivity=sensitivity), model)
+        sizes.append([node.inputs[1].shape for node in after.nodes("Conv")])
+    assert sizes[0] == sizes[1]

@@ -57,3 +57,11 @@ def test_curve_goes_through_what_was_measured() -> None:
     np.testing.assert_allclose(found.errors[[0, 2, 4]], [0, 3, 5])
     np.testing.assert_allclose(found.errors[[1, 3]], [1.5, 5], rtol=1e-4)
     assert (np.diff(rescaled(curve, [2, 4], [3.0, 2.0]).errors) >= 0).all()
+
+
+def test_infinite_scores_have_no_error() -> None:
+    model = with_weights(HEAD + "{ a = MatMul(x, w) b = MatMul(a, v) y = Log(b) }")
+    linear = linear_of(model.nodes("MatMul")[1])
+    assert linear is not None
+    # Logarithms of negative numbers are NaN, and of others finite.
+    assert 0 < trials(model).error([(linear, linear.weights * 0.5)]) < np.inf
