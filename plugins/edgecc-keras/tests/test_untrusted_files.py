@@ -110,6 +110,8 @@ def test_weights_alone(models: Path) -> None:
             "config": {"activation": {"class_name": "function", "module": "os", "config": "system"}},
         },
         {"class_name": "function", "module": "keras.utils", "config": "get_file"},
+        {"class_name": "IntegerLookup", "config": {"vocabulary": "/etc/passwd"}},
+        {"class_name": "TextVectorization", "module": "keras.layers", "config": {"vocabulary": "gs://bucket/words"}},
         {"class_name": "Mine", "module": "package.layers", "config": {}},
         {"class_name": "Dense", "config": {"activation": {"function_type": "lambda", "function": "4wEAAAA="}}},
     ],

@@ -84,6 +84,8 @@ def _check_entry(entry: dict[str, Any]) -> None:
         return
     if name in ("ClassMethod", "InstanceMethod", "InstanceProperty"):
         raise _refused(f"layer {_title(entry)} ({name})", "it calls a method that the file names")
+    if isinstance(settings, dict) and isinstance(settings.get("vocabulary"), str):
+        raise _refused(f"layer {_title(entry)} ({name[:100]})", "it reads its vocabulary from a file that it names")
     own = _FUNCTION_MODULES if name == "function" else _OWN_MODULES
     if isinstance(module, str) and not own.fullmatch(module):
         raise _refused(f"{name[:100]} of module {module[:100]!r}", "that is code which is not Keras's own")
