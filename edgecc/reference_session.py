@@ -9,18 +9,22 @@ if TYPE_CHECKING:
     import onnxruntime as ort
 
 
-def reference_session(proto: onnx.ModelProto, *, prepacking: bool = True) -> ort.InferenceSession:
+def reference_session(
+    proto: onnx.ModelProto, *, prepacking: bool = True, deterministic: bool = False
+) -> ort.InferenceSession:
     """Load a model without graph optimizations and without log lines.
 
     Args:
         proto: the model; raises whatever ONNX Runtime raises, whose errors share no base class beside Exception.
         prepacking: whether kernels may pack weights, which may sum them in another order.
+        deterministic: whether only kernels may be taken that give the same bits every time.
     """
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
+    options.use_deterministic_compute = deterministic
     # Threads would wait busily after a run too, and take time from whoever looks at what it gave.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if not prepacking:

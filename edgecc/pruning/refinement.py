@@ -159,7 +159,7 @@ class _Gradients:
         self._outputs = [tensor.name for tensor in (tape.add("Sum", *errors), *asked.values())]
         proto = graph.to_proto()
         _open(proto.graph, self._outputs, self.values, [*self.targets.values(), *self.scales.values()])
-        self._session = reference_session(proto)
+        self._session = reference_session(proto, deterministic=True)
         self._inputs = {info.name for info in self._session.get_inputs()}
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, RowTable]:
