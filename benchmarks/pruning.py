@@ -31,6 +31,7 @@ DEFAULT = "obs + repair (default)"
 WAYS = {
     "magnitude, no repair": "criterion=magnitude,repair=false",
     "magnitude + repair": "criterion=magnitude",
+    "obs + repair by closed forms alone": "epochs=0",
     DEFAULT: "",
 }
 
