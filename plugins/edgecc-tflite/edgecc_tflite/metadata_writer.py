@@ -25,7 +25,8 @@ def file_metadata(model: Model) -> tuple[dict[str, bytes], bytes]:
     told = bool(model.graph.doc_string)
     for key, text in model.metadata.items():
         prefix = next((p for p in _OF_TENSORS if key.startswith(p) and key.removeprefix(p) in names), None)
-        if prefix is not None or key in _OF_MODELS or key.startswith(keys.FILE):
+        has_place = prefix is not None or key in _OF_MODELS or key.startswith(keys.FILE)
+        if has_place and (prefix != keys.NORMALIZATION or normalization(text) is not None):
             told = True
         else:
             entries[key] = text.encode()
@@ -132,12 +133,13 @@ class _Writer:
 
 
 def normalization(text: str) -> dict[str, list[float]] | None:
-    """Means and deviations of a model's metadata; None if it is none."""
+    """Means and deviations of a model's metadata; None if it is none, or says more."""
     try:
         found = json.loads(text)
-        return {key: [float(value) for value in found[key]] for key in ("mean", "std")}
+        values = {key: [float(value) for value in found[key]] for key in ("mean", "std")}
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
+    return values if found.keys() == values.keys() else None
 
 
 def _file_name(name: str) -> str:

@@ -62,6 +62,24 @@ def test_over_onnx_and_back(tmp_path: Path) -> None:
     assert again.read_bytes() == first.read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("labels.y", "\nperson\n\ncar"),
+        ("normalization.x", '{"mean": [0.1], "std": [0.3]}'),
+        ("normalization.x", "as the paper says"),
+        ("normalization.x", '{"mean": [1.0]}'),
+        ("normalization.x", '{"mean": [1.0], "std": [2.0], "order": "bgr"}'),
+    ],
+)
+def test_texts_come_back_as_they_are(key: str, text: str, tmp_path: Path) -> None:
+    """Classes without a label keep their place, and what TFLite has no fields for is an entry of its own."""
+    model = described()
+    model.metadata[key] = text
+    again = edgecc.load(written(model, tmp_path))
+    assert (again.metadata, again.not_carried) == (model.metadata, ())
+
+
 def test_files_lie_in_an_archive_that_apps_can_open(tmp_path: Path) -> None:
     with zipfile.ZipFile(written(described(), tmp_path)) as archive:
         assert archive.namelist() == ["y_labels.txt", "y_values.txt", "vocab.txt"]

@@ -125,7 +125,8 @@ class _Reader:
             self._result.lost.append(f"a process unit of {name!r}")
             return
         numbers = {key: options.numbers(key, "<f4") for key in ("mean", "std")}
-        values = {key: [] if found is None else [float(v) for v in found] for key, found in numbers.items()}
+        # Written out as short as float32 is: 0.1, not 0.10000000149.
+        values = {key: [] if found is None else [float(str(v)) for v in found] for key, found in numbers.items()}
         self._result.metadata[keys.NORMALIZATION + name] = json.dumps(values)
 
     def _listed(self, table: Table) -> Iterator[Table]:
@@ -141,7 +142,8 @@ class _Reader:
                 self._result.lost.append(f"what file {file!r} is to {name!r}")
             return
         self._used.add(file)
-        self._result.metadata[prefix + name] = text.strip("\r\n").replace("\r\n", "\n")
+        # A first line without text is the label of class 0.
+        self._result.metadata[prefix + name] = text.replace("\r\n", "\n").rstrip("\n")
 
     def _plain(self, entry: Table) -> None:
         file = entry.text("name")
