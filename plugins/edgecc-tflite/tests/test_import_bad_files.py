@@ -124,6 +124,8 @@ BROKEN = [
     (_operator(outputs=[0]), "subgraph 0, operator 0 (CONV_2D)", "it writes 'x', which has a value already"),
     (_operator(opcodeIndex=9), "subgraph 0, operator 0 (Operator)", "it is of kind 9, and the file lists 2"),
     (_swapped, "subgraph 0, operator 0 (RESHAPE)", "reads 'y', which nothing has written; a cycle"),
+    (_tensor(shape=[0, -1], shapeSignature=[0, -1], buffer=0, quantization=None), "tensor 1", "has shape [0, -1]"),
+    (_tensor(shape=[2**31 - 1] * 3 + [0], buffer=0, quantization=None), "tensor 1", "constant 'w' has shape [2147"),
     (_tensor(buffer=77), "subgraph 0, tensor 1 (Tensor)", "it refers to buffer 77"),
     (_tensor(shape=[2**31 - 1] * 4), "subgraph 0, tensor 1 (Tensor)", "and its buffer has 24"),
     (_scale([0.1, 0.2]), "tensor 1, quantization", "'w' of shape [3, 2, 2, 2] has 2 scales along axis 0"),
@@ -179,6 +181,57 @@ def test_subgraphs_that_multiply() -> None:
     contents = bytes(write(level(20)))
     with pytest.raises(EdgeccError, match="it calls others too often"):
         imported(contents)
+
+
+def _repeating(*, name: int = 0, inputs: int = 0, custom: int = 0) -> bytes:
+    """A file of ten thousand tensors and operators, each of which is the same table."""
+    import flatbuffers
+
+    from edgecc_tflite import schema
+
+    made, builder = schema.generated(), flatbuffers.Builder(1 << 20)
+
+    def vector(table: int, count: int) -> int:
+        builder.StartVector(4, count, 4)
+        for _ in range(count):
+            builder.PrependUOffsetTRelative(table)
+        return int(builder.EndVector())
+
+    text = builder.CreateString("n" * name)
+    made.TensorStart(builder)
+    made.TensorAddName(builder, text)
+    tensors = vector(made.TensorEnd(builder), 10_000)
+    read, code = builder.CreateNumpyVector(np.zeros(inputs, np.int32)), builder.CreateString("Odd")
+    options = builder.CreateNumpyVector(np.zeros(custom, np.uint8))
+    made.OperatorStart(builder)
+    made.OperatorAddInputs(builder, read)
+    made.OperatorAddOutputs(builder, read)
+    made.OperatorAddCustomOptions(builder, options)
+    operators = vector(made.OperatorEnd(builder), 10_000)
+    made.OperatorCodeStart(builder)
+    made.OperatorCodeAddBuiltinCode(builder, made.BuiltinOperator.CUSTOM)
+    made.OperatorCodeAddCustomCode(builder, code)
+    codes = vector(made.OperatorCodeEnd(builder), 1)
+    made.SubGraphStart(builder)
+    made.SubGraphAddTensors(builder, tensors)
+    made.SubGraphAddOperators(builder, operators)
+    subgraphs = vector(made.SubGraphEnd(builder), 1)
+    made.BufferStart(builder)
+    buffers = vector(made.BufferEnd(builder), 1)
+    made.ModelStart(builder)
+    made.ModelAddVersion(builder, 3)
+    made.ModelAddOperatorCodes(builder, codes)
+    made.ModelAddSubgraphs(builder, subgraphs)
+    made.ModelAddBuffers(builder, buffers)
+    builder.Finish(made.ModelEnd(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
+@pytest.mark.parametrize("shared", [{"name": 60_000}, {"inputs": 10_000}, {"inputs": 1, "custom": 60_000}], ids=str)
+def test_parts_that_share_their_bytes(shared: dict[str, int]) -> None:
+    """A hundred kilobytes that come to hundreds of megabytes."""
+    with pytest.raises(InvalidModelError, match="the same bytes again and again"):
+        imported(_repeating(**shared))
 
 
 def test_truncated_at_every_length() -> None:

@@ -1,5 +1,8 @@
 """Reading flatbuffers that nobody vouches for: every offset is compared with the file's size before it is used.
 
+Many fields may refer to the same bytes, so that a small file could stand for any number of them: what is copied is
+counted, and too much is an error.
+
 The generated accessors follow whatever the file says. Here a `Table` is checked when it is entered, a vector or a text
 when it is taken. Offsets to tables point forward, so that tables cannot form a cycle; what refers by number (subgraphs)
 is checked by who follows it.
@@ -41,6 +44,8 @@ _FORMATS = {
 
 #: Bytes of a text; converters join the names of all that they fused.
 _LONGEST_TEXT = 1 << 16
+#: Bytes that are copied of a file: so many times its size, and so many more.
+_COPIES, _MORE = 64, 1 << 24
 
 
 @dataclass(frozen=True)
@@ -100,15 +105,16 @@ class Table:
         position: where the table begins.
         kind: its name in the schema.
         where: for errors, such as "subgraph 0, tensor 3".
+        left: one number, the bytes that may still be copied; all tables of a file share it.
 
     Raises:
         InvalidModelError: it does not lie within the file. So do all methods for what they read.
     """
 
-    __slots__ = ("_data", "_position", "_size", "_slots", "kind", "where")
+    __slots__ = ("_data", "_left", "_position", "_size", "_slots", "kind", "where")
 
-    def __init__(self, data: memoryview, position: int, kind: str, where: str) -> None:
-        self._data, self._position, self.kind, self.where = data, position, kind, where
+    def __init__(self, data: memoryview, position: int, kind: str, where: str, left: list[int]) -> None:
+        self._data, self._position, self.kind, self.where, self._left = data, position, kind, where, left
         backwards = self._number("i", position)
         slots_at = position - backwards
         if not 0 <= slots_at <= len(data) - 4:
@@ -126,7 +132,18 @@ class Table:
         """The table that the file begins with."""
         if len(data) < 8:
             raise InvalidModelError("the file is truncated", why="it ends before its first table", hint=AGAIN)
-        return cls(data, int(struct.unpack_from("<I", data, 0)[0]), kind, "the model")
+        place = int(struct.unpack_from("<I", data, 0)[0])
+        return cls(data, place, kind, "the model", [_COPIES * len(data) + _MORE])
+
+    def count(self, nbytes: int) -> None:
+        """Say that so many bytes of the file are copied.
+
+        Raises:
+            InvalidModelError: all that was copied is many times the file.
+        """
+        self._left[0] -= nbytes
+        if self._left[0] < 0:
+            raise self.damaged("its parts refer to the same bytes again and again, and come to many times its size")
 
     def damaged(self, why: str) -> InvalidModelError:
         """The error of a table that the file contradicts."""
@@ -155,15 +172,16 @@ class Table:
     def table(self, name: str, kind: str) -> Table | None:
         """The table that a field refers to."""
         place = self._reference(name)
-        return None if place is None else Table(self._data, place, kind, f"{self.where}, {name}")
+        return None if place is None else self._inner(place, kind, f"{self.where}, {name}")
 
     def tables(self, name: str, kind: str, what: str) -> Iterator[Table]:
         """The tables of a vector; `what` names one of them in errors."""
         begin = self._vector(name, 4)
         prefix = "" if self.kind == "Model" else f"{self.where}, "
+        self.count(4 * begin[1] if begin else 0)
         for number in range(begin[1] if begin else 0):
             place = begin[0] + 4 * number if begin else 0
-            yield Table(self._data, place + self._number("I", place), kind, f"{prefix}{what} {number}")
+            yield self._inner(place + self._number("I", place), kind, f"{prefix}{what} {number}")
 
     def numbers(self, name: str, dtype: str) -> np.ndarray | None:
         """A vector of numbers, where it lies in the file; None if it is not there."""
@@ -178,7 +196,17 @@ class Table:
         end = found[0] + found[1]
         if found[1] > _LONGEST_TEXT or end >= len(self._data) or self._data[end] != 0:
             raise self.damaged(f"text {name!r} of {found[1]:,} bytes has no end, or is longer than {_LONGEST_TEXT:,}")
+        self.count(found[1])
         return bytes(self._data[found[0] : end]).decode(errors="replace")
+
+    def copied(self, name: str, dtype: str) -> np.ndarray | None:
+        """Like `numbers`, for what becomes lists or bytes of Python's."""
+        found = self.numbers(name, dtype)
+        self.count(0 if found is None else found.nbytes)
+        return found
+
+    def _inner(self, place: int, kind: str, where: str) -> Table:
+        return Table(self._data, place, kind, where, self._left)
 
     def _place(self, field: Field) -> int | None:
         offset = self._slots[field.slot] if field.slot < len(self._slots) else 0

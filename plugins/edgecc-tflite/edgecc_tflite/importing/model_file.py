@@ -104,6 +104,7 @@ class _Reader:
                 file.others.append(table.text("signatureKey"))
         for table in self._model.tables("metadata", "Metadata", "metadata"):
             found = self._bytes(table.value("buffer"), table)
+            table.count(0 if found is None else found.nbytes)
             file.metadata[table.text("name")] = b"" if found is None else bytes(found)
         return file
 
@@ -143,7 +144,7 @@ class _Reader:
         return self._graph(number)
 
     def _listed(self, table: Table, name: str, tensors: list[Tensor]) -> list[Tensor]:
-        numbers = table.numbers(name, "<i4")
+        numbers = table.copied(name, "<i4")
         return [] if numbers is None else [_at(tensors, int(n), table) for n in numbers]
 
     def _operator(self, table: Table, tensors: list[Tensor]) -> Operator:
@@ -151,7 +152,7 @@ class _Reader:
         if code >= len(self._codes):
             raise table.damaged(f"it is of kind {code}, and the file lists {len(self._codes)}")
         builtin = self._codes[code]
-        numbers = table.numbers("inputs", "<i4")
+        numbers = table.copied("inputs", "<i4")
         inputs = [_at(tensors, int(n), table) if n != -1 else None for n in ([] if numbers is None else numbers)]
         operator = Operator(builtin, list(inputs), self._listed(table, "outputs", tensors))
         if not operator.outputs and builtin not in _WITHOUT_OUTPUTS:
@@ -166,10 +167,8 @@ class _Reader:
 
     def _read_tensors(self, subgraph: Table) -> list[Tensor]:
         tables = list(subgraph.tables("tensors", "Tensor", "tensor"))
-        outs = [subgraph.numbers("inputs", "<i4")]
-        outs += [
-            operator.numbers("outputs", "<i4") for operator in subgraph.tables("operators", "Operator", "operator")
-        ]
+        outs = [subgraph.copied("inputs", "<i4")]
+        outs += [operator.copied("outputs", "<i4") for operator in subgraph.tables("operators", "Operator", "operator")]
         computed = {int(n) for numbers in outs if numbers is not None for n in numbers}
         tensors = [self._tensor(table, number in computed) for number, table in enumerate(tables)]
         for table, tensor in zip(tables, tensors, strict=True):
@@ -191,7 +190,7 @@ class _Reader:
         stored = self._bytes(table.value("buffer"), table)
         # An empty constant has no bytes, as if it were computed; then nothing would write it.
         if stored is None and not is_computed and 0 in shape and tensor.dtype != object:
-            tensor.data = np.zeros(shape, tensor.dtype)
+            tensor.data = _empty(table, tensor)
         if stored is not None and not is_computed and tensor.dtype != object:
             tensor.data = _values(table, tensor, stored)
             tensor.shape = tensor.data.shape
@@ -249,7 +248,7 @@ def builtin_names() -> dict[int, str]:
 def _options(table: Table, builtin: str) -> dict[str, Any]:
     """Every option by the schema's name; defaults where the file has no table, or another operator's."""
     if builtin.startswith(CUSTOM):
-        found = table.numbers("customOptions", "u1")
+        found = table.copied("customOptions", "u1")
         return {"custom": b"" if found is None else bytes(found)}
     kind = schema.options_table(builtin)
     if kind is None:
@@ -303,8 +302,17 @@ def _values(table: Table, tensor: Tensor, stored: np.ndarray) -> np.ndarray:
         what = f"{tensor.dtype.name}{list(shape)}"
         raise table.damaged(f"constant {tensor.name!r} is {what}, {wanted:,} bytes, and its buffer has {stored.size:,}")
     if bits:
+        table.count(count)
         return _unpacked(stored, bits, tensor.dtype)[:count].reshape(shape)
     return stored.view(tensor.dtype.newbyteorder("<")).reshape(shape)
+
+
+def _empty(table: Table, tensor: Tensor) -> np.ndarray:
+    """A constant without values."""
+    try:
+        return np.zeros(tensor.shape, tensor.dtype)
+    except ValueError as error:  # another dimension is open, or all others together are too large for numpy
+        raise table.damaged(f"constant {tensor.name!r} has shape {list(tensor.shape)}") from error
 
 
 def _unpacked(stored: np.ndarray, bits: int, dtype: np.dtype[Any]) -> np.ndarray:
