@@ -155,6 +155,14 @@ def test_every_reason_is_given() -> None:
     assert "there is no rule" in caught.value.nodes[1].reason
 
 
+def test_even_windows_over_channels_lie_elsewhere() -> None:
+    text = "g (float[1,8,2,2] x) => (float[1,8,2,2] y) { y = LRN<size=SIZE>(x) }"
+    check(model_of(text.replace("SIZE", "3")))
+    with pytest.raises(UnsupportedError) as caught:
+        to_module(model_of(text.replace("SIZE", "4")))
+    assert "PyTorch takes one more in front" in caught.value.nodes[0].reason
+
+
 QUANTIZED = """g (float[1,3,8,8] x) => (float[1,4,8,8] y) {
     xq = QuantizeLinear(x, sx, zx)
     xd = DequantizeLinear(xq, sx, zx)

@@ -50,6 +50,8 @@ def _lp_norm(n: NodeView) -> Proxy:
 
 
 def _local_response(n: NodeView) -> Proxy:
+    if n.attribute("size") % 2 == 0:
+        raise RefusalError("of an even number of channels PyTorch takes one more in front, and ONNX one more behind")
     alpha, beta, bias = n.attribute("alpha", 1e-4), n.attribute("beta", 0.75), n.attribute("bias", 1.0)
     return functional.local_response_norm(n[0], n.attribute("size"), alpha, beta, bias)
 
