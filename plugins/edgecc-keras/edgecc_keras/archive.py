@@ -65,8 +65,8 @@ def _checked(archive: zipfile.ZipFile, path: Path) -> dict[str, int]:
             raise _refused(path, name, "this record leads out of the folder that it is unpacked into")
         if name in sizes:
             raise _refused(path, name, "this record is there twice")
-        if info.flag_bits & 1:
-            raise _refused(path, name, "this record is encrypted")
+        if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise _refused(path, name, "this record is encrypted, or packed in a way that Keras does not write")
         sizes[name] = info.file_size
         stored += info.compress_size
         unpacked += info.file_size

@@ -111,7 +111,7 @@ def _ran_out_of_memory(log: Path) -> bool:
 
 
 def _environment() -> dict[str, str]:
-    """This process's environment, with its module paths and without TensorFlow's log, GPUs and network."""
+    """This process's environment, with its module paths and without TensorFlow's log and GPUs."""
     paths = [str(Path(entry or ".").absolute()) for entry in sys.path]
     return {
         **os.environ,

@@ -47,6 +47,15 @@ def test_bomb(tmp_path: Path) -> None:
     assert "unpack to" in caught.value.why
 
 
+def test_packing_that_keras_does_not_write(tmp_path: Path) -> None:
+    path = archive(tmp_path / "m.keras")
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_LZMA) as made:
+        made.writestr("model.weights.h5", b"x")
+    with pytest.raises(InvalidModelError, match="not an archive") as caught:
+        edgecc.load(path)
+    assert "packed in a way that Keras does not write" in caught.value.why
+
+
 def test_archive_that_lacks_weights(tmp_path: Path) -> None:
     assert is_keras_archive(archive(tmp_path / "m.keras"))
     with pytest.raises(InvalidModelError, match=r"lacks model\.weights\.h5"):

@@ -74,6 +74,9 @@ def read_files(contents: memoryview) -> tuple[dict[str, bytes], list[str]]:
             if number >= _MOST_FILES or entry.file_size > left:
                 lost.append(f"file {entry.filename!r}: {number + 1} files, or more than {_MOST_BYTES:,} bytes")
                 continue
+            if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                lost.append(f"file {entry.filename!r}: it is packed in a way that apps do not read")
+                continue
             try:
                 with archive.open(entry) as stream:
                     found[entry.filename] = stream.read(left + 1)[:left]

@@ -195,6 +195,17 @@ def test_the_description_that_every_file_has(told: str, doc: str) -> None:
     assert import_file(memoryview(bytes(contents)), "the file").graph.doc_string == doc
 
 
+@pytest.mark.parametrize("packing", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_other_packings_are_left_alone(packing: int) -> None:
+    """Python's readers of damaged ones raise errors of their own kinds."""
+    contents = io.BytesIO()
+    with zipfile.ZipFile(contents, "w", packing) as archive:
+        archive.writestr("labels", bytes(range(256)) * 4)
+    damaged = bytearray(contents.getvalue())
+    damaged[45:80] = bytes(byte ^ 0x5A for byte in damaged[45:80])
+    assert "it is packed in a way" in relu({tflite.NAME: buffer()}, bytes(damaged)).not_carried[0]
+
+
 def test_entries_of_others() -> None:
     model = relu({"version.of.me": b"3.1\0\0", "blob": b"\xff\x00\x12"})
     assert (model.metadata, model.not_carried) == ({"version.of.me": "3.1"}, ("metadata 'blob': it is no text",))
