@@ -158,6 +158,7 @@ Its content says what it is; the suffix is a hint.
   DynamicQuantizeLinear rounds the data of each tensor at run time, as TFLite's kernels do; these choose their own
   ranges. XNNPACK's take one for each row where a window is one element, the others symmetric ones, and the two are up
   to 2 % of the largest value apart (a keyword spotter); what is imported is as far from XNNPACK's.
+  With rows of unlike size the one range costs more, and data of BATCH_MATMUL is not rounded.
 - Fused activations become nodes. IF and WHILE become If and Loop.
 - int8 models give LiteRT's own integers in ONNX Runtime, as files of `edgecc convert` and with its optimizations on:
   average pools round halves as the kernels do, and convolutions sum up integers (`store-unsigned`). LiteRT's sets of

@@ -38,7 +38,10 @@ def bias_of(c: Import, index: int, data: int, weights: int) -> str | None:
 
 
 def rounded(c: Import, name: str) -> str:
-    """Float data as kernels read it beside stored weights: rounded to 8 bits, over the range that it has this time."""
+    """Float data beside stored weights: rounded to 8 bits, over the range that it has this time.
+
+    Kernels have a range for each row or image, for which ONNX has no operator.
+    """
     x, w = c.tensor(0), c.tensor(1)
     if w.data is None or not is_quantized(w) or w.dtype.name not in _DYNAMIC or x.dtype != np.float32:
         return name
