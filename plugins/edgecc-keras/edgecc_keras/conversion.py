@@ -15,6 +15,12 @@ from typing import Any, NoReturn
 from edgecc.errors import InvalidModelError, PluginError, Unsupported, UnsupportedError
 
 _SHOWN_LINES = 8
+#: What TensorFlow's process is told of this one's environment: enough to find libraries, temporary folders and settings
+#: of the numeric ones. Secrets in the rest are no business of a process that reads a file from elsewhere.
+_PASSED = frozenset(
+    {"HOME", "LANG", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PATH", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR", "TZ"}
+)
+_PASSED_PREFIXES = ("COVERAGE_", "LC_", "MKL_", "OMP_", "OPENBLAS_", "TF_", "XLA_")
 #: Lines of TensorFlow's log, which say nothing about the model.
 _LOG_LINE = re.compile(r"^([IWE]\d{4} |WARNING:|INFO:|To enable the following|\d{4}-\d\d-\d\d .*: [IWE] )")
 
@@ -111,10 +117,11 @@ def _ran_out_of_memory(log: Path) -> bool:
 
 
 def _environment() -> dict[str, str]:
-    """This process's environment, with its module paths and without TensorFlow's log and GPUs."""
+    """What of this process's environment is needed, its module paths, and neither TensorFlow's log nor GPUs."""
+    passed = {key: value for key, value in os.environ.items() if key in _PASSED or key.startswith(_PASSED_PREFIXES)}
     paths = [str(Path(entry or ".").absolute()) for entry in sys.path]
     return {
-        **os.environ,
+        **passed,
         "PYTHONPATH": os.pathsep.join(paths),
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "TF_ENABLE_ONEDNN_OPTS": "0",

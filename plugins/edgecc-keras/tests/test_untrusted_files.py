@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -15,6 +16,7 @@ if importlib.util.find_spec("tensorflow") is None:
 
 import edgecc
 from edgecc.errors import InvalidModelError
+from edgecc_keras import conversion
 from edgecc_keras.archive import extract, is_keras_archive
 from edgecc_keras.child.checked_model import check_keras_file
 from edgecc_keras.child.config_check import check_config
@@ -177,3 +179,12 @@ def test_unknown_version(tmp_path: Path) -> None:
         file.attrs["model_config"] = json.dumps({"class_name": "Sequential", "config": []})
     with pytest.raises(ModelError, match=r"version of Keras that is not known: 1\.2\.2"):
         check_keras_file(tmp_path / "m.h5")
+
+
+def test_the_process_that_reads_the_file_is_told_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_TOKEN", "secret")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    told = conversion._environment()
+    assert "MY_TOKEN" not in told
+    assert told["OMP_NUM_THREADS"] == "1"
+    assert told["PATH"] == os.environ["PATH"]
