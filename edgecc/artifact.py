@@ -66,13 +66,15 @@ def report_path(path: Path) -> Path:
 def check_writable(path: Path) -> None:
     """Raise OutputError now rather than after minutes of work."""
     folder = path.parent
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder", hint=f"name a file, such as {path / 'model'}")
-    if not folder.is_dir():
-        raise OutputError(f"folder {folder} does not exist", where=str(path), hint=f"mkdir -p {folder}")
     try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        if path.is_dir():
+            raise OutputError(f"{path} is a folder", hint=f"name a file, such as {path / 'model'}")
+        if not folder.is_dir():
+            raise OutputError(f"folder {folder} does not exist", where=str(path), hint=f"mkdir -p {folder}")
+        # The report's temporary file has the longest name of all that are written, which may be too long.
+        with _temporary_beside(report_path(path)) as (temporary, descriptor):
+            os.close(descriptor)
+            temporary.unlink()
     except OSError as error:
         raise OutputError(
             f"cannot write {path}", why=error.strerror or str(error), hint="choose another -o OUT"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -375,4 +376,5 @@ def _former_files(output: Path) -> set[str]:
 
 
 def _same_file(first: Path, second: Path) -> bool:
-    return first.resolve() == second.resolve()
+    # Path.resolve raises where links lead in a circle; reading the source then says so.
+    return os.path.realpath(first) == os.path.realpath(second)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,7 +39,7 @@ def load_model(
         options: of the importer that reads it.
 
     Raises:
-        InvalidModelError: no such file, or no importer knows what it is.
+        InvalidModelError: no such file, one that is empty or not regular, or no importer knows what it is.
         UnknownNameError, OptionError: that importer has no such option, or it takes no such value.
     """
     head = _read_head(path)
@@ -50,17 +51,30 @@ def load_model(
 
 
 def _read_head(path: Path) -> bytes:
-    if path.is_dir():
-        return b""
+    """The first bytes of a file; none of a folder."""
     try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            return b""
+        if not stat.S_ISREG(mode):  # opening a pipe waits for whoever writes it, and importers map files into memory
+            raise InvalidModelError(
+                f"{path} cannot be read",
+                why="it is a pipe, a device or a socket, not a regular file",
+                hint="save the model to a file and name that",
+            )
         with path.open("rb") as stream:
-            return stream.read(_HEAD_BYTES)
+            head = stream.read(_HEAD_BYTES)
     except FileNotFoundError as error:
         near = sorted(p.name for p in path.parent.glob(f"*{path.suffix}"))[:5] if path.parent.is_dir() else []
         hint = f"in {path.parent} there is: {', '.join(near)}" if near else "check the path"
         raise InvalidModelError(f"{path} does not exist", hint=hint) from error
     except OSError as error:
-        raise InvalidModelError(f"{path} cannot be read", why=error.strerror or str(error)) from error
+        raise InvalidModelError(
+            f"{path} cannot be read", why=error.strerror or str(error), hint="check the path and its permissions"
+        ) from error
+    if not head:
+        raise InvalidModelError(f"{path} is empty", hint="export or download the model again")
+    return head
 
 
 def find_importer(path: Path, head: bytes, registry: Registry) -> Importer:

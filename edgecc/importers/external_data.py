@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 
@@ -77,9 +78,15 @@ class Folder:
         if PureWindowsPath(location).anchor or ".." in PureWindowsPath(location).parts or "\0" in location:
             raise _outside(location, where)
         file = self.path / location
-        if not file.resolve().is_relative_to(self.path.resolve()) and not self._is_linked_like_the_model(file):
+        if not _real(file).is_relative_to(_real(self.path)) and not self._is_linked_like_the_model(file):
             raise _outside(location, where)
-        if not file.is_file():
+        try:
+            is_there = file.is_file()
+        except OSError as error:  # such as a name that is too long
+            raise InvalidModelError(
+                f"the model's weights file {file} cannot be read", where=where, why=error.strerror or "", hint=_WHOLE
+            ) from error
+        if not is_there:
             raise InvalidModelError(f"the model's weights file {file} is missing", where=where, hint=_WHOLE)
         return file
 
@@ -87,7 +94,12 @@ class Folder:
         """Whether both are links into one folder, as in the cache of Hugging Face: no model can make links."""
         if self.model is None or not self.model.is_symlink() or not file.is_symlink():
             return False
-        return file.resolve().parent == self.model.resolve().parent
+        return _real(file).parent == _real(self.model).parent
+
+
+def _real(path: Path) -> Path:
+    """Behind all links; `Path.resolve` raises where they lead in a circle."""
+    return Path(os.path.realpath(path))
 
 
 def _outside(location: str, where: str) -> InvalidModelError:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -68,3 +70,57 @@ def test_an_error_with_a_reason(edgecc: Run, kind: str, suffix: str) -> None:
 def test_a_model_under_any_name(edgecc: Run, suffix: str) -> None:
     Path(f"model{suffix}").write_bytes(MODEL)
     assert edgecc("convert", f"model{suffix}", "out.tflite").code == 0
+
+
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="links and pipes of POSIX")
+
+
+@POSIX
+@pytest.mark.parametrize("command", [("convert",), ("compile", "-t", "tflite", "-o"), ("inspect",)], ids=lambda c: c[0])
+@pytest.mark.parametrize("kind", ["a circle of links", "a pipe", "a long name"])
+def test_sources_that_are_no_files(edgecc: Run, kind: str, command: tuple[str, ...]) -> None:
+    name, why = "m.onnx", "Too many levels of symbolic links"
+    if kind == "a circle of links":
+        Path("m.onnx").symlink_to("other")
+        Path("other").symlink_to("m.onnx")
+    elif kind == "a pipe":
+        os.mkfifo("m.onnx")
+        why = "it is a pipe, a device or a socket, not a regular file"
+    else:
+        name, why = f"{'m' * 300}.onnx", "File name too long"
+    done = edgecc("inspect", name) if command == ("inspect",) else edgecc(command[0], name, *command[1:], "out.tflite")
+    assert done.code == 2
+    assert done.err.startswith(f"error: {name} cannot be read\n  why: {why}\n  try: ")
+
+
+@POSIX
+@pytest.mark.parametrize("length", [300, 230])  # 230: too long for the names of the report and of temporary files
+def test_output_with_a_long_name(edgecc: Run, length: int) -> None:
+    Path("model.onnx").write_bytes(MODEL)
+    out = f"{'m' * length}.onnx"
+    done = edgecc("convert", "model.onnx", out)
+    assert done.code == 2
+    assert done.err == f"error: cannot write {out}\n  why: File name too long\n  try: choose another -o OUT\n"
+    assert [path.name for path in Path().iterdir()] == ["model.onnx"]
+
+
+@POSIX
+def test_weights_in_a_circle_of_links_or_under_a_long_name(edgecc: Run) -> None:
+    model = onnx.load_model_from_string(MODEL)
+    weights = model.graph.initializer.add(name="w", data_type=onnx.TensorProto.FLOAT, dims=[4])
+    weights.data_location = onnx.TensorProto.EXTERNAL
+    place = weights.external_data.add(key="location", value="loop")
+    Path("loop").symlink_to("loop")
+    for location, text in (("loop", "weights file loop is missing"), ("w" * 300, "cannot be read")):
+        place.value = location
+        onnx.save(model, "m.onnx")
+        done = edgecc("convert", "m.onnx", "out.tflite")
+        assert (done.code, text in done.err) == (2, True), done.err
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_empty_files_are_called_empty(edgecc: Run, suffix: str) -> None:
+    Path(f"model{suffix}").touch()
+    done = edgecc("inspect", f"model{suffix}")
+    assert done.code == 2
+    assert done.err == f"error: model{suffix} is empty\n  try: export or download the model again\n"
