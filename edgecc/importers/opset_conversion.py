@@ -34,10 +34,12 @@ from edgecc.importers.functions import body_of, has_body, put_in_place
 from edgecc.importers.inlining import inline_functions
 from edgecc.importers.proto_graphs import every_graph, subgraphs
 from edgecc.importers.upgrade_site import Facts, Site
-from edgecc.importers.upgrades import TABLE, Step
+from edgecc.importers.upgrades import TABLE, Step, replace_tf_half_pixel
 from edgecc.opset import INTERNAL_IR_VERSION, INTERNAL_OPSET
 
 _OLDEST = 7
+#: The first opset without `tf_half_pixel_for_nn`; the steps to it replace what is older.
+_WITHOUT_TF_HALF_PIXEL = 13
 
 
 def convert(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -71,12 +73,23 @@ def _convert(proto: onnx.ModelProto) -> onnx.ModelProto:
         )
     if opset < _OLDEST:
         proto, opset = _to_oldest(proto, opset), _OLDEST
+    if opset >= _WITHOUT_TF_HALF_PIXEL:
+        _replace_tf_half_pixel(proto)
     if opset > INTERNAL_OPSET:
         _bring_down(proto, opset)
     elif opset < INTERNAL_OPSET:
         _bring_up(proto, opset)
     _set_opset(proto.opset_import)
     return proto
+
+
+def _replace_tf_half_pixel(proto: onnx.ModelProto) -> None:
+    """ONNX Runtime still computes the mode in opsets that do not have it, and onnx's checker does not look at it."""
+    facts = Facts(proto)
+    for graph in every_graph(proto.graph):
+        for node in graph.node:
+            if node.op_type == "Resize" and not node.domain:
+                replace_tf_half_pixel(Site(node, facts))
 
 
 def _use_one_domain_name(proto: onnx.ModelProto) -> None:

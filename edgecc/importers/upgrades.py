@@ -171,11 +171,18 @@ def resize_13(site: Site) -> None:
         values = site.facts.values(site.input(index))
         if values is not None and values.size == 0:
             site.set_input(index, "")
+    replace_tf_half_pixel(site)
+
+
+def replace_tf_half_pixel(site: Site) -> None:
+    """Say `tf_half_pixel_for_nn`, which opset 13 removed, with a mode that is still there."""
     if site.get("coordinate_transformation_mode") != b"tf_half_pixel_for_nn":
         return
-    if site.get("nearest_mode") != b"floor":
+    if site.get("mode", b"nearest") != b"nearest" or site.get("nearest_mode") != b"floor":
         raise site.refuse(
-            "coordinate_transformation_mode tf_half_pixel_for_nn has an equal only with nearest_mode floor"
+            "coordinate_transformation_mode tf_half_pixel_for_nn has an equal only with mode nearest and nearest_mode "
+            "floor",
+            "export the Resize with coordinate_transformation_mode half_pixel",
         )
     # floor(x + 0.5) of half-pixel coordinates x is what round_prefer_ceil does.
     site.set("coordinate_transformation_mode", "half_pixel")

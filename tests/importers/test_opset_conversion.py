@@ -253,7 +253,32 @@ def test_tf_half_pixel_with_other_rounding_is_refused() -> None:
     _, body = SAMPLES["resize-11-tf-half-pixel"]
     message = refusal(parse(11, body.replace(',nearest_mode="floor"', "")))
     assert "node 'resize0'" in message
-    assert "only with nearest_mode floor" in message
+    assert "only with mode nearest and nearest_mode floor" in message
+
+
+@pytest.mark.parametrize("opset", [13, 18, INTERNAL_OPSET, INTERNAL_OPSET + 1])
+def test_tf_half_pixel_of_opsets_without_it(opset: int) -> None:
+    """ONNX Runtime computes it all the same."""
+    for before, after in (((3, 4), (7, 9)), ((7, 9), (3, 4)), ((5, 6), (10, 2))):
+        shapes = [f"float[1,1,{height},{width}]" for height, width in (before, after)]
+        proto = from_text(
+            f"g ({shapes[0]} x) => ({shapes[1]} y) <int64[4] z = {{1,1,{after[0]},{after[1]}}}> {{ [r] y = Resize"
+            '<coordinate_transformation_mode="tf_half_pixel_for_nn",nearest_mode="floor">(x, , , z) }',
+            opset,
+        )
+        feeds, converted = feeds_for(proto), load(proto).to_proto()
+        assert "tf_half_pixel_for_nn" not in onnx.printer.to_text(converted)
+        assert_same(outputs_of(relabelled(proto, 13), feeds), outputs_of(converted, feeds), 0.0)
+
+
+@pytest.mark.parametrize("attributes", ['nearest_mode="ceil"', 'mode="linear"', 'mode="linear",nearest_mode="floor"'])
+def test_tf_half_pixel_without_an_equal_is_refused(attributes: str) -> None:
+    text = "g (float[1,1,3,4] x) => (float[1,1,7,9] y) <int64[4] z = {1,1,7,9}> { [r] y = Resize"
+    text += f'<coordinate_transformation_mode="tf_half_pixel_for_nn",{attributes}>(x, , , z) }}'
+    for opset in (13, INTERNAL_OPSET):
+        message = refusal(from_text(text, opset))
+        assert "node 'r'" in message
+        assert "only with mode nearest and nearest_mode floor" in message
 
 
 def test_opset_of_the_future_is_refused() -> None:

@@ -15,17 +15,20 @@ def _bilinear(c: Import) -> None:
 
 
 def _nearest(c: Import) -> None:
-    """The element at or in front of the place, or the nearest one with corners aligned."""
-    aligned = bool(c.option("alignCorners"))
-    c.give_first(_resize(c, "nearest", {"nearest_mode": "round_prefer_ceil" if aligned else "floor"}))
+    """The element at or in front of the place, or the nearest one with corners aligned.
+
+    RESIZE_NEAREST_NEIGHBOR with half-pixel centres counts from the element's centre and does not shift back: the
+    floor of that is round_prefer_ceil of ONNX's half_pixel.
+    """
+    rounds = c.option("alignCorners") or c.option("halfPixelCenters")
+    c.give_first(_resize(c, "nearest", {"nearest_mode": "round_prefer_ceil" if rounds else "floor"}))
 
 
 def _resize(c: Import, mode: str, attributes: dict[str, Any]) -> str:
     if c.option("alignCorners"):
         places = "align_corners"
     elif c.option("halfPixelCenters"):
-        # RESIZE_NEAREST_NEIGHBOR counts from the element's centre and does not shift back.
-        places = "half_pixel" if mode == "linear" else "tf_half_pixel_for_nn"
+        places = "half_pixel"
     else:
         places = "asymmetric"
     sizes, axes = _sizes(c)
