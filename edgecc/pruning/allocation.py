@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecc.inspection import macs
+from edgecc.pruning.features import Matrix
 from edgecc.pruning.saliency import Curve
 
 if TYPE_CHECKING:
@@ -37,6 +38,17 @@ class Work:
         read = 1 - sum(per * gone[group] for group, per in self.reads.items()) / max(1, self.inputs)
         written = 1 - sum(per * gone[group] for group, per in self.writes.items()) / max(1, self.outputs)
         return self.size * max(0.0, read) * max(0.0, written)
+
+    def left_at(self, gone: Sequence[int], group: int, counts: Labels) -> Matrix:
+        """The same for each of these counts of one group's units that are gone, in place of `gone[group]`."""
+        if group not in self.reads and group not in self.writes:
+            return np.full(len(counts), self.left(gone))
+
+        def share(channels: dict[int, float], whole: int) -> Matrix:
+            lost = sum(per * (counts if other == group else gone[other]) for other, per in channels.items())
+            return np.maximum(0.0, 1 - np.asarray(lost, np.float64) / max(1, whole))
+
+        return self.size * share(self.reads, self.inputs) * share(self.writes, self.outputs)
 
 
 def works_of(coupling: Coupling, groups: Sequence[Group], measure: str) -> list[Work]:
@@ -82,19 +94,23 @@ def allocate(
     now = [work.left(gone) for work in works]
     total = sum(work.size for work in works)
 
-    def saving(group: int, count: int) -> float:
-        after = [*gone[:group], count, *gone[group + 1 :]]
-        return sum(now[i] - works[i].left(after) for i in touching[group])
+    def savings(group: int, counts: Labels) -> Matrix:
+        saved = np.zeros(len(counts))
+        for i in touching[group]:
+            saved += now[i] - works[i].left_at(gone, group, counts)
+        return saved
 
     def next_step(group: int) -> tuple[float, int] | None:
         """Error per work of the cheapest step ahead, and the count that it leads to."""
-        best: tuple[float, int] | None = None
-        for count in _stops(gone[group], len(curves[group].order), multiples[group], sizes[group]):
-            saved = saving(group, count)
-            price = (curves[group].errors[count] - curves[group].errors[gone[group]]) / max(saved, 1e-9)
-            if saved > 0 and (best is None or price < best[0]):
-                best = price, count
-        return best
+        counts = _stops(gone[group], len(curves[group].order), multiples[group], sizes[group])
+        saved = savings(group, counts)
+        counts, saved = counts[saved > 0], saved[saved > 0]
+        if not len(counts):
+            return None
+        errors = curves[group].errors
+        prices = (errors[counts] - errors[gone[group]]) / np.maximum(saved, 1e-9)
+        best = int(np.argmin(prices))
+        return float(prices[best]), int(counts[best])
 
     steps = [next_step(group) for group in range(len(curves))]
     while sum(now) > budget * total:
@@ -106,8 +122,8 @@ def allocate(
         assert step is not None
         # Not further than the budget asks for.
         stops = _stops(gone[group], step[1], multiples[group], sizes[group])
-        enough = (count for count in stops if sum(now) - saving(group, count) <= budget * total)
-        gone[group] = next(enough, step[1])
+        enough = stops[sum(now) - savings(group, stops) <= budget * total]
+        gone[group] = int(enough[0]) if len(enough) else step[1]
         for index in touching[group]:
             now[index] = works[index].left(gone)
         neighbours = {other for index in touching[group] for other in (*works[index].reads, *works[index].writes)}
@@ -126,25 +142,27 @@ def _given_back(
 ) -> list[int]:
     """Let groups keep what need not go after all, now that the last step went further: the most expensive first."""
     for group in sorted(range(len(gone)), key=lambda g: -curves[g].errors[gone[g]]):
-        for count in (0, *_stops(0, gone[group] - 1, multiples[group], sizes[group])):
-            fewer = [*gone[:group], count, *gone[group + 1 :]]
-            if sum(work.left(fewer) for work in works) <= most:
-                gone = fewer
-                break
+        counts = np.append(0, _stops(0, gone[group] - 1, multiples[group], sizes[group]))
+        left = sum((work.left_at(gone, group, counts) for work in works), np.zeros(len(counts)))
+        enough = counts[left <= most]
+        if len(enough):
+            gone = [*gone[:group], int(enough[0]), *gone[group + 1 :]]
     return gone
 
 
-def _stops(start: int, most: int, multiple: int, size: int) -> list[int]:
+def _stops(start: int, most: int, multiple: int, size: int) -> Labels:
     """Counts behind `start` that leave a multiple."""
-    return [count for count in range(start + 1, most + 1) if (size - count) % multiple == 0]
+    counts = np.arange(start + 1, most + 1)
+    found: Labels = counts[(size - counts) % multiple == 0]
+    return found
 
 
 def uniform(curves: Sequence[Curve], ratio: float, multiples: Sequence[int], sizes: Sequence[int]) -> list[int]:
     """The same share of every group, rounded down to what leaves a multiple."""
     gone = []
     for curve, multiple, size in zip(curves, multiples, sizes, strict=True):
-        stops = [count for count in _stops(0, len(curve.order), multiple, size) if count <= ratio * size + 1e-9]
-        gone.append(max(stops, default=0))
+        stops = _stops(0, len(curve.order), multiple, size)
+        gone.append(int(stops[stops <= ratio * size + 1e-9].max(initial=0)))
     return gone
 
 
