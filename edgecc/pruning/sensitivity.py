@@ -22,6 +22,8 @@ _WORK = 6e11
 #: Samples of one trial, and how often at most a group is looked at.
 _SAMPLES = (8, 256)
 _STOPS = 5
+#: Error of outputs that are not finite and were: prices are differences, so that it is a number.
+_WORST = 1e30
 
 
 @dataclass
@@ -82,11 +84,13 @@ class Trials:
         lost, scale = 0.0, float(np.finfo(np.float32).tiny)
         for expected, run in zip(self._expected, found, strict=True):
             first, second = (values[name].astype(np.float64) for values in (expected, run))
+            whole = np.isfinite(first)  # scores of what is masked may be infinite
+            if not np.isfinite(second[whole]).all():
+                return _WORST
             if name in self._classes:
                 lost += _divergence(first, second)
                 scale += first.size / first.shape[self._classes[name]]
             else:
-                whole = np.isfinite(first) & np.isfinite(second)  # scores of what is masked may be infinite
                 first, second = first[whole], second[whole]
                 lost += float(((second - first) ** 2).sum())
                 scale += float(((first - first.mean()) ** 2).sum()) if first.size else 0.0

@@ -65,3 +65,13 @@ def test_infinite_scores_have_no_error() -> None:
     assert linear is not None
     # Logarithms of negative numbers are NaN, and of others finite.
     assert 0 < trials(model).error([(linear, linear.weights * 0.5)]) < np.inf
+
+
+@pytest.mark.parametrize("text", [PLAIN, CLASSES])
+def test_outputs_that_are_no_longer_finite_cost_most(text: str) -> None:
+    model = with_weights(text)
+    linear = linear_of(model.nodes("MatMul")[1])
+    assert linear is not None
+    measured = trials(model)
+    broken = measured.error([(linear, np.full_like(linear.weights, np.nan))])
+    assert 1e6 * measured.error([(linear, linear.weights * 0)]) < broken < np.inf
