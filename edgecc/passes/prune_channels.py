@@ -227,6 +227,8 @@ class PruneChannels(ShapingPass):
         from edgecc.pruning.refinement import refine
         from edgecc.pruning.repair import repair, targets_of
 
+        if not sites:
+            return  # recurrent layers and those of several groups are not fitted
         targets = targets_of(original, sites, data, ctx.progress)
         size = -(-len(targets) // self.sweeps)
         for start in range(0, len(targets), size):

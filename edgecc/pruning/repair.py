@@ -180,7 +180,9 @@ def fit(start: Matrix, rows: RowTable, targets: RowTable, others: RowTable, *, h
         rectified: whether a Relu follows, so that one number below 0 is as good as another.
     """
     gram = (rows.T @ rows).astype(np.float64)
-    gram[np.arange(held), np.arange(held)] += _DAMPING * float(np.trace(gram)) / len(gram)
+    ridge = _DAMPING * float(np.trace(gram)) / len(gram)
+    # Where all that is read is 0, weights stay.
+    gram[np.arange(held), np.arange(held)] += max(ridge, float(np.finfo(np.float32).tiny))
     factor = np.linalg.inv(gram)
     before = rows @ start.T.astype(np.float32) + others
 

@@ -279,3 +279,19 @@ def test_outputs_without_a_size_leave_the_layers_errors() -> None:
         after, _ = pruned(PruneChannels(macs=0.5, sensitivity=sensitivity), model)
         sizes.append([node.inputs[1].shape for node in after.nodes("Conv")])
     assert sizes[0] == sizes[1]
+
+
+def test_recurrent_layers_alone() -> None:
+    rng = np.random.default_rng(0)
+    shapes = {"w": (1, 32, 4), "r": (1, 32, 8), "v": (1, 24, 8), "u": (1, 24, 6)}
+    values = {name: rng.standard_normal(shape).astype(np.float32) / 4 for name, shape in shapes.items()}
+    text = """g (float[5,2,4] x) => (float[5,1,2,6] y)
+{ a = LSTM<hidden_size = 8>(x, w, r) c = Squeeze(a, axes) y = LSTM<hidden_size = 6>(c, v, u) }"""
+    model = Model.from_text(text, {**values, "axes": np.array([1], np.int64)})
+    model.cleanup()
+    ctx = PassContext(None, np.random.default_rng(0))
+    feeds = [{"x": rng.standard_normal((5, 2, 4)).astype(np.float32)} for _ in range(8)]
+    ctx.calibration = open_calibration(feeds, model.signature)
+    assert PruneChannels(ratio=0.5).run(model, ctx)
+    assert model.nodes("LSTM")[0].attrs["hidden_size"] == 4
+    assert run(model, feeds[0])["y"].shape == (5, 1, 2, 6)
