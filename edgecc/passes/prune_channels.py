@@ -205,7 +205,7 @@ class PruneChannels(ShapingPass):
         return works_of(plan.coupling, plan.groups, "macs"), self.macs, "multiply-accumulates"
 
     def _sites(self, original: Model, model: Model, coupling: Coupling, kept: Kept) -> list[Site]:
-        """Layers behind the first that lost something, in order."""
+        """Layers to be fitted, in order: all but those that read an input or share their weights."""
         from edgecc.pruning.repair import site_of
 
         before = {node.name: node for node in original.nodes()}
@@ -214,6 +214,8 @@ class PruneChannels(ShapingPass):
         for layer in coupling.tracker.layers:
             node = layer.node
             if node.inputs[0].name in inputs or node.op not in ("Conv", "Gemm", "MatMul"):
+                continue
+            if len(node.inputs[1].outputs) > 1:
                 continue
             mask = ~np.isin(coupling.root_of(layer.writes), kept.gone)
             site = site_of(before[node.name], node, mask, model)

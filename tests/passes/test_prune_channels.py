@@ -295,3 +295,17 @@ def test_recurrent_layers_alone() -> None:
     assert PruneChannels(ratio=0.5).run(model, ctx)
     assert model.nodes("LSTM")[0].attrs["hidden_size"] == 4
     assert run(model, feeds[0])["y"].shape == (5, 1, 2, 6)
+
+
+def test_shared_weights_stay_shared() -> None:
+    rng = np.random.default_rng(0)
+    shapes = {"w": (8, 3, 1, 1), "s": (8, 8, 1, 1), "v": (5, 8, 1, 1)}
+    values = {name: rng.standard_normal(shape).astype(np.float32) / 2 for name, shape in shapes.items()}
+    text = """g (float[N,3,12,12] x) => (float[N,5,12,12] y)
+{ a = Conv(x, w) b = Relu(a) c = Conv(b, s) d = Relu(c) e = Conv(d, s) f = Relu(e) y = Conv(f, v) }"""
+    model = Model.from_text(text, values)
+    model.cleanup()
+    result, _ = pruned(PruneChannels(ratio=0.5), model)
+    layers = result.nodes("Conv")
+    assert layers[1].inputs[1].shape == (4, 4, 1, 1)
+    assert layers[1].inputs[1] is layers[2].inputs[1]
