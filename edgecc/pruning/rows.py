@@ -88,15 +88,17 @@ def observed(
     Args:
         model: not changed.
         tensors: their names.
-        data: read once.
+        data: read once; once more where it does not know how many samples it has, on which depends how many rows of
+            each are kept.
         what: is said to be done.
         progress: called after each run.
     """
+    total = data.total or sum(1 for _ in data.samples())
     observation, done = Observation(model, sorted(tensors)), 0
     for feeds, where, count in _batches(data, model):
-        yield Seen(observation.run(feeds, where)[0], where, count, data.total)
+        yield Seen(observation.run(feeds, where)[0], where, count, total)
         done += count
-        progress(what, done, data.total)
+        progress(what, done, total)
 
 
 def _batches(data: CalibrationData, model: Model) -> Iterator[tuple[dict[str, np.ndarray], str, int]]:

@@ -1,0 +1,31 @@
+"""Rows that layers read."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgecc.data.calibration import Calibration, CalibrationData, open_calibration
+from edgecc.passes.base import no_progress
+from edgecc.pruning.features import linear_of
+from edgecc.pruning.rows import RowTable, gather, rows_wanted
+
+from .test_coupling import with_weights
+
+TEXT = """g (float[N,2,32,32] x) => (float[N,3,32,32] y) <float[4,2,1,1] w, float[3,4,1,1] v>
+{ a = Conv(x, w) y = Conv(a, v) }"""
+
+
+def test_as_many_of_samples_whose_number_is_not_known() -> None:
+    model = with_weights(TEXT)
+    linear = linear_of(model.nodes("Conv")[1])
+    assert linear is not None
+    values = np.random.default_rng(0).standard_normal((64, 2, 32, 32)).astype(np.float32)
+
+    def rows(given: Calibration) -> RowTable:
+        data = open_calibration(given, model.signature)
+        assert isinstance(data, CalibrationData)
+        return gather(model, [linear], data, "rows", no_progress)[0]
+
+    found = rows(lambda: ({"x": sample[np.newaxis]} for sample in values))
+    assert len(found) == rows_wanted(linear) < 64 * 32 * 32
+    np.testing.assert_array_equal(found, rows({"x": values}))
