@@ -113,7 +113,7 @@ def refine(
     """
     total = data.total * data.per_call
     work = sum(macs(node) for part in (model, model, model, original) for node in part.nodes())
-    epochs = min(epochs, int(_WORK / max(1, work * total)))
+    epochs = min(epochs, int(_WORK / max(1, work * data.total)))
     aims = aims_of(sites, model)
     if not aims or total < _FEWEST or epochs * total < _STEPS * _BATCH:
         return 0.0
@@ -236,7 +236,7 @@ class _Batch:
 
     Attributes:
         feeds: inputs, and what the original computes.
-        count: how many samples they are.
+        count: how many samples they are; several of one call where the model's batch is fixed.
         held: whether nothing is fitted to them.
     """
 
@@ -284,6 +284,8 @@ class _Fitting:
         """
         weights = self._gradients.values
         start, before, rate = dict(weights), self.error(), _RATE
+        if not before > 0:
+            return 0.0
         steps = epochs * max(1, round(self._data.total * self._data.per_call * (1 - 1 / _HELD_OUT) / _BATCH))
         for _ in range(_TRIES):
             adam = _Adam(weights, rate, steps)
@@ -327,7 +329,8 @@ class _Fitting:
         names = {aim.tensor for aim in self._aims} | {tensor.name for tensor in self._original.inputs}
         known: list[_Batch] | None = []
         for number, seen in enumerate(observed(self._original, names, self._data, what, self._progress)):
-            batch = _Batch(self._feeds(seen), seen.count, number % _HELD_OUT == _HELD_OUT // 2 - 1)
+            count = seen.count * self._data.per_call
+            batch = _Batch(self._feeds(seen, count), count, number % _HELD_OUT == _HELD_OUT // 2 - 1)
             if known is not None and batch.nbytes() * seen.total > _MEMORY * seen.count:
                 known = None
             if known is not None:
@@ -335,14 +338,14 @@ class _Fitting:
             yield batch
         self._known = known
 
-    def _feeds(self, seen: Seen) -> dict[str, np.ndarray]:
+    def _feeds(self, seen: Seen, count: int) -> dict[str, np.ndarray]:
         feeds = dict(seen.tensors)
         for aim in self._aims:
             wanted = aim.wanted(seen.tensors[aim.tensor])
             if aim.tensor not in self._scales:
                 # Of the mean of one sample, relative to the variance.
                 variance = float(wanted.var())
-                self._scales[aim.tensor] = seen.count / wanted.size / variance if variance > _LEAST else 0.0
+                self._scales[aim.tensor] = count / wanted.size / variance if variance > _LEAST else 0.0
             feeds[self._gradients.targets[aim.tensor]] = wanted
             feeds[self._gradients.scales[aim.tensor]] = np.array(self._scales[aim.tensor], np.float32)
         return feeds

@@ -52,7 +52,7 @@ class Trials:
             if (node := self.model.producer(tensor)) is not None and node.op == "Softmax"
         }
         least, most = _SAMPLES
-        affordable = _WORK / max(1, self.groups * sum(macs(node) for node in self.model.nodes()))
+        affordable = _WORK * self.data.per_call / max(1, self.groups * sum(macs(node) for node in self.model.nodes()))
         self.stops = max(1, min(_STOPS, int(affordable / most)))
         samples = max(least, min(most, int(affordable / self.stops)))
         self._runs = -(-samples // self.data.per_call)
