@@ -24,20 +24,20 @@ class Kept:
     """What stays of each tensor.
 
     Attributes:
-        masks: by the tensor's id and axis: which indices stay, for axes of which some go.
+        masks: by the tensor's id, then by axis: which indices stay, for axes of which some go.
         gone: roots of what went.
     """
 
-    masks: Mapping[tuple[int, int], np.ndarray]
+    masks: Mapping[int, Mapping[int, np.ndarray]]
     gone: Labels
 
-    def axes(self, tensor: Tensor) -> dict[int, np.ndarray]:
+    def axes(self, tensor: Tensor) -> Mapping[int, np.ndarray]:
         """The axes of the tensor that lose something."""
-        return {axis: mask for (key, axis), mask in self.masks.items() if key == id(tensor)}
+        return self.masks.get(id(tensor), {})
 
     def size(self, tensor: Tensor, axis: int) -> int | None:
         """How many indices stay; None if all do."""
-        mask = self.masks.get((id(tensor), axis))
+        mask = self.axes(tensor).get(axis)
         return None if mask is None else int(mask.sum())
 
 
@@ -72,12 +72,12 @@ def remove_units(model: Model, coupling: Coupling, units: Collection[Unit]) -> K
 
 
 def _kept(coupling: Coupling, gone: Labels) -> Kept:
-    masks = {}
+    masks: dict[int, dict[int, np.ndarray]] = {}
     for tensor in coupling.tracker.tensors():
         for axis, labels in coupling.tracker.of(tensor).items():
             mask = ~np.isin(coupling.root_of(labels), gone)
             if not mask.all():
-                masks[id(tensor), axis] = mask
+                masks.setdefault(id(tensor), {})[axis] = mask
     return Kept(masks, gone)
 
 
