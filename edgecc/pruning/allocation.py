@@ -59,15 +59,15 @@ def works_of(coupling: Coupling, groups: Sequence[Group], measure: str) -> list[
     for layer in coupling.tracker.layers:
         values = layer.node.inputs[1].values
         size = macs(layer.node) if measure == "macs" else int(values.size)
-        reads = _per_unit(layer.reads, coupling, owner, sizes) if layer.reads is not None else {}
+        reads = per_unit(layer.reads, coupling, owner, sizes) if layer.reads is not None else {}
         inputs = len(layer.reads) if layer.reads is not None else 1
-        writes = _per_unit(layer.writes, coupling, owner, sizes)
+        writes = per_unit(layer.writes, coupling, owner, sizes)
         works.append(Work(size, reads, writes, inputs, len(layer.writes)))
     return works
 
 
-def _per_unit(labels: Labels, coupling: Coupling, owner: dict[int, int], sizes: Sequence[int]) -> dict[int, float]:
-    """Channels that go with one unit of each group, on average."""
+def per_unit(labels: Labels, coupling: Coupling, owner: dict[int, int], sizes: Sequence[int]) -> dict[int, float]:
+    """Indices of an axis that go with one unit of each group, on average."""
     counts: dict[int, int] = {}
     for root in coupling.root_of(labels).tolist():
         if root in owner:

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from edgecc.inspection import stored_bytes
-from edgecc.pruning.allocation import Work
+from edgecc.pruning.allocation import Work, per_unit
 
 if TYPE_CHECKING:
     from edgecc.model import Model
     from edgecc.pruning.groups import Coupling, Group
-    from edgecc.pruning.ties import Labels
 
 
 def stored_works(model: Model, coupling: Coupling, groups: Sequence[Group]) -> list[Work]:
@@ -27,17 +26,8 @@ def stored_works(model: Model, coupling: Coupling, groups: Sequence[Group]) -> l
     works = []
     for tensor in model.constants():
         axes = [labels for _, labels in sorted(coupling.tracker.of(tensor).items())][:2]
-        shares = [_per_unit(labels, coupling, owner, sizes) for labels in axes]
+        shares = [per_unit(labels, coupling, owner, sizes) for labels in axes]
         writes, reads = [*shares, {}, {}][:2]
         outputs, inputs = [*map(len, axes), 1, 1][:2]
         works.append(Work(stored_bytes(tensor), reads, writes, inputs, outputs))
     return works
-
-
-def _per_unit(labels: Labels, coupling: Coupling, owner: dict[int, int], sizes: Sequence[int]) -> dict[int, float]:
-    """Indices of an axis that go with one unit of each group, on average."""
-    counts: dict[int, int] = {}
-    for root in coupling.root_of(labels).tolist():
-        if root in owner:
-            counts[owner[root]] = counts.get(owner[root], 0) + 1
-    return {group: count / sizes[group] for group, count in counts.items()}
