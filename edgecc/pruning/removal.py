@@ -47,7 +47,8 @@ def remove_units(model: Model, coupling: Coupling, units: Collection[Unit]) -> K
     Args:
         model: that the coupling was found in.
         coupling: its groups.
-        units: of groups that may go.
+        units: of groups that may go; where nothing would be left of an axis (the part of a group that a Slice takes),
+            the last of them stays.
     """
     kept = _kept(coupling, np.array(sorted(unit.root for unit in units), dtype=np.int64))
     touched = [node for node in model.nodes() if _is_touched(node, kept)]
@@ -73,11 +74,19 @@ def remove_units(model: Model, coupling: Coupling, units: Collection[Unit]) -> K
 
 def _kept(coupling: Coupling, gone: Labels) -> Kept:
     masks: dict[int, dict[int, np.ndarray]] = {}
-    for tensor in coupling.tracker.tensors():
-        for axis, labels in coupling.tracker.of(tensor).items():
-            mask = ~np.isin(coupling.root_of(labels), gone)
-            if not mask.all():
-                masks.setdefault(id(tensor), {})[axis] = mask
+    tracker = coupling.tracker
+    axes = [
+        (id(tensor), axis, coupling.root_of(labels))
+        for tensor in tracker.tensors()
+        for axis, labels in tracker.of(tensor).items()
+    ]
+    for _, _, roots in axes:
+        if len(roots) and np.isin(roots, gone).all():
+            gone = gone[gone != roots[-1]]
+    for key, axis, roots in axes:
+        mask = ~np.isin(roots, gone)
+        if not mask.all():
+            masks.setdefault(key, {})[axis] = mask
     return Kept(masks, gone)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecc.pruning.tracking import Tracker, length
-from edgecc.rewriting.reading import constant, integers, rank
+from edgecc.rewriting.reading import constant, has_operand, integers, rank
 from edgecc.rewriting.shapes import permutation
 from edgecc.rewriting.slices import cuts_of
 
@@ -131,12 +131,18 @@ def expand(node: Node, tracker: Tracker) -> None:
 
 
 def pad(node: Node, tracker: Tracker) -> None:
-    """Axes that are not padded."""
+    """Axes that are not padded; what is added at one end and cut at the other keeps the length and moves the rest."""
     source, result = node.inputs[0], node.outputs[0]
-    if source.shape is None or result.shape is None or constant(node, 1) is None:
+    pads = integers(node, 1)
+    if source.shape is None or result.shape is None or pads is None:
         return
+    count = len(source.shape)
+    axes = integers(node, 3) if has_operand(node, 3) else list(range(count))
+    if axes is None:
+        return
+    padded = {axis % count for axis, *both in zip(axes, pads, pads[len(axes) :], strict=False) if any(both)}
     for axis, labels in list(tracker.of(source).items()):
-        if result.shape[axis] == len(labels):
+        if axis not in padded:
             tracker.tie(result, axis, labels)
             tracker.handle(node, 0, axis)
 

@@ -237,6 +237,11 @@ FROZEN = {
         { a = MatMul(x, w) y = ReduceMean(a, axis) }""",
         r"ReduceMean\) needs all of axis 1 of 'a'",
     ),
+    "moved by a Pad": (
+        """g (float[1,3,8,8] x) => (float[1,2,8,8] y) <float[4,3,1,1] w, float[2,4,1,1] v, int64[8] pads>
+        { a = Conv(x, w) b = Pad(a, pads) y = Conv(b, v) }""",
+        r"Pad\) needs all of axis 1 of 'a'",
+    ),
     "unknown operator": (
         "g (float[2,3] x) => (float[2,4] y) <float[3,4] w, int64 i> { a = MatMul(x, w) y = CumSum(a, i) }",
         r"CumSum\) needs all of axis 1 of 'a'",
@@ -253,7 +258,22 @@ FROZEN = {
 @pytest.mark.parametrize("name", FROZEN)
 def test_frozen_groups_have_a_reason(name: str) -> None:
     text, reason = FROZEN[name]
-    model = with_weights(text, {"axis": [1], "i": 1})
+    model = with_weights(text, {"axis": [1], "i": 1, "pads": [0, 1, 0, 0, 0, -1, 0, 0]})
     groups = [group for group in find_coupling(model).groups if group.writers]
     assert groups[0].reason
     assert re.search(reason, groups[0].reason), groups[0].reason
+
+
+def test_something_is_left_of_what_a_slice_takes() -> None:
+    text = """g (float[1,3,4,4] x) => (float[1,3,4,4] y)
+    <float[4,3,1,1] w, float[3,4,1,1] v, int64[1] zero, int64[1] two, int64[1] four, int64[1] axis>
+    { a = Conv(x, w) b = Slice(a, zero, two, axis) c = Slice(a, two, four, axis) d = Concat<axis = 1>(c, b)
+      e = Relu(d) y = Conv(e, v) }"""
+    model = with_weights(text, {"zero": [0], "two": [2], "four": [4], "axis": [1]})
+    coupling = find_coupling(model)
+    (group,) = open_groups(coupling)
+    remove_units(model, coupling, group.units[:3])
+    model.cleanup()
+    model.verify()
+    assert model.nodes("Conv")[0].inputs[1].shape == (2, 3, 1, 1)
+    run(model, random_feeds(model.signature, 0))
