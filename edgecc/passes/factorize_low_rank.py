@@ -128,7 +128,7 @@ class FactorizeLowRank(ShapingPass):
         sites = factorize_in_order(original, model, chosen, data, self.sweeps, ctx.progress)
         gain = refine(original, model, sites, data, self.epochs, ctx.progress)
         if gain:
-            ctx.note(f"{self.name}: fitting all layers together took {gain:.0%} off the error on samples held out")
+            ctx.note(f"{self.name}: fitting all layers together took {gain:.0%} off the error on validation samples")
         return True
 
     def _candidates(self, model: Model, ctx: PassContext) -> list[Candidate]:

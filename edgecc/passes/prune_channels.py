@@ -237,7 +237,7 @@ class PruneChannels(ShapingPass):
             repair(model, targets[start : start + size], data, ctx.progress)
         gain = refine(original, model, sites, data, self.epochs, ctx.progress)
         if gain:
-            ctx.note(f"{self.name}: fitting all layers together took {gain:.0%} off the error on samples held out")
+            ctx.note(f"{self.name}: fitting all layers together took {gain:.0%} off the error on validation samples")
 
 
 def _has_multiple(group: Group, multiple: int) -> bool:

@@ -35,8 +35,9 @@ _BATCH = 16
 #: over the data gains nothing, and how often that is tried.
 _RATE, _SLOWER, _TRIES = 5e-3, 0.3, 4
 _DECAYS = (0.9, 0.999)
-#: One of so many batches is not fitted to: if it does not gain, nothing is changed.
-_HELD_OUT = 8
+#: One of so many batches is for validation: these steps are not fitted to it, but it chooses the rate and the epoch,
+#: and single layers were fitted to it before. It is a part of what passes see, and not of what the gate holds out.
+_VALIDATION = 8
 #: Fewer steps than these gain nothing worth their time.
 _STEPS = 50
 #: Samples that are too few for so many weights.
@@ -109,7 +110,8 @@ def refine(
         progress: called after each run.
 
     Returns:
-        By which share the error fell on samples that nothing was fitted to; 0 if nothing was changed.
+        By which share the error fell on validation samples, of which the best epoch is taken, so that others gain a
+        little less; 0 if nothing was changed.
     """
     total = data.total * data.per_call
     work = sum(macs(node) for part in (model, model, model, original) for node in part.nodes())
@@ -237,7 +239,7 @@ class _Batch:
     Attributes:
         feeds: inputs, and what the original computes.
         count: how many samples they are; several of one call where the model's batch is fixed.
-        held: whether nothing is fitted to them.
+        held: whether they are for validation.
     """
 
     feeds: Mapping[str, np.ndarray]
@@ -273,20 +275,20 @@ class _Fitting:
         self._known: list[_Batch] | None = None
 
     def error(self) -> float:
-        """On the samples that nothing is fitted to."""
+        """On validation samples."""
         return sum(self._gradients.error(batch.feeds) for batch in self._batches("measuring errors") if batch.held)
 
     def run(self, epochs: int) -> float:
         """Change the weights to the best of those after each run over the data.
 
         Returns:
-            By which share the error on the samples held out fell; 0 if it did not.
+            By which share the error on validation samples fell; 0 if it did not.
         """
         weights = self._gradients.values
         start, before, rate = dict(weights), self.error(), _RATE
         if not before > 0:
             return 0.0
-        steps = epochs * max(1, round(self._data.total * self._data.per_call * (1 - 1 / _HELD_OUT) / _BATCH))
+        steps = epochs * max(1, round(self._data.total * self._data.per_call * (1 - 1 / _VALIDATION) / _BATCH))
         for _ in range(_TRIES):
             adam = _Adam(weights, rate, steps)
             self._epoch(adam)
@@ -330,7 +332,7 @@ class _Fitting:
         known: list[_Batch] | None = []
         for number, seen in enumerate(observed(self._original, names, self._data, what, self._progress)):
             count = seen.count * self._data.per_call
-            batch = _Batch(self._feeds(seen, count), count, number % _HELD_OUT == _HELD_OUT // 2 - 1)
+            batch = _Batch(self._feeds(seen, count), count, number % _VALIDATION == _VALIDATION // 2 - 1)
             if known is not None and batch.nbytes() * seen.total > _MEMORY * seen.count:
                 known = None
             if known is not None:
