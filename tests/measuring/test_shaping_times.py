@@ -259,3 +259,13 @@ def test_what_is_known_of_a_pair() -> None:
     )
     assert choice.best == Try("c", 0.4, 0.4, 0.5)
     assert shaping_times.ShapingChoice("s", "s").best is None
+
+
+@pytest.mark.parametrize(("time", "words"), [(0.68, "latency=0.7: p:macs=0.6"), (0.83, "latency=0.7 is not reached")])
+def test_the_note_is_about_what_runs(time: float, words: str) -> None:
+    tried, layers = (Try("p:macs=0.6", 0.6, 0.6, 0.69),), (LayerPair("n", 1.0, 2.0),)
+    chosen = 'p:macs=0.6,ignore=["n"]'
+    choice = shaping_times.ShapingChoice("p:latency=0.7", chosen, "cpu", 0.7, tried, layers, time)
+    note = choice.notes()[0]
+    assert note.startswith(words)
+    assert f"{chosen} takes {time:.2f} of the time" in note
