@@ -154,8 +154,9 @@ class _Gradients:
             seed, error = _seed(tape, tensors[aim.tensor], target, scale, aim.rectified)
             seeds[aim.tensor] = seed
             errors.append(error)
-        gradients = add_gradients(tape, nodes, seeds)
+        # Before gradients read weights too, through operators of other names.
         constants = {id(t): t for n in graph.nodes(*_LAYERS) for t in n.inputs[1:3] if _is_weight(t)}
+        gradients = add_gradients(tape, nodes, seeds)
         asked = {key: gradients[key] for key in constants if key in gradients}
         self.values: dict[str, RowTable] = {constants[key].name: constants[key].values for key in asked}
         self._outputs = [tensor.name for tensor in (tape.add("Sum", *errors), *asked.values())]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from edgecc.data.calibration import CalibrationData, open_calibration
 from edgecc.model import Model
@@ -29,9 +30,9 @@ def data_of(model: Model, count: int = 256) -> CalibrationData:
     return data
 
 
-def pair() -> tuple[Model, Model]:
+def pair(text: str = TEXT) -> tuple[Model, Model]:
     """A model and one with noise in all weights."""
-    original = with_weights(TEXT)
+    original = with_weights(text)
     model, rng = original.clone(), np.random.default_rng(2)
     for tensor in model.constants():
         noise = rng.standard_normal(tensor.values.shape).astype(np.float32)
@@ -40,8 +41,11 @@ def pair() -> tuple[Model, Model]:
 
 
 def sites_of(original: Model, model: Model) -> list[Site]:
-    pairs = zip(original.nodes("Conv", "Gemm"), model.nodes("Conv", "Gemm"), strict=True)
-    found = [site_of(first, second, np.ones(first.outputs[0].shape[1], bool), model) for first, second in pairs]
+    pairs = zip(*(one.nodes("Conv", "Gemm", "MatMul") for one in (original, model)), strict=True)
+    found = [
+        site_of(first, second, np.ones(first.outputs[0].shape[1 if first.op == "Conv" else -1], bool), model)
+        for first, second in pairs
+    ]
     return [site for site in found if site is not None]
 
 
@@ -82,6 +86,18 @@ def test_a_batch_that_is_fixed() -> None:
         tensor.values = other.values
     found = refine(fixed, changed, sites_of(fixed, changed), data_of(fixed, 512), 6, no_progress)
     assert found > 0.5 * gain > 0
+
+
+MATRICES = """g (float[N,3,8,8] x) => (float[N,3,8,5] y) <float[8,6] w, float[6] b, float[6,5] v>
+{ a = MatMul(x, w) c = Add(a, b) d = Relu(c) y = MatMul(d, v) }"""
+
+
+@pytest.mark.parametrize(("text", "names"), [(TEXT, "wbvsut"), (MATRICES, "wv")])
+def test_weights_of_every_layer_are_fitted(text: str, names: str) -> None:
+    original, model = pair(text)
+    before = {tensor.name: tensor.values for tensor in model.constants()}
+    assert refine(original, model, sites_of(original, model), data_of(model), 12, no_progress) > 0
+    assert {t.name for t in model.constants() if (t.values != before[t.name]).any()} == set(names)
 
 
 def test_same_weights_every_time() -> None:
