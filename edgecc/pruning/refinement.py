@@ -20,6 +20,7 @@ from edgecc.inspection import macs
 from edgecc.pruning.gradients import Tape, add_gradients
 from edgecc.pruning.rows import RowTable, Seen, observed
 from edgecc.reference_session import reference_session
+from edgecc.rewriting.linear import linear_of
 from edgecc.statistics.observation import keep_needed
 
 if TYPE_CHECKING:
@@ -90,6 +91,10 @@ def aims_of(sites: Sequence[Site], model: Model) -> list[Aim]:
             adder = model.single_consumer(tensor)
             assert adder is not None, "its result is added"
             tensor = adder.outputs[0]
+        elif node.op == "MatMul":
+            linear = linear_of(node, model)
+            # Its bias may have been fitted: only with it is the result what it was.
+            tensor = tensor if isinstance(linear, str) else linear.last.outputs[0]
         if tensor.dtype != np.float32:
             continue
         found[tensor.name] = Aim(tensor.name, site.outputs, 1 if node.op == "Conv" else -1, site.rectified)

@@ -100,6 +100,20 @@ def test_weights_of_every_layer_are_fitted(text: str, names: str) -> None:
     assert {t.name for t in model.constants() if (t.values != before[t.name]).any()} == set(names)
 
 
+def test_a_bias_behind_a_matrix_product_counts() -> None:
+    original = with_weights(MATRICES)
+    model, feeds = original.clone(), samples(256, 1)
+    feeds[..., -1] = 1
+    # What is always 1 does what the bias did.
+    weights, bias = model.nodes("MatMul")[0].inputs[1], model.nodes("Add")[0].inputs[1]
+    weights.values = np.concatenate([weights.values[:-1], weights.values[-1:] + bias.values])
+    bias.values = bias.values * 0
+    data = open_calibration({"x": feeds}, model.signature)
+    assert isinstance(data, CalibrationData)
+    refine(original, model, sites_of(original, model), data, 4, no_progress)
+    np.testing.assert_allclose(run(model, {"x": feeds})["y"], run(original, {"x": feeds})["y"], atol=1e-4)
+
+
 def test_same_weights_every_time() -> None:
     digests = set()
     for _ in range(2):
