@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgecc.errors import UnsupportedError
 from edgecc_tflite.enums import Activation, MirrorPadMode, Padding
+from edgecc_tflite.ir import Graph, Operator, Tensor
 from edgecc_tflite.testing.operator_file import In, OpCase, imported, patched, run_litert
 from edgecc_tflite.testing.running import assert_close, run_onnx
+from edgecc_tflite.writer import write
 
 GENERATOR = np.random.default_rng(11)
 
@@ -282,6 +285,77 @@ def test_equals_litert(case: OpCase) -> None:
     contents = case.contents()
     expected = run_litert(contents, case.feeds())
     assert_close(run_onnx(imported(contents), case.feeds()), expected, case.tolerance)
+
+
+def behind_open_batch(sizes: tuple[int, ...], wanted: tuple[int | None, ...], padding: int) -> bytes:
+    """A transposed convolution of stride 2 as TFLiteConverter writes it: its shape is PACK of the batch and numbers.
+
+    Args:
+        sizes: of the data, without the batch.
+        wanted: sizes of the result; None where one is computed, too.
+        padding: of the schema.
+    """
+
+    def number(value: int) -> Tensor:
+        return Tensor(f"n{value}", (), np.dtype(np.int32), np.array(value, np.int32))
+
+    def row(name: str, *values: int) -> Tensor:
+        return Tensor(name, (len(values),), np.dtype(np.int32), np.array(values, np.int32))
+
+    rank, has_depth = len(sizes) + 1, len(sizes) == 4
+    x = Tensor("x", (-1, *sizes), np.dtype(np.float32), source="x")
+    y = Tensor("y", (-1, *(size or -1 for size in wanted)), np.dtype(np.float32), source="y")
+    shape = Tensor("shape", (rank,), np.dtype(np.int32))
+    batch, size = (Tensor(name, (), np.dtype(np.int32)) for name in ("batch", "size"))
+    packed = Tensor("packed", (rank,), np.dtype(np.int32))
+    parts = [batch, *(size if value is None else number(value) for value in wanted)]
+    filters = w(3, 3, 3, 3, 2) if has_depth else w(3, 3, 3, 2)
+    weights = Tensor("w", filters.shape, filters.dtype, filters)
+    steps = {"strideH": 2, "strideW": 2, "padding": padding}
+    steps |= {"strideD": 2, "dilationDFactor": 1, "dilationHFactor": 1, "dilationWFactor": 1} if has_depth else {}
+    builtin = "CONV_3D_TRANSPOSE" if has_depth else "TRANSPOSE_CONV"
+    graph = Graph("main", [x], [y])
+    graph.operators = [
+        Operator("SHAPE", [x], [shape], {"outType": 2}),
+        Operator("STRIDED_SLICE", [shape, row("b", 0), row("e", 1), row("s", 1)], [batch], strided(shrinkAxis=1)),
+        Operator("ADD", [batch, number(5)], [size], {"fusedActivationFunction": Activation.NONE}),
+        Operator("PACK", [*parts], [packed], {"valuesCount": rank, "axis": 0}),
+        Operator(builtin, [packed, weights, x], [y], steps),
+    ]
+    return bytes(write(graph))
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize(
+    ("sizes", "wanted", "padding"),
+    [
+        ((4, 3, 2), (8, 6, 3), Padding.SAME),
+        ((4, 3, 2), (7, 5, 3), Padding.SAME),
+        ((4, 3, 2), (9, 7, 3), Padding.VALID),
+        ((2, 4, 3, 2), (4, 8, 6, 3), Padding.SAME),
+    ],
+    ids=str,
+)
+def test_transposed_convolution_behind_an_open_batch(
+    sizes: tuple[int, ...], wanted: tuple[int, ...], padding: int, batch: int
+) -> None:
+    contents = behind_open_batch(sizes, wanted, padding)
+    feeds = {"x": f(batch, *sizes).values}
+    model = imported(contents)
+    assert [node.op for node in model.nodes()] == ["Transpose", "ConvTranspose", "Transpose"]
+    assert_close(run_onnx(model, feeds), run_litert(contents, feeds), 2e-6)
+
+
+def test_transposed_convolution_to_a_computed_size() -> None:
+    with pytest.raises(UnsupportedError, match="its output's size is computed"):
+        imported(behind_open_batch((4, 3, 2), (None, 6, 3), Padding.SAME))
+
+
+def test_transposed_convolution_to_a_shape_of_another_rank() -> None:
+    sizes = (i(1, 8, 6), w(3, 3, 3, 2), f(1, 4, 3, 2))
+    case = OpCase("TRANSPOSE_CONV", sizes, (("float32", (1, 8, 6, 3)),), {"strideH": 2, "strideW": 2})
+    with pytest.raises(UnsupportedError, match="its output's shape has 3 sizes, not 4"):
+        imported(case.contents())
 
 
 BOXES = np.array([[0, 0, 1, 1], [0, 0.1, 1, 1.1], [0, 2, 1, 3], [0, 4, 1, 5]], np.float32)

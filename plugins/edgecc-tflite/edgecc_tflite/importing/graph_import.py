@@ -205,6 +205,19 @@ class GraphImport:
         is_unpacked = producer.builtin == "DEQUANTIZE" and source is not None and source.data is not None
         return source if is_unpacked else None
 
+    def numbers(self, tensor: Tensor) -> list[int | None]:
+        """The whole numbers of a tensor with one axis, None for each that is computed; none at all if nothing is known.
+
+        Converters write sizes behind an open batch as PACK of the batch and constants.
+        """
+        if tensor.data is not None:
+            return [int(value) for value in tensor.data.reshape(-1)]
+        producer = self._producers.get(tensor)
+        if producer is None or producer.builtin != "PACK":
+            return []
+        parts = [None if part is None else part.data for part in producer.inputs]
+        return [None if part is None or part.ndim else int(part) for part in parts]
+
     def permuted(self, tensor: Tensor, perm: Sequence[int], origin: str) -> str:
         """The real values with their axes permuted; a constant's are permuted now and stay as small as they are."""
         constant = self.unpacked(tensor)

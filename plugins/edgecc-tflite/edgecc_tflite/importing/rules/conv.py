@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from edgecc_tflite.enums import Padding
@@ -111,34 +113,37 @@ def _conv_3d_transpose(c: Import) -> None:
 
 def _transposed(c: Import, weights: str, kernel: list[int], steps: list[int]) -> None:
     """What the padding cuts off depends on the wanted size, which several inputs may come to."""
-    count = len(kernel)
-    wanted, sizes = c.value(0), c.shape(2)[1 : 1 + count]
+    count, given = len(kernel), c.value(0)
+    if given is not None and given.size != count + 2:
+        raise Refusal(f"its output's shape has {given.size} sizes, not {count + 2}")
+    wanted = [size for size in c.graph.numbers(c.tensor(0))[1 : 1 + count] if size is not None]
+    sizes = c.shape(2)[1 : 1 + count]
     is_same = c.option("padding") == Padding.SAME
-    if wanted is None or any(size < 0 for size in sizes):
+    if len(wanted) < count or any(size < 0 for size in sizes):
         if is_same:
             raise Refusal("its output's size is computed")
         cut = [0] * (2 * count)
         extra = [max(step - length, 0) for step, length in zip(steps, kernel, strict=True)]
     else:
-        cut, extra = _cut(wanted[1 : 1 + count], sizes, kernel, steps, is_same)
+        cut, extra = _cut(wanted, sizes, kernel, steps, is_same)
     inputs = _inputs(c, weights, data=2, bias=3)
     c.give_first(c.add("ConvTranspose", inputs, kernel_shape=kernel, strides=steps, pads=cut, output_padding=extra))
 
 
 def _cut(
-    wanted: np.ndarray, sizes: tuple[int, ...], kernel: list[int], steps: list[int], is_same: bool
+    wanted: Sequence[int], sizes: tuple[int, ...], kernel: list[int], steps: list[int], is_same: bool
 ) -> tuple[list[int], list[int]]:
     """Elements cut off before and behind, and those added behind."""
     before, behind, extra = [], [], []
     for size, count, length, step in zip(wanted, sizes, kernel, steps, strict=True):
         full = (count - 1) * step + length
-        total = max(full - int(size), 0)
-        first = _same_padding(int(size), length, step) // 2 if is_same else 0
+        total = max(full - size, 0)
+        first = _same_padding(size, length, step) // 2 if is_same else 0
         before.append(min(first, total))
         behind.append(total - before[-1])
-        extra.append(max(int(size) - full, 0))
+        extra.append(max(size - full, 0))
     if any(more >= step for more, step in zip(extra, steps, strict=True)):
-        raise Refusal(f"its output's size is {wanted.tolist()}, which its windows do not reach")
+        raise Refusal(f"its output's size is {list(wanted)}, which its windows do not reach")
     return [*before, *behind], extra
 
 
