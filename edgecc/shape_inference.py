@@ -9,6 +9,7 @@ import onnx_graphsurgeon as gs
 
 from edgecc.deserialization import numpy_type
 from edgecc.loop_shapes import count_slices, infer_loops, type_states
+from edgecc.resize_shapes import correct_scales, resizes_by_scales
 from edgecc.serialization import subgraphs_of
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ _SHAPE_SOURCES = frozenset({"Shape", "Size"})
 _LONGEST_VECTOR = 1 << 20
 #: What onnx calls open dimensions that have no name, with a number behind it.
 _NUMBERED = "unk__"
+#: Types of axes and sizes, and of scales.
+_SHAPE_TYPES = (onnx.TensorProto.INT64, onnx.TensorProto.FLOAT)
 #: More numbers than that are no axes or sizes.
 _MOST_SIZES = 64
 
@@ -37,6 +40,18 @@ def infer(model: Model) -> None:
 def _infer(model: Model) -> None:
     proto = model.to_proto(detach=True)
     _bring_constants_inside(proto.graph, {})
+    inferred = _inferred(model, proto)
+    # A size that was wrong changes those behind it: one more round for every Resize in a row.
+    for _ in range(resizes_by_scales(proto.graph)):
+        corrected = onnx.ModelProto()
+        corrected.CopyFrom(proto)
+        if not correct_scales(corrected.graph, inferred.graph):
+            break
+        inferred = _inferred(model, corrected)
+    _apply(model.graph, inferred.graph)
+
+
+def _inferred(model: Model, proto: onnx.ModelProto) -> onnx.ModelProto:
     inferred = onnx.shape_inference.infer_shapes(proto)
     # Following the values of shape arithmetic is only worth it where there is any, and it follows every vector as if
     # it were a shape: one of a billion elements takes it minutes.
@@ -45,17 +60,17 @@ def _infer(model: Model) -> None:
         inferred = onnx.shape_inference.infer_shapes(inferred, data_prop=True)
     while _type_like_inputs(inferred.graph):
         inferred = onnx.shape_inference.infer_shapes(inferred, data_prop=values)
-    _apply(model.graph, inferred.graph)
+    return inferred
 
 
 def _bring_constants_inside(graph: onnx.GraphProto, around: dict[str, onnx.TensorProto]) -> None:
-    """Copy axes and sizes that subgraphs read from around them: onnx does not look at their values there."""
+    """Copy axes, sizes and scales that subgraphs read from around them: onnx does not look at their values there."""
     own = {tensor.name for tensor in graph.initializer} | {info.name for info in graph.input}
     for name in {name for node in graph.node for name in node.input} & (around.keys() - own):
         graph.initializer.add().CopyFrom(around[name])
     if not any(attribute.HasField("g") for node in graph.node for attribute in node.attribute):
         return
-    small = {t.name: t for t in graph.initializer if t.data_type == onnx.TensorProto.INT64 and len(t.dims) <= 1}
+    small = {t.name: t for t in graph.initializer if t.data_type in _SHAPE_TYPES and len(t.dims) <= 1}
     known = around | {name: tensor for name, tensor in small.items() if sum(tensor.dims) <= _MOST_SIZES}
     for node in graph.node:
         for attribute in node.attribute:

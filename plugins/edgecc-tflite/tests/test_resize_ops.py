@@ -95,6 +95,26 @@ def test_equals_onnxruntime(case: Case) -> None:
     check(case)
 
 
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+@pytest.mark.parametrize("place", ["half_pixel", "asymmetric"])
+def test_sizes_that_scales_give(mode: str, place: str) -> None:
+    """ONNX Runtime multiplies in float32, where 5 * 1.4 is 7; onnx says 6."""
+    attributes = {"mode": mode, "coordinate_transformation_mode": place}
+    for size, scale in ((5, 1.4), (5, 2.2), (7, 10 / 7), (10, 0.7), (10, 1.7), (3, 1 / 3), (6, 5 / 3), (5, 1.3)):
+        for computed in (False, True):
+            scales = np.array([1, 1, 1.5, scale], np.float32)
+            kinds = (f"f:1,2,6,{size}", None, "f:4" if computed else scales)
+            model = Case("Resize", kinds, attributes).model()
+            x = np.random.default_rng(0).standard_normal((1, 2, 6, size)).astype(np.float32)
+            feeds = {"x0": x} | ({"x2": scales} if computed else {})
+            if computed:
+                model.outputs[0].shape = [1, 2, 9, int(np.float32(size) * scales[3])]
+            expected = run_onnx(model, feeds)["y0"]
+            found = run_tflite(lowered(model), feeds)["y0"]
+            assert found.shape == expected.shape
+            np.testing.assert_allclose(found, expected, atol=1e-5, err_msg=f"{size} {scale} {computed}")
+
+
 @pytest.mark.parametrize(("mode", "builtin"), [("linear", "RESIZE_BILINEAR"), ("nearest", "RESIZE_NEAREST_NEIGHBOR")])
 def test_open_sizes_take_the_kernel(mode: str, builtin: str) -> None:
     model = Case("Resize", ("f:1,2,h,w", None, f32(1, 1, 2, 3)), {"mode": mode}).model()
