@@ -5,19 +5,21 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgecc.errors import OutputError
+from edgecc.errors import InvalidModelError, OutputError
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from edgecc.backend import Compiled
 
+NOT_REGULAR = "it is a pipe, a device or a socket, not a regular file"
 REPORT_SUFFIX = ".report.json"
 
 
@@ -50,9 +52,9 @@ class Artifact:
         """An artifact on disk; one without a report (made by other tools) has an empty one."""
         path = Path(path)
         beside = report_path(path)
-        if not beside.is_file():
-            return cls(path)
         try:
+            if not beside.is_file():
+                return cls(path)
             report = json.loads(beside.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return cls(path)
@@ -61,6 +63,22 @@ class Artifact:
 
 def report_path(path: Path) -> Path:
     return path.with_name(path.name + REPORT_SUFFIX)
+
+
+def check_readable(path: Path) -> None:
+    """Raise InvalidModelError where there is no artifact, or a pipe or device, on which runtimes would wait."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InvalidModelError(f"{path} does not exist", hint="check the path") from error
+    except OSError as error:
+        raise InvalidModelError(
+            f"{path} cannot be read", why=error.strerror or str(error), hint="check the path and its permissions"
+        ) from error
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise InvalidModelError(
+            f"{path} cannot be read", why=NOT_REGULAR, hint="save the model to a file and name that"
+        )
 
 
 def check_writable(path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgecc.artifact import NOT_REGULAR
 from edgecc.errors import InvalidModelError
 from edgecc.options import build
 
@@ -59,7 +60,7 @@ def _read_head(path: Path) -> bytes:
         if not stat.S_ISREG(mode):  # opening a pipe waits for whoever writes it, and importers map files into memory
             raise InvalidModelError(
                 f"{path} cannot be read",
-                why="it is a pipe, a device or a socket, not a regular file",
+                why=NOT_REGULAR,
                 hint="save the model to a file and name that",
             )
         with path.open("rb") as stream:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgecc.artifact import NOT_REGULAR
 from edgecc.data.feed_check import convert, fits
 from edgecc.data.names import is_function
 from edgecc.data.npz import read_npz, read_rows
@@ -179,10 +180,16 @@ def load_feeds(source: str | Path, signature: Signature) -> Dataset:
     """
     path = Path(source)
     text = str(source)
-    if path.is_dir():
+    try:
+        is_folder, is_there, is_file = path.is_dir(), path.exists(), path.is_file()
+    except OSError as error:  # such as a name that is too long
+        raise DataError(f"{text} cannot be read", why=error.strerror or str(error), hint="check the path") from error
+    if is_folder:
         raise DataError(f"{text} is a folder", why="folders of images are not read yet", hint=_HOW_TO_SAVE)
-    if not path.is_file():
+    if not is_there:
         raise _missing(path, text)
+    if not is_file:
+        raise DataError(f"{text} cannot be read", why=NOT_REGULAR, hint=_HOW_TO_SAVE)
     if path.suffix != ".npz":
         raise DataError(f"{text} is not an .npz file", hint=_HOW_TO_SAVE)
     return dataset_of(_read(path), signature, text)

@@ -10,9 +10,9 @@ from typing import Any, ParamSpec
 
 import numpy as np
 
-from edgecc.artifact import Artifact
+from edgecc.artifact import Artifact, check_readable
 from edgecc.data.feeds import Batch, load_feeds, random_feeds
-from edgecc.errors import DataError, InvalidModelError, OptionError, RequestError, RunnerError, UnavailableError
+from edgecc.errors import DataError, InvalidModelError, OptionError, RunnerError, UnavailableError
 from edgecc.measuring.correspondence import Boundary
 from edgecc.measuring.metrics import AccuracyMeter, Fidelity, FidelityMeter, score
 from edgecc.measuring.parity import Parity, ParityMeter
@@ -254,8 +254,7 @@ def recorded_source(artifacts: Sequence[Path], notes: list[str]) -> Path:
     """
     reason = ""
     for artifact in artifacts:
-        if not artifact.exists():
-            raise RequestError(f"{artifact} does not exist", hint="check the path")
+        check_readable(artifact)
         report = Artifact.open(artifact).report
         if report.get("model_sha256"):
             reason = f"{artifact.name} was compiled from a model in memory"

@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgecc.artifact import check_readable
 from edgecc.data.feed_check import check_feeds
-from edgecc.errors import InvalidModelError, RunnerError, UnavailableError, UnknownNameError
+from edgecc.errors import RunnerError, UnavailableError, UnknownNameError
 from edgecc.running.worker_process import WorkerProcess
 from edgecc.signature import Signature, TensorSpec
 
@@ -93,8 +94,7 @@ class Runner:
         self._fed = False
 
     def __enter__(self) -> Runner:
-        if not self.artifact.exists():
-            raise InvalidModelError(f"{self.artifact} does not exist", hint="check the path")
+        check_readable(self.artifact)
         available = self.backend.can_run()
         if not available:
             raise UnavailableError(

@@ -118,6 +118,26 @@ def test_weights_in_a_circle_of_links_or_under_a_long_name(edgecc: Run) -> None:
         assert (done.code, text in done.err) == (2, True), done.err
 
 
+@POSIX
+@pytest.mark.parametrize("kind", ["artifact", "data"])
+def test_artifacts_and_data_that_are_no_files(edgecc: Run, kind: str) -> None:
+    Path("model.onnx").write_bytes(MODEL)
+    suffix = "onnx" if kind == "artifact" else "npz"
+    words = {
+        "artifact": ("compare", "--source", "model.onnx"),
+        "data": ("compile", "model.onnx", "-o", "out.onnx", "--quantize", "int8", "--calibration"),
+    }[kind]
+    os.mkfifo(f"pipe.{suffix}")
+    for name, why in (
+        (f"pipe.{suffix}", "it is a pipe, a device or a socket, not a regular file"),
+        (f"{'m' * 300}.{suffix}", "File name too long"),
+    ):
+        for command in (words, ("benchmark",)) if kind == "artifact" else (words,):
+            done = edgecc(*command, name)
+            assert done.code == 2, done.err
+            assert done.err.startswith(f"error: {name} cannot be read\n  why: {why}\n  try: ")
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_empty_files_are_called_empty(edgecc: Run, suffix: str) -> None:
     Path(f"model{suffix}").touch()
