@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -127,6 +128,20 @@ def test_open_sizes_take_the_kernel(mode: str, builtin: str) -> None:
             np.testing.assert_allclose(run_tflite(graph, feeds, xnnpack=xnnpack)["y0"], expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("rounding", ["floor", "ceil"])
+def test_symmetric_pixels_are_right_or_refused(rounding: str) -> None:
+    attributes = {"coordinate_transformation_mode": "half_pixel_symmetric", "nearest_mode": rounding}
+    refused = 0
+    for before, after in itertools.product(range(1, 8), range(1, 8)):
+        case = Case("Resize", (f"f:1,1,2,{before}", None, None, ints(1, 1, 2, after)), attributes)
+        if find_unsupported(case.model(), builtin_rules()):
+            refused += 1
+            continue
+        check(case)
+    assert (refused > 0) == (rounding == "floor")
+    assert refused < 25
+
+
 @pytest.mark.parametrize("mode", ["half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners"])
 @pytest.mark.parametrize("kind", ["linear", "nearest"])
 def test_open_sizes_from_an_input(mode: str, kind: str) -> None:
@@ -156,8 +171,16 @@ def test_open_sizes_from_an_input(mode: str, kind: str) -> None:
             Case("Resize", (_X, None, f32(1, 1, 1.5, 2)), {"coordinate_transformation_mode": "align_corners"}),
             "align_corners with a scale of 1.5 that turns 5 into 7; give sizes instead",
         ),
+        (
+            Case(
+                "Resize",
+                ("f:1,2,6,6", None, None, ints(1, 2, 2, 4)),
+                {"coordinate_transformation_mode": "half_pixel_symmetric", "nearest_mode": "floor"},
+            ),
+            "half_pixel_symmetric that turns 6 into 2 reads at whole numbers, where rounding errors decide what floor",
+        ),
     ],
-    ids=["cubic", "fraction", "corners"],
+    ids=["cubic", "fraction", "corners", "undecided"],
 )
 def test_refused(case: Case, reason: str) -> None:
     problems = find_unsupported(case.model(), builtin_rules())

@@ -24,9 +24,11 @@ from edgecc_tflite.lowerings.resize_kernels import (
     linear_flags,
     nearest_flags,
     open_axes,
+    positions_now,
     resize_by_kernel,
     resized_axes,
     scale_position,
+    sizes,
 )
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from edgecc_tflite.lowerings.node_view import NodeView
 
 _CROP = "tf_crop_and_resize"
+#: Float32 error of positions, in input elements.
+_WHOLE = 1e-5
 
 
 def _resize(c: Lowering) -> None:
@@ -160,6 +164,23 @@ def _whole_corners(node: NodeView) -> str | None:
     return None
 
 
+def _undecided(node: NodeView) -> str | None:
+    """At whole numbers, float32 error decides what `floor` takes: ONNX Runtime is often just below them."""
+    mode, floors = _mode(node), node.text("nearest_mode", "round_prefer_floor") == "floor"
+    if node.text("mode", "nearest") != "nearest" or mode != "half_pixel_symmetric" or not floors:
+        return None
+    if open_axes(node) or (_has(node, 2) and node.value(2) is None):
+        return None
+    before, after = sizes(node)
+    for axis in resized_axes(node):
+        at = positions_now(node, axis, before[axis], after[axis], mode).known
+        inner = at[(at > -0.5) & (at < before[axis] - 0.5)]
+        if np.any(np.abs(inner - np.round(inner)) < _WHOLE):
+            turns = f"{before[axis]} into {after[axis]}"
+            return f"{mode} that turns {turns} reads at whole numbers, where rounding errors decide what floor takes"
+    return None
+
+
 def _types(node: NodeView) -> str | None:
     is_copied = node.text("mode", "nearest") == "nearest" and _mode(node) != _CROP
     return typed(ANY_TYPE if is_copied else {"float32"})(node)
@@ -170,7 +191,14 @@ RULES = (
         "Resize",
         _resize,
         ("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "GATHER", "FULLY_CONNECTED", "RESHAPE", "TRANSPOSE"),
-        (_types, known_rank(), one_of("mode", ("nearest", "linear", "cubic"), "nearest"), _open, _whole_corners),
+        (
+            _types,
+            known_rank(),
+            one_of("mode", ("nearest", "linear", "cubic"), "nearest"),
+            _open,
+            _whole_corners,
+            _undecided,
+        ),
         since=10,
         note="Every mode, over any axes; linear and cubic beside the kernels' places as matrix products.",
     ),

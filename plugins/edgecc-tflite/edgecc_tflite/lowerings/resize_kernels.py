@@ -139,14 +139,15 @@ def _matching(node: NodeView, alike: Any) -> Flags | None:
     before, after = sizes(node)
     mode = node.text("coordinate_transformation_mode", "half_pixel")
     axes = range(2, node.rank())
-    found = {axis: _positions(node, axis, before[axis], after[axis], mode) for axis in axes}
+    found = {axis: positions_now(node, axis, before[axis], after[axis], mode) for axis in axes}
     for flags in _FLAGS:
         if all(alike(node, found[axis], before[axis], after[axis], flags) for axis in axes):
             return flags
     return None
 
 
-def _positions(node: NodeView, axis: int, size: int, count: int, mode: str) -> Late:
+def positions_now(node: NodeView, axis: int, size: int, count: int, mode: str) -> Late:
+    """Where the elements of an axis read whose sizes and scale are known."""
     position, scale = scale_position(node, axis), count / size
     scales = node.value(2)
     if position is not None and scales is not None and scales.size:
