@@ -200,6 +200,7 @@ RULES = (
             _undecided,
         ),
         since=10,
-        note="Every mode, over any axes; linear and cubic beside the kernels' places as matrix products.",
+        note="Every mode, over any axes; linear and cubic beside the kernels' places as matrix products; "
+        "half_pixel_symmetric with floor not where rounding errors decide.",
     ),
 )
