@@ -55,7 +55,12 @@ def fields(contents: Bytes, begin: int, end: int) -> Iterator[Field]:
 
 def length_delimited(number: int, contents: bytes) -> bytes:
     """A field with its tag and length."""
-    return _packed(number << 3 | LENGTH_DELIMITED) + _packed(len(contents)) + contents
+    return head_of(number, len(contents)) + contents
+
+
+def head_of(number: int, size: int) -> bytes:
+    """Tag and length of a length-delimited field of so many bytes."""
+    return _packed(number << 3 | LENGTH_DELIMITED) + _packed(size)
 
 
 def _packed(value: int) -> bytes:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 
+from edgecc.importers.wire import head_of
+
 if TYPE_CHECKING:
     from edgecc.model import Model
 
@@ -69,7 +71,7 @@ class TypedOnnx:
         heads = [_initializer_head(stub, self.weights[stub.name].nbytes) for stub in stubs]
         body = graph.SerializeToString(deterministic=True)
         size = len(body) + sum(map(len, heads)) + sum(self.weights[stub.name].nbytes for stub in stubs)
-        start = outside.SerializeToString(deterministic=True) + _field(_MODEL_GRAPH, size)
+        start = outside.SerializeToString(deterministic=True) + head_of(_MODEL_GRAPH, size)
         if len(start) + size > MAX_BYTES:
             return None
         file = bytearray(len(start) + size)
@@ -92,19 +94,5 @@ def _stored(values: np.ndarray) -> np.ndarray:
 
 def _initializer_head(stub: onnx.TensorProto, nbytes: int) -> bytes:
     """Everything of an initializer before its bytes."""
-    tensor = stub.SerializeToString(deterministic=True) + _field(_TENSOR_RAW_DATA, nbytes)
-    return _field(_GRAPH_INITIALIZER, len(tensor) + nbytes) + bytes(tensor)
-
-
-def _field(number: int, size: int) -> bytes:
-    """Tag and length of a length-delimited field."""
-    return _varint(number << 3 | 2) + _varint(size)
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    tensor = stub.SerializeToString(deterministic=True) + head_of(_TENSOR_RAW_DATA, nbytes)
+    return head_of(_GRAPH_INITIALIZER, len(tensor) + nbytes) + bytes(tensor)
