@@ -206,7 +206,7 @@ def test_wrong_zip_is_refused(name: str, tmp_path: Path) -> None:
 def test_truncated_archive(fraction: float, program_bytes: bytes, tmp_path: Path) -> None:
     path = tmp_path / "m.pt2"
     path.write_bytes(program_bytes[: int(len(program_bytes) * fraction)])
-    with pytest.raises(InvalidModelError, match="is truncated or damaged"):
+    with pytest.raises(InvalidModelError, match="is truncated or damaged" if fraction else "is empty"):
         edgecc.load(path)
 
 
