@@ -21,6 +21,8 @@ DOC, TITLE, LABELS, VALUE_LABELS = "doc.", "title.", "labels.", "value_labels."
 NORMALIZATION, FILE = "normalization.", "file."
 #: What fits into ONNX's field for a version.
 _LARGEST_VERSION = 2**63 - 1
+#: Bytes of an entry or file that is taken for a text.
+LONGEST_TEXT = 1 << 20
 
 
 def read_metadata(proto: onnx.ModelProto) -> dict[str, str]:
@@ -44,6 +46,17 @@ def write_metadata(metadata: Mapping[str, str], proto: onnx.ModelProto) -> None:
             values[key].doc_string = text
         else:
             proto.metadata_props.add(key=key, value=text)
+
+
+def as_text(data: bytes) -> str | None:
+    """What an entry or file of a model says; None if it is no text, or a long one."""
+    if len(data) > LONGEST_TEXT:
+        return None
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return None
+    return None if "\0" in text else text
 
 
 def without_place(model: Model) -> list[str]:

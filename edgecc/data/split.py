@@ -20,16 +20,10 @@ EVERY = 8
 
 
 @dataclass(frozen=True)
-class Part:
-    """Every eighth call of calibration data, or all the others.
-
-    Attributes:
-        data: all of it.
-        held_out: which of the two.
-    """
+class _Some:
+    """What some of the calls of calibration data have in common with all of them."""
 
     data: CalibrationData
-    held_out: bool
 
     @property
     def source(self) -> str:
@@ -40,13 +34,25 @@ class Part:
         return self.data.notes
 
     @property
+    def per_call(self) -> int:
+        return self.data.per_call
+
+
+@dataclass(frozen=True)
+class Part(_Some):
+    """Every eighth call of calibration data, or all the others.
+
+    Attributes:
+        data: all of it.
+        held_out: which of the two.
+    """
+
+    held_out: bool
+
+    @property
     def total(self) -> int:
         held_out = self.data.total // EVERY
         return held_out if self.held_out else self.data.total - held_out
-
-    @property
-    def per_call(self) -> int:
-        return self.data.per_call
 
     def samples(self) -> Iterator[Feeds]:
         return self._part(self.data.samples())
@@ -65,7 +71,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class FirstSamples:
+class FirstSamples(_Some):
     """The first calls of calibration data.
 
     Attributes:
@@ -73,24 +79,11 @@ class FirstSamples:
         most: calls at most.
     """
 
-    data: CalibrationData
     most: int
-
-    @property
-    def source(self) -> str:
-        return self.data.source
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        return self.data.notes
 
     @property
     def total(self) -> int:
         return min(self.most, self.data.total) if self.data.total else self.most
-
-    @property
-    def per_call(self) -> int:
-        return self.data.per_call
 
     def samples(self) -> Iterator[Feeds]:
         return islice(self.data.samples(), self.most)

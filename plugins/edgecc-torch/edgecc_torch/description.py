@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from edgecc.model_metadata import LONGEST_TEXT, as_text
 from edgecc_torch.archive import NAMES_RECORD, Archive, ArchiveError
 
 if TYPE_CHECKING:
     from edgecc.model import Model
 
 _EXTRA = "extra/"
-#: Bytes of an extra file that is taken for a text.
-_LONGEST_TEXT = 1 << 20
 
 
 @dataclass
@@ -72,10 +71,5 @@ def _text(stored: dict[str, Any], key: str) -> str:
 
 
 def _extra_text(archive: Archive, record: str) -> str | None:
-    if archive.sizes[record] > _LONGEST_TEXT:
-        return None
-    try:
-        text = archive.read(record).decode()
-    except UnicodeDecodeError:
-        return None
-    return None if "\0" in text else text
+    # What is long is not even unpacked.
+    return as_text(archive.read(record)) if archive.sizes[record] <= LONGEST_TEXT else None

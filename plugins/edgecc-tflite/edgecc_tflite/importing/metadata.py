@@ -16,8 +16,6 @@ from edgecc_tflite.importing.model_file import ModelFile
 _OF_THE_WRITER = frozenset({"min_runtime_version", "CONVERSION_METADATA"})
 #: What converters say of every file.
 _OF_CONVERTERS = frozenset({"MLIR Converted.", "TOCO Converted.", "edgecc", "main"})
-#: Bytes of an entry or file that is taken for a text.
-_LONGEST_TEXT = 1 << 20
 
 
 @dataclass
@@ -70,13 +68,7 @@ def _entry(name: str, data: bytes, result: Described) -> None:
 
 
 def _text(data: bytes) -> str | None:
-    if len(data) > _LONGEST_TEXT:
-        return None
-    try:
-        text = data.rstrip(b"\0").decode()
-    except UnicodeDecodeError:
-        return None
-    return None if "\0" in text else text
+    return keys.as_text(data.rstrip(b"\0")) if len(data) <= keys.LONGEST_TEXT else None
 
 
 class _Reader:
