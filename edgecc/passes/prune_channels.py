@@ -10,7 +10,7 @@ from pydantic import Field
 
 from edgecc.passes.base import Loss, PassContext, check_ignore
 from edgecc.passes.observing import samples_of
-from edgecc.passes.shaping import KERNEL_MULTIPLE, ShapingPass, one_budget
+from edgecc.passes.shaping import BUDGETS, KERNEL_MULTIPLE, ShapingPass, one_budget
 
 if TYPE_CHECKING:
     from edgecc.data.calibration import CalibrationData
@@ -179,30 +179,25 @@ class PruneChannels(ShapingPass):
         multiples = [self.multiple if _has_multiple(group, self.multiple) else 1 for group in plan.groups]
         if self.ratio is not None:
             return uniform(plan.curves, self.ratio, multiples, sizes)
-        works, budget, words = self._budget(plan)
+        works, budget, counted = self._budget(plan)
         if budget >= 1:
-            ctx.note(f"{self.name}: nothing goes: the {words} are within the budget")
+            ctx.note(f"{self.name}: nothing goes: the {BUDGETS[counted]} are within the budget")
             return [0] * len(sizes)
         gone = allocate(plan.curves, works, budget, multiples, sizes)
         left = share_left(works, gone)
         if left > budget:
-            missed = shortfall(left, budget, words, len(plan.groups), plan.frozen, self.keep)
+            missed = shortfall(left, budget, counted, len(plan.groups), plan.frozen, self.keep)
             ctx.note(f"{self.name}: {missed}")
         return gone
 
     def _budget(self, plan: Plan) -> tuple[list[Work], float, str]:
-        """What is to become less, the share of it that may be left, and what it is in words."""
-        from edgecc.pruning.allocation import works_of
-        from edgecc.pruning.stored import stored_works
+        """What is to become less, the share of it that may be left, and what that is."""
+        from edgecc.pruning.works import works_of
 
-        if self.bytes is not None:
-            works = stored_works(plan.model, plan.coupling, plan.groups)
-            total = sum(work.size for work in works)
-            return works, self.bytes if self.bytes < 1 else self.bytes / max(1, total), "bytes of the weights"
-        if self.params is not None:
-            return works_of(plan.coupling, plan.groups, "params"), self.params, "weights"
-        assert self.macs is not None, "it was checked"
-        return works_of(plan.coupling, plan.groups, "macs"), self.macs, "multiply-accumulates"
+        counted = next(key for key in BUDGETS if getattr(self, key) is not None)
+        works, wanted = works_of(plan.model, plan.coupling, plan.groups, counted), float(getattr(self, counted))
+        share = wanted if wanted < 1 else wanted / max(1, sum(work.size for work in works))
+        return works, share, counted
 
     def _sites(self, original: Model, model: Model, coupling: Coupling, kept: Kept) -> list[Site]:
         """Layers to be fitted, in order: all but those that read an input or share their weights."""

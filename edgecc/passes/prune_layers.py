@@ -9,6 +9,7 @@ from pydantic import Field
 from edgecc.errors import OptionError
 from edgecc.passes.base import Loss, Pass, PassContext, check_ignore
 from edgecc.passes.observing import samples_of
+from edgecc.passes.shaping import how_far
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from edgecc.data.calibration import CalibrationData
     from edgecc.model import Model
     from edgecc.pruning.residual_blocks import Block
-
-_WORDS = {"macs": "multiply-accumulates", "params": "weights of layers"}
 
 
 class PruneLayers(Pass):
@@ -95,11 +94,12 @@ class PruneLayers(Pass):
         """Names of the additions whose branches are gone."""
         from edgecc.data.split import FirstSamples
         from edgecc.pruning.block_influence import leave_out, outputs_of
+        from edgecc.pruning.works import size_of
 
         few = FirstSamples(data, self.samples)
         wanted = outputs_of(model, few, ctx.progress)
         measure = "params" if self.params is not None else "macs"
-        whole = _size(model, measure)
+        whole = size_of(model, measure)
         gone: set[str] = set()
         while not self._is_enough(model, len(gone), measure, whole):
             block = self._least(model, wanted, few, measure, ctx)
@@ -114,9 +114,11 @@ class PruneLayers(Pass):
     def _is_enough(self, model: Model, count: int, measure: str, whole: int) -> bool:
         if self.blocks is not None:
             return count >= self.blocks
+        from edgecc.pruning.works import size_of
+
         share = self.macs or self.params
         assert share is not None, "it was checked"
-        return _size(model, measure) <= share * whole
+        return size_of(model, measure) <= share * whole
 
     def _least(
         self, model: Model, wanted: list[np.ndarray], data: CalibrationData, measure: str, ctx: PassContext
@@ -137,14 +139,15 @@ class PruneLayers(Pass):
         return min((block for block in found if block.name in prices), key=lambda b: prices[b.name], default=None)
 
     def _say(self, model: Model, gone: set[str], measure: str, whole: int, ctx: PassContext) -> None:
+        from edgecc.pruning.works import size_of
+
         if self.blocks is not None:
             ctx.note(f"{self.name}: {len(gone)} branches are gone, not {self.blocks}: there are no others")
             return
-        left = _size(model, measure) / max(1, whole)
-        ctx.note(
-            f"{self.name}: {left:.0%} of the {_WORDS[measure]} are left, not {self.macs or self.params:.0%}: "
-            "no other branch may go"
-        )
+        share = self.macs or self.params
+        assert share is not None, "it was checked"
+        left = how_far(measure, size_of(model, measure) / max(1, whole), share)
+        ctx.note(f"{self.name}: {left}: no other branch may go")
 
     def _repair(self, original: Model, model: Model, gone: set[str], data: CalibrationData, ctx: PassContext) -> None:
         from edgecc.pruning.fitting import best_weights, fitted_layers, has_bias, layers_in_order, store
@@ -157,13 +160,6 @@ class PruneLayers(Pass):
         for target, rows, others in layers_in_order(original, model, names, data, self.sweeps, ctx.progress):
             node = target.site.after.node
             store(model, node, best_weights(target, rows, others, biased=has_bias(model, node)))
-
-
-def _size(model: Model, measure: str) -> int:
-    from edgecc.inspection import macs
-    from edgecc.pruning.residual_blocks import parameters_of
-
-    return sum(macs(node) if measure == "macs" else parameters_of(node) for node in model.nodes())
 
 
 def _weakest(model: Model, blocks: list[Block], data: CalibrationData, most: int, ctx: PassContext) -> list[Block]:

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgecc.inspection import macs
-from edgecc.rewriting.reading import constant, is_op, same_shape
+from edgecc.pruning.works import weights_of
+from edgecc.rewriting.reading import constant, same_shape
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node, Tensor
-
-#: What has weights.
-_LAYERS = ("Conv", "ConvTranspose", "GRU", "Gemm", "LSTM", "MatMul", "RNN")
 
 
 @dataclass(frozen=True)
@@ -39,22 +37,17 @@ class Block:
 
     def layers(self) -> list[Node]:
         """Those of its nodes that have weights."""
-        return [node for node in self.nodes if _is_layer(node)]
+        return [node for node in self.nodes if weights_of(node)]
 
     def cost(self, measure: str) -> int:
         """Multiply-accumulates (`macs`), or values of its layers' weights (`params`)."""
         if measure == "macs":
             return sum(macs(node) for node in self.nodes)
-        return sum(parameters_of(node) for node in self.nodes)
-
-
-def parameters_of(node: Node) -> int:
-    """Values of a layer's weights; biases are not counted."""
-    if not _is_layer(node):
-        return 0
-    places = (1, 2) if node.op in ("GRU", "LSTM", "RNN") else (1,)
-    found = [constant(node, place) for place in places]
-    return sum(int(values.size) for values in found if values is not None)
+        inside = {id(node) for node in self.nodes}
+        weights = {id(tensor): tensor for node in self.nodes for tensor in weights_of(node)}
+        # What others read too stays.
+        gone = [tensor for tensor in weights.values() if all(id(reader) in inside for reader in tensor.outputs)]
+        return sum(int(tensor.values.size) for tensor in gone)
 
 
 def find_blocks(model: Model) -> tuple[list[Block], list[tuple[Node, str]]]:
@@ -82,17 +75,13 @@ def find_blocks(model: Model) -> tuple[list[Block], list[tuple[Node, str]]]:
 def _block(adder: Node, shortcut: Tensor, branch: Tensor, model: Model, order: dict[int, int]) -> Block | str | None:
     """The block; the reason if it is none, and None if its branch has no weights."""
     nodes = _private(adder, branch, shortcut, model)
-    if not any(_is_layer(node) for node in nodes):
+    if not any(map(weights_of, nodes)):
         return None
     if not _reads(nodes, branch, shortcut, model):
         return "what it adds to is not what the branch reads: its shortcut computes something"
     if not (same_shape(shortcut, branch) and same_shape(shortcut, adder.outputs[0])):
         return "its branch and its shortcut differ in shape"
     return Block(adder, shortcut, branch, tuple(sorted(nodes, key=lambda node: order[id(node)])))
-
-
-def _is_layer(node: Node) -> bool:
-    return is_op(node, *_LAYERS) and (constant(node, 1) is not None)
 
 
 def _private(adder: Node, branch: Tensor, shortcut: Tensor | None, model: Model) -> list[Node]:

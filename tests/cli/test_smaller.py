@@ -185,7 +185,7 @@ def test_a_budget_that_cannot_be_met(edgecc: Run, net: Path) -> None:
     done = edgecc(*COMMON, "--prune", "0.999")
     assert done.code == 0, done.err
     assert "of the multiply-accumulates are left, not 0%: 2 groups of channels are down to 20%" in done.err
-    assert "--low-rank" in done.err
+    assert "--low-rank" not in done.err  # not so much can be asked of it: the option must be less than 1
 
 
 def test_nothing_to_prune(edgecc: Run, net: Path, small: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -201,8 +203,40 @@ def test_shapes_are_those_of_the_result(forms):
 
 
 def test_a_budget_that_cannot_be_met_says_how_far_it_got():
-    _, ctx = factorized(FactorizeLowRank(macs=0.001), network())
-    assert "of the multiply-accumulates are left, not 0.001: all" in ctx.notes[0]
+    model = network()
+    result, ctx = factorized(FactorizeLowRank(macs=0.001), model)
+    left = f"{work(result) / work(model):.0%} of the multiply-accumulates are left, not 0%"
+    assert ctx.notes[0] == (
+        f"factorize-low-rank: {left}: no more goes without layers that keep less than 50% of the variance of their "
+        "outputs. Try: keep=0.25 lets more go, or a larger macs, since no pass takes so much"
+    )
+    # It goes to a floor, and does not wreck the model for nothing.
+    lost = [float(re.search(r"([\d.]+) of the variance lost", change.what)[1]) for change in ctx.changes]
+    assert lost
+    assert max(lost) <= 0.5
+    wrecked, _ = factorized(FactorizeLowRank(macs=0.001, keep=0), model)
+    assert {node.outputs[0].shape[1] for node in wrecked.nodes("Conv") if "/factor" in node.name} == {1}
+    assert error(model, result) < 0.7 * error(model, wrecked)
+
+
+def test_layers_that_no_rank_keeps_enough_of_stay_whole():
+    _, ctx = factorized(FactorizeLowRank(macs=0.001, keep=0.97), network())
+    reasons = [skip.reason for skip in ctx.skips]
+    assert "no rank that keeps 0.97 of the variance of its output saves anything" in reasons
+
+
+@pytest.mark.parametrize(
+    ("options", "hint"),
+    [
+        ({"macs": 0.2}, r"or --prune 0\.\d\d takes the rest$"),
+        ({"params": 0.2}, r"or --prune params=0\.\d\d takes the rest$"),
+        ({"bytes": 0.2}, r"or --prune bytes=0\.\d\d takes the rest$"),
+    ],
+)
+def test_what_other_pass_takes_the_rest(options, hint):
+    model = network()
+    _, ctx = factorized(FactorizeLowRank(**options), model)
+    assert re.search(hint, ctx.notes[0]), ctx.notes[0]
 
 
 def test_layers_behind_make_up_for_what_is_lost():
