@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from edgecc.passes.base import Loss, PassContext, check_ignore
+from edgecc.passes.leaving_alone import leave_quantized, leave_recurrent, note_nothing
 from edgecc.passes.observing import samples_of
 from edgecc.passes.shaping import KERNEL_MULTIPLE, ShapingPass, hint_to_take, how_far, one_budget
 
@@ -119,10 +120,11 @@ class FactorizeLowRank(ShapingPass):
 
         self.refuse_latency()
         found = self._candidates(model, ctx)
+        quantized = leave_quantized(self, model, ctx)
         if not found:
-            ctx.note(
-                f"{self.name}: no layer can be factorized (the report says why). Try: --prune 0.3 takes channels out"
-            )
+            if not quantized:
+                none = "no layer with constant weights"
+                note_nothing(self, ctx, "layer", none, "--prune 0.3 takes channels out")
             return False
         data = self._data(ctx)
         chosen = self._choose(model, found, self._measured(model, found, data, ctx), ctx)
@@ -140,6 +142,7 @@ class FactorizeLowRank(ShapingPass):
 
         check_ignore(self, self.ignore, model)
         one_budget(self, ("energy", "rank", "macs", "params", "bytes", "latency"), optional=True)
+        leave_recurrent(model, ctx, "recurrent layers are not factorized", self.ignore)
         return candidates(model, self.forms, self.ignore, ctx)
 
     def _data(self, ctx: PassContext) -> CalibrationData:

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from edgecc.passes.base import Loss, PassContext, check_ignore
+from edgecc.passes.leaving_alone import leave_quantized
 from edgecc.passes.observing import samples_of
 from edgecc.passes.shaping import BUDGETS, KERNEL_MULTIPLE, ShapingPass, one_budget
 
@@ -134,8 +135,10 @@ class PruneChannels(ShapingPass):
         one_budget(self, ("macs", "params", "bytes", "latency", "ratio"))
         coupling = find_coupling(model)
         groups, frozen = self._groups(coupling, ctx)
+        quantized = leave_quantized(self, model, ctx)
         if not groups:
-            ctx.note(f"{self.name}: {nothing_goes(frozen)}")
+            if not quantized:
+                ctx.note(f"{self.name}: {nothing_goes(frozen)}")
             return None
         data = None if self.criterion == "magnitude" and not self.repair else self._data(ctx)
         measured = self.sensitivity == "outputs" and self.ratio is None
@@ -149,34 +152,21 @@ class PruneChannels(ShapingPass):
 
     def _groups(self, coupling: Coupling, ctx: PassContext) -> tuple[list[Group], list[Frozen]]:
         """Those that may lose something, and the others, which are reported with their reasons."""
-        from edgecc.model import matches_any
-        from edgecc.pruning.shortfall import Frozen
+        from edgecc.pruning.open_groups import open_groups
 
-        found: list[Group] = []
-        frozen: list[Frozen] = []
-        for group in coupling.groups:
-            layers = (*group.writers, *group.readers)
-            reason = group.reason
-            if self.ignore and any(matches_any(layer.node, self.ignore) for layer in layers):
-                reason = "it is to be ignored"
-            elif not reason and len(group.units) < 2:
-                reason = "it has no unit to lose"
-            elif not reason and not group.writers:
-                reason = "no layer computes it"
-            if reason:
-                ctx.skip(layers[0].node, reason)
-                frozen.append(Frozen(group, reason))
-            else:
-                found.append(group)
-        return found, frozen
+        return open_groups(coupling.groups, self.ignore, ctx, unit="unit", needs="writers")
 
     def _allocate(self, plan: Plan, ctx: PassContext) -> list[int]:
         """How many units each group loses."""
         from edgecc.pruning.allocation import allocate, share_left, uniform
+        from edgecc.pruning.multiples import multiples_of
         from edgecc.pruning.shortfall import shortfall
 
         sizes = [len(group.units) for group in plan.groups]
-        multiples = [self.multiple if _has_multiple(group, self.multiple) else 1 for group in plan.groups]
+        multiples, small = multiples_of(plan.groups, self.multiple)
+        if small:
+            what = "1 group has" if len(small) == 1 else f"{len(small)} groups have"
+            ctx.note(f"{self.name}: {what} too few channels for multiples of {self.multiple} ({small[0].name!r})")
         if self.ratio is not None:
             return uniform(plan.curves, self.ratio, multiples, sizes)
         works, budget, counted = self._budget(plan)
@@ -233,9 +223,3 @@ class PruneChannels(ShapingPass):
         gain = refine(original, model, sites, data, self.epochs, ctx.progress)
         if gain:
             ctx.note(f"{self.name}: fitting all layers together took {gain:.0%} off the error on validation samples")
-
-
-def _has_multiple(group: Group, multiple: int) -> bool:
-    """Whether its units are single channels, of which there is a multiple to begin with."""
-    single = all(len(place.indices) == 1 for place in group.units[0].places)
-    return single and len(group.units) % multiple == 0

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from edgecc.errors import OptionError
 from edgecc.passes.base import Loss, Pass, PassContext, check_ignore
+from edgecc.passes.leaving_alone import leave_quantized, note_nothing
 from edgecc.passes.observing import samples_of
-from edgecc.passes.shaping import how_far
+from edgecc.passes.shaping import how_far, one_budget
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,7 +58,11 @@ class PruneLayers(Pass):
         for node, reason in others:
             ctx.skip(node, reason)
         found = [block for block in found if not self._is_ignored(block, ctx)]
+        quantized = leave_quantized(self, model, ctx)
         if not found:
+            if not quantized:
+                none = "no residual branch: no layers whose result is added to what they read"
+                note_nothing(self, ctx, "addition", none, "--prune 0.3 takes channels out")
             return False
         data = samples_of(self, ctx, "it measures what is lost without each block, and fits the layers behind")
         original = model.clone()
@@ -74,13 +78,8 @@ class PruneLayers(Pass):
 
     def _check(self, model: Model) -> None:
         check_ignore(self, self.ignore, model)
-        given = [key for key in ("blocks", "macs", "params") if getattr(self, key) is not None]
-        if len(given) != 1:
-            raise OptionError(
-                f"{self.name} takes one of blocks, macs and params, and {' and '.join(given) or 'none'} is given",
-                where=f"pass {self.name}",
-                hint=f"{self.name}:blocks=1 removes one branch, {self.name}:macs=0.8 branches with a fifth of the work",
-            )
+        hint = f"{self.name}:blocks=1 removes one branch, {self.name}:macs=0.8 branches with a fifth of the work"
+        one_budget(self, ("blocks", "macs", "params"), hint=hint)
 
     def _is_ignored(self, block: Block, ctx: PassContext) -> bool:
         from edgecc.model import matches_any

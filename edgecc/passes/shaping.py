@@ -67,13 +67,14 @@ class ShapingPass(Pass):
             )
 
 
-def one_budget(step: Pass, keys: tuple[str, ...], *, optional: bool = False) -> None:
+def one_budget(step: Pass, keys: tuple[str, ...], *, optional: bool = False, hint: str = "") -> None:
     """Raise OptionError unless one of these options is given.
 
     Args:
         step: whose options they are.
         keys: their names.
         optional: whether none is right too.
+        hint: what to type instead; a budget of multiply-accumulates if empty.
     """
     given = [key for key in keys if getattr(step, key) is not None]
     if len(given) == 1 or (optional and not given):
@@ -83,7 +84,7 @@ def one_budget(step: Pass, keys: tuple[str, ...], *, optional: bool = False) -> 
     raise OptionError(
         f"{step.name} takes one of {known}, and {found} given",
         where=f"pass {step.name}",
-        hint=f"{step.name}:macs=0.5 leaves half of the multiply-accumulates",
+        hint=hint or f"{step.name}:macs=0.5 leaves half of the multiply-accumulates",
     )
 
 

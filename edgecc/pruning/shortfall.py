@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from edgecc.passes.leaving_alone import named_reasons
 from edgecc.passes.shaping import hint_to_take, how_far
 
 if TYPE_CHECKING:
     from edgecc.pruning.groups import Group
-
-#: Groups that are named.
-_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -66,6 +64,4 @@ def _groups(count: int) -> str:
 
 
 def _named(frozen: Sequence[Frozen]) -> str:
-    named = [f"{one.group.name!r}: {one.reason}" for one in frozen[:_SHOWN]]
-    more = [f"{len(frozen) - _SHOWN} more in the report"] if len(frozen) > _SHOWN else []
-    return "; ".join([*named, *more])
+    return named_reasons([(one.group.name, one.reason) for one in frozen])

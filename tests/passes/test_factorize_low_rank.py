@@ -289,6 +289,11 @@ def test_evbmf_finds_planted_ranks():
         ),
         ("g (float[1,8,4,4] x) => (float[1,4,5,5] y) { y = ConvTranspose(x, w) }", (8, 4, 2, 2), "ConvTranspose"),
         ("g (float[1,8] x) => (float[1,1] y) { y = MatMul(x, w) }", (8, 1), "no rank saves anything"),
+        (
+            "g (float[5,1,6] x) => (float[5,1,1,8] y) { y = LSTM<hidden_size = 8>(x, w, w2) }",
+            (1, 32, 6),
+            "recurrent layers are not factorized",
+        ),
         ("g (float[1,8] x) => (float[1,6] y) { y = Gemm<alpha = 2.0>(x, w) }", (8, 6), "scales its product"),
         ("g (float[2,8] x) => (float[2,8] y) { a = MatMul(x, w)  y = MatMul(a, w) }", (8, 8), "weights are shared"),
         ("g (float[1,8] x) => (float[1,8] y) { y = MatMul(x, w) }", (8, 8), "keeps 0.99 of the variance"),
@@ -297,6 +302,8 @@ def test_evbmf_finds_planted_ranks():
 def test_left_alone(text, weights, reason):
     constants = {"w": np.linalg.qr(RNG.standard_normal((8, 8)))[0].astype(np.float32)} if weights == (8, 8) else None
     constants = constants or {"w": RNG.standard_normal(weights).astype(np.float32)}
+    if "w2" in text:
+        constants["w2"] = RNG.standard_normal((1, 32, 8)).astype(np.float32)
     x = RNG.standard_normal((64, *Model.from_text(text, constants).inputs[0].shape)).astype(np.float32)
     assert_skipped(
         FactorizeLowRank(), Model.from_text(text, constants), reason, calibration=lambda: [{"x": v} for v in x]

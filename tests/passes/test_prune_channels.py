@@ -125,6 +125,35 @@ def test_same_share_of_every_group() -> None:
     ]
 
 
+def channels(model: Model) -> list[int]:
+    return [node.inputs[1].shape[0] for node in model.nodes("Conv")]
+
+
+def test_multiples_of_groups_that_have_none() -> None:
+    after, ctx = pruned(PruneChannels(ratio=0.3, multiple=8), net())
+    # 12 channels go down to 8, and 16, of which 30 % would be too few for that, stay.
+    assert channels(after) == [16, 12]
+    after, ctx = pruned(PruneChannels(ratio=0.5, multiple=8), net())
+    assert channels(after) == [8, 8]
+    assert not ctx.notes
+    after, ctx = pruned(PruneChannels(ratio=0.5, multiple=16), net())
+    assert channels(after) == [8, 6]
+    assert ctx.notes == ["prune-channels: 2 groups have too few channels for multiples of 16 ('Conv_0')"]
+
+
+def test_heads_and_gates_are_several_channels_each() -> None:
+    rng = np.random.default_rng(0)
+    shapes = {"w": (1, 96, 6), "r": (1, 96, 24), "u": (24, 3)}
+    model = Model.from_text(
+        """g (float[5,2,6] x) => (float[5,2,3] y) <int64[1] axis = {1}>
+        { a, h, s = LSTM<hidden_size = 24>(x, w, r) b = Squeeze(a, axis) y = MatMul(b, u) }""",
+        {key: rng.standard_normal(shape).astype(np.float32) for key, shape in shapes.items()},
+    )
+    step = PruneChannels(macs=0.8, multiple=8, criterion="magnitude", repair=False)
+    PassPipeline([step]).run(model, PassContext(None, np.random.default_rng(0)))
+    assert model.nodes("LSTM")[0].attrs["hidden_size"] == 16
+
+
 def test_number_of_channels_is_a_multiple() -> None:
     after, _ = pruned(PruneChannels(macs=0.5, multiple=4), net())
     assert [node.inputs[1].shape[0] % 4 for node in after.nodes("Conv")] == [0, 0]

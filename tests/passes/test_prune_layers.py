@@ -162,6 +162,19 @@ def test_left_alone(text: str, reason: str) -> None:
     model = Model.from_text(text, {**weights, "axis": np.array([0])})
     model.cleanup()
     assert_skipped(PruneLayers(blocks=1), model, reason)
+    ctx = PassContext(None, RNG)
+    PassPipeline([PruneLayers(blocks=1)]).run(model, ctx)
+    (note,) = ctx.notes
+    assert note.startswith("prune-layers: nothing to do: 1 addition stays as it is (")
+    assert reason in note
+    assert note.endswith("Try: --prune 0.3 takes channels out")
+
+
+def test_a_model_without_branches() -> None:
+    model = Model.from_text("g (float[1,4] x) => (float[1,4] y) { y = Relu(x) }")
+    ctx = PassContext(None, RNG)
+    PassPipeline([PruneLayers(blocks=1)]).run(model, ctx)
+    assert ctx.notes[0].startswith("prune-layers: nothing to do: the model has no residual branch")
 
 
 def test_it_needs_data() -> None:
@@ -169,7 +182,9 @@ def test_it_needs_data() -> None:
         PassPipeline([PruneLayers(blocks=1)]).run(network(), PassContext(None, np.random.default_rng(0)))
 
 
-@pytest.mark.parametrize(("words", "what"), [("", "none is given"), (":blocks=1,macs=0.5", "blocks and macs is given")])
+@pytest.mark.parametrize(
+    ("words", "what"), [("", "none is given"), (":blocks=1,macs=0.5", "blocks and macs are given")]
+)
 def test_one_budget(words: str, what: str) -> None:
     step = resolve_pass(f"prune-layers{words}", default_registry())
     with pytest.raises(OptionError, match=what):
