@@ -41,9 +41,9 @@ def candidates(model: Model, kinds: Sequence[str], ignore: Sequence[str], ctx: P
     """The layers that could be factorized; the others are reported with the reason."""
     found = []
     for node in model.nodes("Conv", "ConvTranspose", "Gemm", "MatMul"):
-        if matches_any(node, ignore) or constant(node, 1) is None:
+        if constant(node, 1) is None:
             continue
-        result = _candidate(node, kinds, model)
+        result = "it is to be ignored" if matches_any(node, ignore) else _candidate(node, kinds, model)
         if isinstance(result, str):
             ctx.skip(node, result)
         else:

@@ -74,19 +74,20 @@ def leave_recurrent(model: Model, ctx: PassContext, reason: str, ignore: Sequenc
         model: that the pass runs on.
         ctx: gets the skips.
         reason: why recurrent ones stay.
-        ignore: patterns of names that are not reported.
+        ignore: patterns of names of layers that are to stay anyway.
     """
     from edgecc.inspection import RECURRENT
     from edgecc.model import matches_any
     from edgecc.pruning.works import weights_of
 
     for node in model.all_nodes():
-        if not weights_of(node) or matches_any(node, tuple(ignore)):
+        inner = model.is_inner(node)
+        if not weights_of(node) or not (inner or node.op in RECURRENT):
             continue
-        if model.is_inner(node):
-            ctx.skip(node, "it is in a subgraph of If, Loop or Scan")
-        elif node.op in RECURRENT:
-            ctx.skip(node, reason)
+        if matches_any(node, ignore):
+            ctx.skip(node, "it is to be ignored")
+        else:
+            ctx.skip(node, "it is in a subgraph of If, Loop or Scan" if inner else reason)
 
 
 def open_sizes(model: Model) -> str:

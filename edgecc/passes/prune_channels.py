@@ -66,7 +66,11 @@ class PruneChannels(ShapingPass):
     )
     repair: bool = Field(default=True, description="fit the layers behind to what they computed")
     keep: float = Field(default=0.2, ge=0, lt=1, description="least share of a group that stays")
-    multiple: int = Field(default=1, ge=1, description="what the number of channels left is divided by")
+    multiple: int | None = Field(
+        default=None,
+        ge=1,
+        description="what the number of channels left is divided by; if unset, 8 in groups of 128 channels and more",
+    )
     sweeps: int = Field(default=16, ge=1, description="most runs over the data in which layers are fitted")
     epochs: int = Field(
         default=20, ge=0, description="most runs over the data in which all layers are fitted together, in small steps"
@@ -80,7 +84,7 @@ class PruneChannels(ShapingPass):
         return self.model_copy(update={"latency": None, "macs": share})
 
     def rounded(self) -> PruneChannels | None:
-        return self.model_copy(update={"multiple": KERNEL_MULTIPLE}) if self.multiple == 1 else None
+        return self.model_copy(update={"multiple": KERNEL_MULTIPLE}) if self.multiple in (None, 1) else None
 
     def shapes(self, model: Model, ctx: PassContext) -> Shapes:
         from edgecc.pruning.groups import find_coupling

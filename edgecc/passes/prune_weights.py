@@ -143,15 +143,16 @@ class PruneWeights(Pass):
 
     def _layers(self, model: Model, pattern: Pattern | None, ctx: PassContext) -> list[Linear]:
         """Those that may lose weights; the others are reported with their reasons."""
+        from edgecc.model import matches_any
         from edgecc.pruning.features import linear_of
         from edgecc.rewriting.reading import constant
 
         found = []
-        for node in model.nodes("Conv", "ConvTranspose", "Gemm", "MatMul", ignore=self.ignore):
+        for node in model.nodes("Conv", "ConvTranspose", "Gemm", "MatMul"):
             if constant(node, 1) is None:
                 continue
             linear = linear_of(node)
-            reason = _reason(node, linear, pattern)
+            reason = "it is to be ignored" if matches_any(node, self.ignore) else _reason(node, linear, pattern)
             if reason:
                 ctx.skip(node, reason)
             elif linear is not None and not _has(pattern, linear):

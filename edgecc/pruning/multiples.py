@@ -11,9 +11,9 @@ from edgecc.passes.shaping import KERNEL_MULTIPLE
 if TYPE_CHECKING:
     from edgecc.pruning.groups import Group
 
-#: Steps that a group of channels has at least if it goes in what kernels like without being asked to: larger steps
-#: cost more than they gain.
-_STEPS = 8
+#: Steps that a group of channels has at least if it goes in what kernels like without being asked to: of smaller groups
+#: a step would be so large a part that it costs accuracy.
+_STEPS = 16
 
 
 def multiples_of(groups: Sequence[Group], wanted: int | None) -> tuple[list[int], list[Group]]:

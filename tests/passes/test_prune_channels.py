@@ -141,6 +141,22 @@ def test_multiples_of_groups_that_have_none() -> None:
     assert ctx.notes == ["prune-channels: 2 groups have too few channels for multiples of 16 ('Conv_0')"]
 
 
+def test_large_groups_go_in_what_kernels_like() -> None:
+    rng = np.random.default_rng(0)
+    shapes = {"w": (128, 3, 1, 1), "v": (24, 128, 1, 1), "u": (2, 24, 1, 1)}
+    model = Model.from_text(
+        """g (float[1,3,8,8] x) => (float[1,2,8,8] y)
+        { a = Conv(x, w) b = Relu(a) c = Conv(b, v) d = Relu(c) y = Conv(d, u) }""",
+        {key: rng.standard_normal(shape).astype(np.float32) for key, shape in shapes.items()},
+    )
+    ways = {None: [96, 17, 2], 1: [90, 17, 2], 8: [96, 24, 2]}
+    for multiple, left in ways.items():
+        result = model.clone()
+        step = PruneChannels(ratio=0.3, multiple=multiple, criterion="magnitude", repair=False)
+        PassPipeline([step]).run(result, PassContext(None, np.random.default_rng(0)))
+        assert channels(result) == left
+
+
 def test_heads_and_gates_are_several_channels_each() -> None:
     rng = np.random.default_rng(0)
     shapes = {"w": (1, 96, 6), "r": (1, 96, 24), "u": (24, 3)}
