@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +29,7 @@ def factorize_in_order(
     data: CalibrationData,
     sweeps: int,
     progress: WorkProgress,
+    kept: Collection[str] = (),
 ) -> list[Site]:
     """Factorize layers, and fit those behind the first of them to what they computed.
 
@@ -39,11 +40,12 @@ def factorize_in_order(
         data: samples.
         sweeps: most times that they are read, unless that would take too much memory.
         progress: called after each sample.
+        kept: names of layers whose weights stay as they are.
 
     Returns:
         The layers that were fitted, of those that were factorized the last factor.
     """
-    names = fitted_layers(model)
+    names = [name for name in fitted_layers(model) if name not in kept]
     first = next(place for place, name in enumerate(names) if name in chosen)
     fitted = []
     for target, rows, others in layers_in_order(original, model, names[first:], data, sweeps, progress):

@@ -37,13 +37,28 @@ class Candidate:
     biased: bool
 
 
-def candidates(model: Model, kinds: Sequence[str], ignore: Sequence[str], ctx: PassContext) -> list[Candidate]:
-    """The layers that could be factorized; the others are reported with the reason."""
+def candidates(
+    model: Model, kinds: Sequence[str], ignore: Sequence[str], whole: Sequence[str], ctx: PassContext
+) -> list[Candidate]:
+    """The layers that could be factorized; the others are reported with the reason.
+
+    Args:
+        model: not changed.
+        kinds: of splits.
+        ignore: patterns of names of layers that are none.
+        whole: likewise, for another reason.
+        ctx: gets the skips.
+    """
     found = []
     for node in model.nodes("Conv", "ConvTranspose", "Gemm", "MatMul"):
         if constant(node, 1) is None:
             continue
-        result = "it is to be ignored" if matches_any(node, ignore) else _candidate(node, kinds, model)
+        if matches_any(node, ignore):
+            result: Candidate | str = "it is to be ignored"
+        elif matches_any(node, whole):
+            result = "it is to stay whole"
+        else:
+            result = _candidate(node, kinds, model)
         if isinstance(result, str):
             ctx.skip(node, result)
         else:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from edgecc.passes.base import Loss, PassContext, check_ignore
-from edgecc.passes.leaving_alone import leave_quantized, leave_recurrent, note_nothing
+from edgecc.passes.leaving_alone import ignored_layers, leave_quantized, leave_recurrent, note_nothing
 from edgecc.passes.observing import samples_of
 from edgecc.passes.shaping import KERNEL_MULTIPLE, ShapingPass, hint_to_take, how_far, one_budget
 
@@ -74,7 +74,10 @@ class FactorizeLowRank(ShapingPass):
     epochs: int = Field(
         default=20, ge=0, description="most runs over the data in which all layers are fitted together, in small steps"
     )
-    ignore: tuple[str, ...] = Field(default=(), description="patterns of names of layers that stay")
+    ignore: tuple[str, ...] = Field(default=(), description="patterns of names of layers that stay as they are")
+    whole: tuple[str, ...] = Field(
+        default=(), description="patterns of names of layers that stay whole, and are fitted like the others"
+    )
 
     def wanted_latency(self) -> float | None:
         return self.latency
@@ -86,7 +89,7 @@ class FactorizeLowRank(ShapingPass):
         return self.model_copy(update={"multiple": KERNEL_MULTIPLE}) if self.multiple == 1 else None
 
     def leaving(self, patterns: tuple[str, ...]) -> FactorizeLowRank:
-        return self.model_copy(update={"ignore": (*self.ignore, *patterns)})
+        return self.model_copy(update={"whole": (*self.whole, *patterns)})
 
     def shapes(self, model: Model, ctx: PassContext) -> Shapes:
         from edgecc.low_rank.replacement import random_factors, replace_layer
@@ -100,7 +103,7 @@ class FactorizeLowRank(ShapingPass):
             kept = [
                 (candidate, [option for option in options if _is_multiple(option, step.multiple)])
                 for candidate, options in zip(found, measured, strict=True)
-                if not matches_any(candidate.linear.node, step.ignore)
+                if not matches_any(candidate.linear.node, (*step.ignore, *step.whole))
             ]
             chosen = step._choose(model, [one for one, _ in kept], [options for _, options in kept], PassContext(None))
             shaped = model.clone()
@@ -131,8 +134,9 @@ class FactorizeLowRank(ShapingPass):
         if not chosen:
             return False
         original = model.clone()
-        sites = factorize_in_order(original, model, chosen, data, self.sweeps, ctx.progress)
-        gain = refine(original, model, sites, data, self.epochs, ctx.progress)
+        kept = ignored_layers(self.ignore, model)
+        sites = factorize_in_order(original, model, chosen, data, self.sweeps, ctx.progress, kept)
+        gain = refine(original, model, sites, data, self.epochs, ctx.progress, kept)
         if gain:
             ctx.note(f"{self.name}: fitting all layers together took {gain:.0%} off the error on validation samples")
         return True
@@ -141,9 +145,10 @@ class FactorizeLowRank(ShapingPass):
         from edgecc.low_rank.layers import candidates
 
         check_ignore(self, self.ignore, model)
+        check_ignore(self, self.whole, model, option="whole")
         one_budget(self, ("energy", "rank", "macs", "params", "bytes", "latency"), optional=True)
         leave_recurrent(model, ctx, "recurrent layers are not factorized", self.ignore)
-        return candidates(model, self.forms, self.ignore, ctx)
+        return candidates(model, self.forms, self.ignore, self.whole, ctx)
 
     def _data(self, ctx: PassContext) -> CalibrationData:
         why = "which components of a layer matter depends on what it reads, and factors are fitted to it"

@@ -90,6 +90,13 @@ def leave_recurrent(model: Model, ctx: PassContext, reason: str, ignore: Sequenc
             ctx.skip(node, "it is in a subgraph of If, Loop or Scan" if inner else reason)
 
 
+def ignored_layers(patterns: Sequence[str], model: Model) -> set[str]:
+    """Names of the nodes that an option's patterns are about: passes fit their weights to nothing."""
+    from edgecc.model import matches_any
+
+    return {node.name for node in model.nodes() if matches_any(node, patterns)} if patterns else set()
+
+
 def open_sizes(model: Model) -> str:
     """What fixes the model's open dimensions to one sample; "" if it has none."""
     specs = [spec for spec in model.signature.inputs if not spec.is_static]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from edgecc.passes.base import Loss, Pass, PassContext, check_ignore
-from edgecc.passes.leaving_alone import leave_quantized, note_nothing
+from edgecc.passes.leaving_alone import ignored_layers, leave_quantized, note_nothing
 from edgecc.passes.observing import samples_of
 from edgecc.passes.shaping import how_far, one_budget
 
@@ -153,7 +153,8 @@ class PruneLayers(Pass):
 
         places = {node.name: place for place, node in enumerate(model.nodes())}
         first = min(places[name] for name in gone)
-        names = [name for name in fitted_layers(model) if places[name] > first]
+        kept = ignored_layers(self.ignore, model)
+        names = [name for name in fitted_layers(model) if places[name] > first and name not in kept]
         if not names:
             return
         for target, rows, others in layers_in_order(original, model, names, data, self.sweeps, ctx.progress):

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from edgecc.errors import OptionError
 from edgecc.passes.base import Loss, Pass, PassContext, check_ignore
-from edgecc.passes.leaving_alone import leave_quantized, leave_recurrent, note_nothing
+from edgecc.passes.leaving_alone import ignored_layers, leave_quantized, leave_recurrent, note_nothing
 from edgecc.passes.observing import samples_of
 from edgecc.passes.shaping import one_budget
 
@@ -135,11 +135,11 @@ class PruneWeights(Pass):
         """Names of layers that are not to be fitted: those to be ignored, and those that have the pattern already."""
         from edgecc.pruning.features import linear_of
 
-        nodes = model.nodes("Conv", "Gemm", "MatMul")
-        others = {node.name for node in model.nodes("Conv", "Gemm", "MatMul", ignore=self.ignore)}
-        kept = {node.name for node in nodes} - others
-        linears = [linear_of(node) for node in nodes] if pattern is not None else []
-        return kept | {one.node.name for one in linears if one is not None and _has(pattern, one)}
+        nodes = model.nodes("Conv", "Gemm", "MatMul") if pattern is not None else []
+        linears = [linear_of(node) for node in nodes]
+        return ignored_layers(self.ignore, model) | {
+            one.node.name for one in linears if one is not None and _has(pattern, one)
+        }
 
     def _layers(self, model: Model, pattern: Pattern | None, ctx: PassContext) -> list[Linear]:
         """Those that may lose weights; the others are reported with their reasons."""

@@ -330,6 +330,18 @@ def test_ignore():
         factorized(FactorizeLowRank(macs=0.6, ignore=("nothing",)), network())
 
 
+@pytest.mark.parametrize(("option", "same"), [("ignore", True), ("whole", False)])
+def test_what_is_ignored_is_not_fitted_either(option, same):
+    model = network()
+    result = model.clone()
+    ctx = PassContext(None, np.random.default_rng(0), calibration=data_of(model, smooth(1, 64)))
+    PassPipeline([FactorizeLowRank(macs=0.6, **{option: ("Conv_4",)})]).run(result, ctx)
+    before, after = (next(node for node in one.nodes() if node.name == "Conv_4") for one in (model, result))
+    assert before.inputs[1].shape == after.inputs[1].shape
+    assert np.array_equal(before.inputs[1].values, after.inputs[1].values) is same
+    assert len(result.nodes("Conv")) > 3
+
+
 def test_one_goal_at_a_time():
     with pytest.raises(OptionError, match="energy and macs are given"):
         factorized(FactorizeLowRank(macs=0.6, energy=0.9), network())

@@ -122,6 +122,18 @@ def test_ignored_branches_stay() -> None:
         pruned(PruneLayers(blocks=1, ignore=("nothing",)), model)
 
 
+def test_what_is_ignored_is_not_fitted_either() -> None:
+    model = network()
+    last = model.nodes("Gemm")[-1].name
+    fitted, _ = pruned(PruneLayers(blocks=1), model)
+    kept, _ = pruned(PruneLayers(blocks=1, ignore=(last,)), model)
+    first, second, third = (
+        next(n for n in m.nodes() if n.name == last).inputs[1].values for m in (model, fitted, kept)
+    )
+    assert not np.array_equal(first, second)
+    np.testing.assert_array_equal(first, third)
+
+
 def test_the_sum_is_an_output() -> None:
     """Its name stays."""
     model = Model.from_text(
