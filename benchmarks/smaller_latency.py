@@ -61,6 +61,11 @@ PRUNING = (
     Way("prune-channels, 1.5x", "prune-channels:macs=0.6667,repair=false", "prune-channels:macs=0.6667,{by}"),
     Way("prune-channels, 2x", "prune-channels:macs=0.5,repair=false", "prune-channels:macs=0.5,{by}"),
     Way(
+        "2x, any number of channels",
+        "prune-channels:macs=0.5,repair=false,multiple=1",
+        "prune-channels:macs=0.5,{by},multiple=1",
+    ),
+    Way(
         "2x, multiples of 8",
         "prune-channels:macs=0.5,repair=false,multiple=8",
         "prune-channels:macs=0.5,{by},multiple=8",

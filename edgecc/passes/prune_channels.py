@@ -69,7 +69,7 @@ class PruneChannels(ShapingPass):
     multiple: int | None = Field(
         default=None,
         ge=1,
-        description="what the number of channels left is divided by; if unset, 8 in groups of 128 channels and more",
+        description="what the number of channels left is divided by; if unset, 8 in groups of 96 channels and more",
     )
     sweeps: int = Field(default=16, ge=1, description="most runs over the data in which layers are fitted")
     epochs: int = Field(

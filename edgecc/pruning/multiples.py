@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 #: Steps that a group of channels has at least if it goes in what kernels like without being asked to: of smaller groups
 #: a step would be so large a part that it costs accuracy.
-_STEPS = 16
+_STEPS = 12
 
 
 def multiples_of(groups: Sequence[Group], wanted: int | None) -> tuple[list[int], list[Group]]:
