@@ -132,6 +132,8 @@ class FactorizeLowRank(ShapingPass):
         data = self._data(ctx)
         chosen = self._choose(model, found, self._measured(model, found, data, ctx), ctx)
         if not chosen:
+            if self._counted() is None:
+                note_nothing(self, ctx, "layer", "no such layer", "--low-rank 0.3, a budget, says how much is to go")
             return False
         original = model.clone()
         kept = ignored_layers(self.ignore, model)
@@ -219,7 +221,8 @@ class FactorizeLowRank(ShapingPass):
 
     def _shortfall(self, left: float, share: float, counted: Measure, fixed: float) -> str:
         """Why a budget is not met, and what to type next."""
-        causes = [f"no more goes without layers that keep less than {self.keep:.0%} of the variance of their outputs"]
+        floor = f"no more goes without layers that keep less than {self.keep:.0%} of the variance of their outputs"
+        causes = [floor if self.keep > 0 else "all layers are at their smallest ranks"]
         if fixed >= 0.005:
             causes.append(f"{fixed:.0%} is in what cannot be factorized (the report says why)")
         hints = [f"keep={self.keep / 2:g} lets more go"] if self.keep > 0 else []

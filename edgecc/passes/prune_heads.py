@@ -13,7 +13,7 @@ from edgecc.passes.shaping import one_budget
 
 if TYPE_CHECKING:
     from edgecc.data.calibration import CalibrationData
-    from edgecc.model import Model
+    from edgecc.model import Model, Node
     from edgecc.pruning.groups import Coupling, Group
     from edgecc.pruning.saliency import Curve
 
@@ -58,14 +58,15 @@ class PruneHeads(Pass):
 
         self._check(model)
         coupling = find_coupling(model)
-        for node, reason in kept_whole(model, coupling):
+        hidden = kept_whole(model, coupling)
+        for node, reason in hidden:
             ctx.skip(node, reason)
         groups = self._groups(coupling, ctx)
         quantized = leave_quantized(self, model, ctx)
         if not groups:
             if not quantized:
                 none = "no attention: no product with the result of a Softmax"
-                note_nothing(self, ctx, "attention", none, _hint(model))
+                note_nothing(self, ctx, "attention", none, _hint(model, hidden))
             return False
         data = None if self.criterion == "magnitude" and not self.repair else self._data(ctx)
         keep = 0.0 if self.heads is not None else self.keep
@@ -116,8 +117,7 @@ class PruneHeads(Pass):
         return gone
 
 
-def _hint(model: Model) -> str:
-    """What to try where no head may go."""
-    fixed = open_sizes(model)
-    # As PyTorch writes it, an attention has an open batch and its heads on one axis.
+def _hint(model: Model, hidden: list[tuple[Node, str]]) -> str:
+    """What to try where heads are in no group: as PyTorch writes it, they are on one axis with an open batch."""
+    fixed = open_sizes(model) if hidden else ""
     return f"{fixed}, since heads that share an axis with an open size cannot be told apart" if fixed else ""

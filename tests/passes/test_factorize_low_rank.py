@@ -215,9 +215,17 @@ def test_a_budget_that_cannot_be_met_says_how_far_it_got():
     lost = [float(re.search(r"([\d.]+) of the variance lost", change.what)[1]) for change in ctx.changes]
     assert lost
     assert max(lost) <= 0.5
-    wrecked, _ = factorized(FactorizeLowRank(macs=0.001, keep=0), model)
+    wrecked, ctx = factorized(FactorizeLowRank(macs=0.001, keep=0), model)
+    assert "not 0%: all layers are at their smallest ranks. Try: a larger macs" in ctx.notes[0]
     assert {node.outputs[0].shape[1] for node in wrecked.nodes("Conv") if "/factor" in node.name} == {1}
     assert error(model, result) < 0.7 * error(model, wrecked)
+
+
+def test_nothing_to_do_says_why():
+    _, ctx = factorized(FactorizeLowRank(energy=0.9999), network())
+    assert ctx.notes[0].startswith(
+        "factorize-low-rank: nothing to do: 4 layers stay as they are ('Conv_0': no rank that "
+    )
 
 
 def test_layers_that_no_rank_keeps_enough_of_stay_whole():
