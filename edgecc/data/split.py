@@ -87,3 +87,26 @@ class FirstSamples(_Some):
 
     def samples(self) -> Iterator[Feeds]:
         return islice(self.data.samples(), self.most)
+
+
+@dataclass(frozen=True)
+class SpreadSamples(_Some):
+    """Some calls of calibration data, evenly spread, since neighbours may be alike.
+
+    Attributes:
+        data: all of it.
+        most: calls at most.
+    """
+
+    most: int
+
+    @property
+    def total(self) -> int:
+        return min(self.most, self.data.total) if self.data.total else 0
+
+    def samples(self) -> Iterator[Feeds]:
+        count = self.data.total or sum(1 for _ in self.data.samples())
+        most = min(self.most, count)
+        for index, call in enumerate(self.data.samples()):
+            if (index + 1) * most // count > index * most // count:
+                yield call

@@ -58,8 +58,11 @@ def linear_of(node: Node, rows: int = 256) -> Linear | None:
     return Linear(node, request, np.concatenate([matrix, column], axis=1).astype(np.float64), taps)
 
 
-def set_linear(model: Model, node: Node, weights: Matrix) -> None:
-    """Give the node new weights, [outputs, features + 1]; one without a bias gets one where its operator takes it."""
+def arrays_of(node: Node, weights: Matrix) -> list[np.ndarray]:
+    """Weights [outputs, features + 1] as the node reads them: its inputs from the second on.
+
+    A MatMul has no place for a bias; of the others, those without one are given one.
+    """
     old = constant(node, 1)
     assert old is not None
     matrix = weights[:, :-1].astype(old.dtype)
@@ -67,14 +70,23 @@ def set_linear(model: Model, node: Node, weights: Matrix) -> None:
         matrix = matrix.reshape(len(matrix), -1, *old.shape[2:])
     elif not (node.op == "Gemm" and node.attrs.get("transB", 0)):
         matrix = matrix.T
-    model.set_input(node, 1, model.constant(f"{node.name}/weights", np.ascontiguousarray(matrix)))
-    bias = weights[:, -1].astype(old.dtype)
+    matrix = np.ascontiguousarray(matrix)
+    return [matrix] if node.op == "MatMul" else [matrix, weights[:, -1].astype(old.dtype)]
+
+
+def set_linear(model: Model, node: Node, weights: Matrix) -> None:
+    """Give the node new weights, [outputs, features + 1]; one without a bias gets one where its operator takes it."""
+    arrays = arrays_of(node, weights)
+    model.set_input(node, 1, model.constant(f"{node.name}/weights", arrays[0]))
+    if len(arrays) < 2:
+        return
+    bias = model.constant(f"{node.name}/bias", arrays[1])
     if has_operand(node, 2):
-        model.set_input(node, 2, model.constant(f"{node.name}/bias", bias))
-    elif node.op in ("Conv", "Gemm"):
-        if len(node.inputs) > 2:
-            model.drop_input(node, 2)
-        link_input(node, model.constant(f"{node.name}/bias", bias))
+        model.set_input(node, 2, bias)
+        return
+    if len(node.inputs) > 2:
+        model.drop_input(node, 2)
+    link_input(node, bias)
 
 
 def columns_of(layer: Layer, coupling: Coupling, roots: Labels, taps: int) -> list[Labels]:

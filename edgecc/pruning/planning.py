@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 
 from edgecc.pruning.features import Linear, Matrix, columns_of, linear_of
-from edgecc.pruning.rows import RowTable, bytes_of, gather
+from edgecc.pruning.rows import ProductTable, affordable, bytes_of_products, products_of
 from edgecc.pruning.saliency import Curve, Reader, rescaled, static_curve, surgeon_curve
 from edgecc.pruning.sensitivity import Trials, has_scores
 from edgecc.statistics.grouping import grouped
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 #: multiply (Wanda, arXiv 2306.11695, for channels). magnitude: absolute weights, without data.
 Criterion: TypeAlias = Literal["obs", "activation", "magnitude"]
 
-#: Rows of so many bytes are kept at a time.
+#: Products of so many bytes are kept at a time.
 _MEMORY = 512 << 20
+#: Most multiply-accumulates of the model for one look at what layers read: larger models see fewer of the samples.
+_WORK = 5e11
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,14 @@ class Planner:
         if self.measured and self.criterion == "obs" and has_scores(self.model):
             trials = Trials(self.model, data, len(groups), self.progress)
         linears = [[one for layer in group.readers if (one := linear_of(layer.node)) is not None] for group in groups]
-        sizes = {index: sum(map(bytes_of, several)) for index, several in enumerate(linears)}
+        sizes = {index: sum(map(bytes_of_products, several)) for index, several in enumerate(linears)}
+        few = affordable(self.model, data, _WORK)
         for chunk in grouped(sizes, _MEMORY):
-            asked = [linear for index in chunk for linear in linears[index]]
-            tables = iter(gather(self.model, asked, data, "measuring channels", self.progress))
+            asked = {id(linear.node): linear for index in chunk for linear in linears[index]}
+            sums = products_of(self.model, list(asked.values()), few, "measuring channels", self.progress)
+            tables = dict(zip(asked, sums, strict=True))
             for index in chunk:
-                read = [(linear, next(tables)) for linear in linears[index]]
+                read = [(linear, tables[id(linear.node)]) for linear in linears[index]]
                 found.append(self._by_data(groups[index], read, trials) if read else self._by_magnitude(groups[index]))
         return found
 
@@ -77,19 +81,16 @@ class Planner:
     def _by_magnitude(self, group: Group) -> Curve:
         return static_curve(np.array([magnitude(unit) for unit in group.units]), self._most(group))
 
-    def _by_data(self, group: Group, read: Sequence[tuple[Linear, RowTable]], trials: Trials | None) -> Curve:
+    def _by_data(self, group: Group, read: Sequence[tuple[Linear, ProductTable]], trials: Trials | None) -> Curve:
         roots = np.array([unit.root for unit in group.units])
         layers = {id(layer.node): layer for layer in group.readers}
         columns = [columns_of(layers[id(linear.node)], self.coupling, roots, linear.taps) for linear, _ in read]
         if self.criterion == "obs":
-            readers = [
-                Reader(linear.weights, rows.T @ rows, found)
-                for (linear, rows), found in zip(read, columns, strict=True)
-            ]
+            readers = [Reader(linear.weights, sums, found) for (linear, sums), found in zip(read, columns, strict=True)]
             return self._by_surgeon([linear for linear, _ in read], readers, group, trials)
         scores = np.zeros(len(roots))
-        for (linear, rows), found in zip(read, columns, strict=True):
-            scores += _shares(linear.weights, rows, found)
+        for (linear, sums), found in zip(read, columns, strict=True):
+            scores += _shares(linear.weights, sums, found)
         return static_curve(scores, self._most(group))
 
     def _by_surgeon(
@@ -100,18 +101,16 @@ class Planner:
             return surgeon_curve(readers, len(group.units), most)
         counts, errors = trials.counts(most), []
 
-        def watch(gone: int) -> None:
-            if gone in counts:
-                pairs = zip(linears, readers, strict=True)
-                errors.append(trials.error([(linear, reader.weights) for linear, reader in pairs]))
+        def watch() -> None:
+            pairs = zip(linears, readers, strict=True)
+            errors.append(trials.error([(linear, reader.weights) for linear, reader in pairs]))
 
-        return rescaled(surgeon_curve(readers, len(group.units), most, watch), counts, errors)
+        return rescaled(surgeon_curve(readers, len(group.units), most, counts, watch), counts, errors)
 
 
-def _shares(weights: Matrix, rows: RowTable, columns: Iterable[np.ndarray]) -> Matrix:
+def _shares(weights: Matrix, sums: ProductTable, columns: Iterable[np.ndarray]) -> Matrix:
     """Squared weights times the power of what they multiply, of each unit, as shares of the layer's sum."""
-    power = (rows[:, :-1].astype(np.float64) ** 2).sum(axis=0)
-    strength = (weights[:, :-1] ** 2).sum(axis=0) * power
+    strength = (weights[:, :-1] ** 2).sum(axis=0) * np.diagonal(sums)[:-1]
     total = max(float(strength.sum()), float(np.finfo(np.float32).tiny))
     return np.array([strength[found].sum() for found in columns]) / total
 

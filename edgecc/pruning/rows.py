@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from edgecc.data.split import SpreadSamples
 from edgecc.errors import DataError
+from edgecc.inspection import macs
 from edgecc.statistics.observation import Observation
 from edgecc.statistics.patches import rows_of
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from edgecc.pruning.features import Linear
 
 RowTable = npt.NDArray[np.float32]
+#: Sums of products of rows.
+ProductTable = npt.NDArray[np.float32]
 
 #: Rows for each feature: what least squares then loses by chance is a small part of what it cannot fit anyway.
 _PER_FEATURE = 48
@@ -28,6 +32,10 @@ _FEWEST = 16384
 _MEMORY = 128 << 20
 #: Samples run at once where the model takes any number.
 _AT_ONCE = 16
+#: Rows that are collected before they are multiplied.
+_MULTIPLIED = 1024
+#: Samples that are looked at however large the model is.
+_FEWEST_SAMPLES = 64
 
 
 def rows_wanted(linear: Linear) -> int:
@@ -40,6 +48,23 @@ def rows_wanted(linear: Linear) -> int:
 def bytes_of(linear: Linear) -> int:
     """What they take."""
     return 4 * int(linear.weights.shape[1]) * rows_wanted(linear)
+
+
+def bytes_of_products(linear: Linear) -> int:
+    """What the products of a layer's rows take."""
+    return 4 * int(linear.weights.shape[1]) ** 2
+
+
+def affordable(model: Model, data: CalibrationData, work: float) -> CalibrationData:
+    """As many of the samples, evenly spread, as one run of the model over them takes that work for.
+
+    Args:
+        model: that will run.
+        data: all samples.
+        work: most multiply-accumulates.
+    """
+    calls = int(work / max(1, sum(macs(node) for node in model.nodes())))
+    return SpreadSamples(data, max(-(-_FEWEST_SAMPLES // data.per_call), calls))
 
 
 @dataclass(frozen=True)
@@ -95,13 +120,13 @@ def observed(
     """
     total = data.total or sum(1 for _ in data.samples())
     observation, done = Observation(model, sorted(tensors)), 0
-    for feeds, where, count in _batches(data, model):
+    for feeds, where, count in batches(data, model):
         yield Seen(observation.run(feeds, where)[0], where, count, total)
         done += count
         progress(what, done, total)
 
 
-def _batches(data: CalibrationData, model: Model) -> Iterator[tuple[dict[str, np.ndarray], str, int]]:
+def batches(data: CalibrationData, model: Model) -> Iterator[tuple[dict[str, np.ndarray], str, int]]:
     """Feeds of several samples at once where each input begins with an open dimension, what to call them, and how many.
 
     Whoever reads the same places of each batch in two models sees the same samples in both.
@@ -125,6 +150,56 @@ def _joined(feeds: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     if len(feeds) == 1:
         return dict(feeds[0])
     return {name: np.concatenate([one[name] for one in feeds]) for name in feeds[0]}
+
+
+def products_of(
+    model: Model, linears: Sequence[Linear], data: CalibrationData, what: str, progress: WorkProgress
+) -> list[ProductTable]:
+    """For each layer, sums of products of rows [features + 1, features + 1], each row with a one appended.
+
+    Args:
+        model: not changed.
+        linears: layers of it.
+        data: read once.
+        what: is said to be done.
+        progress: called after each run.
+    """
+    sums = [_Sums(linear.weights.shape[1]) for linear in linears]
+    names = {linear.request.tensor for linear in linears}
+    for seen in observed(model, names, data, what, progress) if names else ():
+        for linear, found in zip(linears, sums, strict=True):
+            found.add(seen.rows(linear, seen.share(linear)).astype(np.float32))
+    return [found.value() for found in sums]
+
+
+class _Sums:
+    """Sums of products of rows.
+
+    Args:
+        size: of a row.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._sums = np.zeros((size, size), np.float32)
+        self._waiting: list[RowTable] = []
+        self._count = 0
+
+    def add(self, rows: RowTable) -> None:
+        """Count rows in, which are multiplied many at a time: each time all sums are written."""
+        self._waiting.append(rows)
+        self._count += len(rows)
+        if self._count >= _MULTIPLIED:
+            self._multiply()
+
+    def value(self) -> ProductTable:
+        self._multiply()
+        return self._sums
+
+    def _multiply(self) -> None:
+        if self._count:
+            rows = np.concatenate(self._waiting)
+            self._sums += rows.T @ rows
+            self._waiting, self._count = [], 0
 
 
 def gather(

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 DAMPING = 0.01
 #: Removed at once before the rest is looked at again, as a share of a group's units.
 _STEP = 1 / 64
+#: Features that are gone are dropped when they are more than this share.
+_WASTE = 1 / 8
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,6 @@ class Reader:
     tr(W_S [(H⁻¹)_SS]⁻¹ W_Sᵀ), after which the other weights move by -W_S [(H⁻¹)_SS]⁻¹ (H⁻¹)_S. The bias is a feature
     that never goes.
 
-    Attributes:
-        weights: [outputs, features + 1]: by now, those of removed units 0.
-
     Args:
         weights: [outputs, features + 1].
         sums: sum of the products of rows [features + 1, features + 1], each with a one appended.
@@ -51,16 +50,27 @@ class Reader:
     """
 
     def __init__(self, weights: Matrix, sums: npt.NDArray[Any], columns: Sequence[Labels]) -> None:
-        count = max(1.0, float(sums[-1, -1]))
-        products = sums.astype(np.float64) / count
-        variance = products[:-1, :-1] - np.outer(products[:-1, -1], products[:-1, -1])
-        self._energy = float(np.einsum("oi,ij,oj->", weights[:, :-1], variance, weights[:, :-1], optimize=True))
-        damped = products.copy()
-        diagonal = np.arange(len(products) - 1)
-        damped[diagonal, diagonal] += DAMPING * float(np.mean(np.diag(products)[:-1])) + np.finfo(np.float32).tiny
-        self._inverse = np.linalg.inv(damped)
-        self.weights = weights.copy()
+        products = sums.astype(np.float64)
+        products /= max(1.0, float(sums[-1, -1]))
+        inner = weights[:, :-1]
+        power = float(((inner @ products[:-1, :-1]) * inner).sum())
+        self._energy = power - float(np.square(inner @ products[:-1, -1]).sum())
+        diagonal = np.einsum("ii->i", products)[:-1]
+        diagonal += DAMPING * float(np.mean(diagonal)) + np.finfo(np.float32).tiny
+        self._inverse = np.linalg.inv(products)
+        self._weights = weights.copy()
         self._columns = columns
+        # The features that `_weights` and `_inverse` still have, the place of each there, and which of them are gone.
+        self._features = np.arange(weights.shape[1])
+        self._places = np.arange(weights.shape[1])
+        self._gone = np.zeros(weights.shape[1], bool)
+
+    @property
+    def weights(self) -> Matrix:
+        """[outputs, features + 1]: by now, those of removed units 0."""
+        found: Matrix = np.zeros((len(self._weights), len(self._places)))
+        found[:, self._features] = self._weights
+        return found
 
     def scores(self, units: Labels) -> Matrix:
         """What each unit would cost now, relative to the variance of what the layer computes."""
@@ -68,27 +78,42 @@ class Reader:
         found = np.zeros(len(units))
         for size in sorted(sizes - {0}):
             picked = np.array([index for index, unit in enumerate(units) if len(self._columns[unit]) == size])
-            columns = np.array([self._columns[units[index]] for index in picked])
+            columns = self._places[np.array([self._columns[units[index]] for index in picked])]
             blocks = self._inverse[columns[:, :, np.newaxis], columns[:, np.newaxis, :]]
-            taken = self.weights[:, columns].transpose(1, 2, 0)  # [units, features, outputs]
+            taken = self._weights[:, columns].transpose(1, 2, 0)  # [units, features, outputs]
             found[picked] = np.einsum("ufo,ufo->u", taken, np.linalg.solve(blocks, taken))
         scores: Matrix = np.maximum(found, 0) / max(self._energy, np.finfo(np.float32).tiny)
         return scores
 
-    def remove(self, unit: int) -> None:
-        """Let the unit's features go."""
-        columns = self._columns[unit]
+    def remove(self, units: Labels) -> None:
+        """Let the features of some units go."""
+        columns = self._places[np.concatenate([self._columns[unit] for unit in units]).astype(np.int64)]
         if not len(columns):
             return
         rows = self._inverse[columns]
         solved = np.linalg.solve(self._inverse[np.ix_(columns, columns)], rows)
-        self.weights -= self.weights[:, columns] @ solved
+        self._weights -= self._weights[:, columns] @ solved
         self._inverse -= rows.T @ solved
-        self.weights[:, columns] = 0
+        self._gone[columns] = True
+        self._weights[:, self._gone] = 0
+        if self._gone.sum() > _WASTE * len(self._gone):
+            self._shrink()
+
+    def _shrink(self) -> None:
+        """Drop what is kept of features that are gone: what is done for each unit grows with the square of the rest."""
+        left = np.flatnonzero(~self._gone)
+        self._weights, self._inverse = self._weights[:, left], self._inverse[np.ix_(left, left)]
+        self._features, self._gone = self._features[left], np.zeros(len(left), bool)
+        self._places = np.zeros_like(self._places)
+        self._places[self._features] = np.arange(len(left))
 
 
 def surgeon_curve(
-    readers: Sequence[Reader], count: int, most: int, watch: Callable[[int], None] = lambda gone: None
+    readers: Sequence[Reader],
+    count: int,
+    most: int,
+    stops: Sequence[int] = (),
+    watch: Callable[[], None] = lambda: None,
 ) -> Curve:
     """Remove the unit that costs least, again and again.
 
@@ -96,7 +121,8 @@ def surgeon_curve(
         readers: of the group; they are used up.
         count: units of the group.
         most: how many may go.
-        watch: called after each unit with how many are gone.
+        stops: numbers of units, in order, with which gone `watch` is called.
+        watch: looks at the readers.
     """
     left = np.arange(count)
     order: list[int] = []
@@ -105,12 +131,14 @@ def surgeon_curve(
     while len(order) < most:
         scores = sum((reader.scores(left) for reader in readers), np.zeros(len(left)))
         chosen = np.argsort(scores, kind="stable")[: min(step, most - len(order))]
-        for index in chosen:
-            errors.append(errors[-1] + float(scores[index]))
-            order.append(int(left[index]))
+        errors += (errors[-1] + np.cumsum(scores[chosen])).tolist()
+        places = [stop - len(order) for stop in stops if len(order) < stop < len(order) + len(chosen)]
+        for units in np.split(left[chosen], places):
             for reader in readers:
-                reader.remove(order[-1])
-            watch(len(order))
+                reader.remove(units)
+            order += units.tolist()
+            if len(order) in stops:
+                watch()
         left = np.delete(left, chosen)
     return Curve(np.array(order, np.int64), np.array(errors))
 

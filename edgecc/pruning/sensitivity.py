@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecc.inspection import macs
-from edgecc.pruning.features import Linear, Matrix, set_linear
-from edgecc.pruning.rows import observed
+from edgecc.pruning.features import Linear, Matrix, arrays_of, linear_of, set_linear
+from edgecc.pruning.rows import batches
+from edgecc.statistics.observation import Observation
 
 if TYPE_CHECKING:
     from edgecc.data.calibration import CalibrationData
-    from edgecc.model import Model, Node
+    from edgecc.model import Model
     from edgecc.passes.base import WorkProgress
 
 #: Most multiply-accumulates of all trials together.
@@ -28,7 +29,7 @@ _WORST = 1e30
 
 @dataclass
 class Trials:
-    """Puts other weights into copies of a model and compares what comes out.
+    """Puts other weights into a model and compares what comes out.
 
     Args:
         model: not changed.
@@ -42,6 +43,8 @@ class Trials:
     groups: int
     progress: WorkProgress
     _expected: list[dict[str, np.ndarray]] = field(default_factory=list, init=False)
+    _fed: dict[str, np.ndarray] = field(default_factory=dict, init=False)
+    _places: dict[str, list[str]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         outputs = [tensor for tensor in self.model.outputs if np.dtype(tensor.dtype).kind == "f"]
@@ -56,7 +59,8 @@ class Trials:
         self.stops = max(1, min(_STOPS, int(affordable / most)))
         samples = max(least, min(most, int(affordable / self.stops)))
         self._runs = -(-samples // self.data.per_call)
-        self._expected = self._outputs(self.model)
+        self._open()
+        self._expected = self._outputs({})
 
     def counts(self, most: int) -> list[int]:
         """After how many units of a group its readers are tried, growing towards all that may go."""
@@ -73,10 +77,10 @@ class Trials:
             Of class probabilities the mean Kullback-Leibler divergence, of other outputs the squared error relative to
             the variance.
         """
-        changed = self.model.clone()
-        nodes: dict[str, Node] = {node.name: node for node in changed.nodes()}
+        changed: dict[str, np.ndarray] = {}
         for linear, weights in layers:
-            set_linear(changed, nodes[linear.node.name], weights)
+            arrays = arrays_of(linear.node, weights)
+            changed |= dict(zip(self._places[linear.node.name], arrays, strict=True))
         found = self._outputs(changed)
         return sum(self._distance(name, found) for name in self._names)
 
@@ -96,12 +100,30 @@ class Trials:
                 scale += float(((first - first.mean()) ** 2).sum()) if first.size else 0.0
         return max(0.0, lost) / scale
 
-    def _outputs(self, model: Model) -> list[dict[str, np.ndarray]]:
-        found, runs = [], 0
-        for seen in observed(model, self._names, self.data, "measuring what outputs lose", self.progress):
-            found.append(dict(seen.tensors))
-            runs += seen.count
-            if runs >= self._runs:
+    def _open(self) -> None:
+        """One session for all trials: the weights are inputs of it."""
+        copy = self.model.clone()
+        for node in copy.nodes("Conv", "Gemm", "MatMul"):
+            linear = linear_of(node)
+            if linear is None:
+                continue
+            set_linear(copy, node, linear.weights)
+            arrays = arrays_of(node, linear.weights)
+            fed = [copy.variable(f"{node.name}/tried", values.dtype, values.shape) for values in arrays]
+            for index, tensor in enumerate(fed, start=1):
+                copy.set_input(node, index, tensor)
+            copy.graph.inputs.extend(fed)
+            self._places[node.name] = [tensor.name for tensor in fed]
+            self._fed |= dict(zip(self._places[node.name], arrays, strict=True))
+        self._observation = Observation(copy, self._names)
+
+    def _outputs(self, changed: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+        found, done = [], 0
+        for feeds, where, count in batches(self.data, self.model):
+            found.append(self._observation.run({**feeds, **self._fed, **changed}, where)[0])
+            done += count
+            self.progress("measuring what outputs lose", min(done, self._runs), self._runs)
+            if done >= self._runs:
                 break
         return found
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgecc.data.sources import ArraySource, FunctionSource
-from edgecc.data.split import Part
+from edgecc.data.split import Part, SpreadSamples
 from edgecc.signature import Signature, TensorSpec
 
 SIGNATURE = Signature((TensorSpec("x", "float32", ("N", 1)),), (TensorSpec("y", "float32", ("N", 1)),))
@@ -16,7 +16,7 @@ def parts(count: int) -> tuple[Part, Part]:
     return Part(data, held_out=False), Part(data, held_out=True)
 
 
-def seen(part: Part) -> list[int]:
+def seen(part: Part | SpreadSamples) -> list[int]:
     return [int(feeds["x"][0, 0]) for feeds in part.samples()]
 
 
@@ -32,3 +32,14 @@ def test_a_function_is_split_while_it_is_read() -> None:
     data = FunctionSource(lambda: ({"x": np.full((1, 1), i, np.float32)} for i in range(20)), SIGNATURE, "f")
     assert seen(Part(data, held_out=True)) == [7, 15]
     assert Part(data, held_out=True).source == "f"
+
+
+@pytest.mark.parametrize(("count", "most"), [(20, 4), (20, 7), (7, 20), (1, 1)])
+def test_some_are_spread_over_all(count: int, most: int) -> None:
+    data = ArraySource.of({"x": np.arange(count, dtype=np.float32).reshape(-1, 1)}, SIGNATURE, "test", None)
+    some = SpreadSamples(data, most)
+    found = seen(some)
+    assert some.total == len(found) == min(count, most)
+    gaps = np.diff([-1, *found])
+    assert gaps.max() - gaps.min() <= 1
+    assert found[-1] == count - 1

@@ -7,7 +7,7 @@ import numpy as np
 from edgecc.data.calibration import Calibration, CalibrationData, open_calibration
 from edgecc.passes.base import no_progress
 from edgecc.pruning.features import linear_of
-from edgecc.pruning.rows import RowTable, gather, rows_wanted
+from edgecc.pruning.rows import RowTable, affordable, gather, products_of, rows_wanted
 
 from .test_coupling import with_weights
 
@@ -29,3 +29,19 @@ def test_as_many_of_samples_whose_number_is_not_known() -> None:
     found = rows(lambda: ({"x": sample[np.newaxis]} for sample in values))
     assert len(found) == rows_wanted(linear) < 64 * 32 * 32
     np.testing.assert_array_equal(found, rows({"x": values}))
+
+
+def test_sums_of_products_are_those_of_the_rows() -> None:
+    model = with_weights(TEXT)
+    linear = linear_of(model.nodes("Conv")[1])
+    assert linear is not None
+    values = np.random.default_rng(0).standard_normal((48, 2, 32, 32)).astype(np.float32)
+    data = open_calibration({"x": values}, model.signature)
+    assert isinstance(data, CalibrationData)
+    (rows,), (sums,) = (make(model, [linear], data, "rows", no_progress) for make in (gather, products_of))
+    np.testing.assert_allclose(sums, rows.T @ rows, rtol=1e-4, atol=0.1)
+    # 1,024 positions of 8 and of 12 multiply-accumulates.
+    assert affordable(model, data, 40 * 1024 * 20).total == 48
+    large = open_calibration({"x": np.concatenate([values, values])}, model.signature)
+    assert isinstance(large, CalibrationData)
+    assert [affordable(model, large, calls * 1024 * 20).total for calls in (10, 70, 100)] == [64, 70, 96]
