@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,7 +27,7 @@ def factorize_in_order(
     model: Model,
     chosen: Mapping[str, Option],
     data: CalibrationData,
-    sweeps: int,
+    ignored: Collection[str],
     progress: WorkProgress,
 ) -> list[Site]:
     """Factorize layers, and fit those behind the first of them to what they computed.
@@ -37,24 +37,24 @@ def factorize_in_order(
         model: equal to it; changed.
         chosen: what becomes of layers, by the nodes' names.
         data: samples.
-        sweeps: most times that they are read, unless that would take too much memory.
+        ignored: names of layers that are not to be fitted.
         progress: called after each sample.
 
     Returns:
         The layers that were fitted, of those that were factorized the last factor.
     """
-    names = fitted_layers(model)
+    names = fitted_layers(model, ignored)
     first = next(place for place, name in enumerate(names) if name in chosen)
     fitted = []
-    for target, rows, others in layers_in_order(original, model, names[first:], data, sweeps, progress):
-        _settle(model, target, chosen.get(target.site.after.node.name), rows, others)
+    for target, rows, others in layers_in_order(original, model, names[first:], data, progress):
+        _settle(model, target, chosen.get(target.site.second.name), rows, others)
         fitted.append(target.site)
     return fitted
 
 
 def _settle(model: Model, target: Target, option: Option | None, rows: Array, others: Array) -> None:
     """Give the layer the weights or factors that fit best."""
-    site, node = target.site, target.site.after.node
+    site, node = target.site, target.site.second
     problem = _Problem(rows[:, :-1], target.values, others, site.rectified, has_bias(model, node))
     weights = problem.solve(site.after.weights)
     if option is not None:

@@ -65,7 +65,6 @@ class FactorizeLowRank(ShapingPass):
         default=("channel", "spatial"), min_length=1, description="what convolutions may become"
     )
     multiple: int = Field(default=1, ge=1, description="what ranks are divided by")
-    sweeps: int = Field(default=16, ge=1, description="most sweeps over the data in which layers are fitted")
     epochs: int = Field(
         default=20, ge=0, description="most runs over the data in which all layers are fitted together, in small steps"
     )
@@ -111,6 +110,7 @@ class FactorizeLowRank(ShapingPass):
 
     def run(self, model: Model, ctx: PassContext) -> bool:
         from edgecc.low_rank.fitting import factorize_in_order
+        from edgecc.pruning.fitting import ignored_names
         from edgecc.pruning.refinement import refine
 
         self.refuse_latency()
@@ -124,9 +124,9 @@ class FactorizeLowRank(ShapingPass):
         chosen = self._choose(model, found, self._measured(model, found, data, ctx), ctx)
         if not chosen:
             return False
-        original = model.clone()
-        sites = factorize_in_order(original, model, chosen, data, self.sweeps, ctx.progress)
-        gain = refine(original, model, sites, data, self.epochs, ctx.progress)
+        original, ignored = model.clone(), ignored_names(model, self.ignore)
+        sites = factorize_in_order(original, model, chosen, data, ignored, ctx.progress)
+        gain = refine(original, model, sites, data, self.epochs, ctx.progress, ignored)
         if gain:
             ctx.note(f"{self.name}: fitting all layers together took {gain:.0%} off the error on validation samples")
         return True

@@ -46,7 +46,6 @@ class PruneHeads(Pass):
     )
     repair: bool = Field(default=True, description="fit the layers that read heads to what they computed")
     keep: float = Field(default=0.2, ge=0, lt=1, description="least share of the heads of an attention that stays")
-    sweeps: int = Field(default=16, ge=1, description="most runs over the data in which layers are fitted")
     ignore: tuple[str, ...] = Field(default=(), description="patterns of names of layers whose heads stay")
 
     def run(self, model: Model, ctx: PassContext) -> bool:
@@ -73,7 +72,7 @@ class PruneHeads(Pass):
                 ctx.done(group.readers[0].node, f"{count} of {len(group.units)} heads removed")
         if not units:
             return False
-        remove_with_repair(model, coupling, units, data if self.repair else None, self.sweeps, ctx.progress)
+        remove_with_repair(model, coupling, units, data if self.repair else None, self.ignore, ctx.progress)
         return True
 
     def _check(self, model: Model) -> None:

@@ -9,7 +9,7 @@ the samples is all that is aimed at.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -102,7 +102,13 @@ def aims_of(sites: Sequence[Site], model: Model) -> list[Aim]:
 
 
 def refine(
-    original: Model, model: Model, sites: Sequence[Site], data: CalibrationData, epochs: int, progress: WorkProgress
+    original: Model,
+    model: Model,
+    sites: Sequence[Site],
+    data: CalibrationData,
+    epochs: int,
+    progress: WorkProgress,
+    kept: Collection[str] = (),
 ) -> float:
     """Fit the weights of all layers together.
 
@@ -113,6 +119,7 @@ def refine(
         data: samples.
         epochs: how often they are looked at; fewer of them if that would take too much work.
         progress: called after each run.
+        kept: names of layers whose weights stay as they are.
 
     Returns:
         By which share the error fell on validation samples, of which the best epoch is taken, so that others gain a
@@ -126,7 +133,7 @@ def refine(
         return 0.0
     if sum(tensor.values.nbytes for tensor in model.constants()) > _LARGEST:
         return 0.0
-    gradients = _Gradients(model, aims)
+    gradients = _Gradients(model, aims, kept)
     if not gradients.values:
         return 0.0
     fitting = _Fitting(original, gradients, aims, data, progress)
@@ -145,9 +152,10 @@ class _Gradients:
     Args:
         model: not changed.
         aims: where they are measured.
+        kept: names of layers whose weights' gradients nobody wants.
     """
 
-    def __init__(self, model: Model, aims: Sequence[Aim]) -> None:
+    def __init__(self, model: Model, aims: Sequence[Aim], kept: Collection[str]) -> None:
         graph = model.clone()
         nodes, tape = graph.nodes(), Tape(graph)
         tensors = {tensor.name: tensor for tensor in graph.tensors()}
@@ -160,7 +168,7 @@ class _Gradients:
             seeds[aim.tensor] = seed
             errors.append(error)
         # Before gradients read weights too, through operators of other names.
-        constants = {id(t): t for n in graph.nodes(*_LAYERS) for t in n.inputs[1:3] if _is_weight(t)}
+        constants = {id(t): t for n in graph.nodes(*_LAYERS) for t in n.inputs[1:3] if _is_weight(t, kept)}
         gradients = add_gradients(tape, nodes, seeds)
         asked = {key: gradients[key] for key in constants if key in gradients}
         self.values: dict[str, RowTable] = {constants[key].name: constants[key].values for key in asked}
@@ -181,10 +189,12 @@ class _Gradients:
         return float(self._session.run(self._outputs[:1], {**given, **self.values})[0])
 
 
-def _is_weight(tensor: Tensor) -> bool:
-    """Whether it is a constant that nothing but layers reads."""
+def _is_weight(tensor: Tensor, kept: Collection[str]) -> bool:
+    """Whether it is a constant that nothing but layers reads, none of them one of those."""
     values = getattr(tensor, "values", None)
-    return values is not None and values.dtype == np.float32 and all(reader.op in _LAYERS for reader in tensor.outputs)
+    if values is None or values.dtype != np.float32:
+        return False
+    return all(reader.op in _LAYERS and reader.name not in kept for reader in tensor.outputs)
 
 
 def _seed(tape: Tape, tensor: Tensor, target: Tensor, scale: Tensor, rectified: bool) -> tuple[Tensor, Tensor]:
