@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from edgecc.errors import Unsupported
 from edgecc.options import build
@@ -56,8 +56,7 @@ class Compiled:
     not_carried: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Availability:
+class Availability(NamedTuple):
     """Whether something can be used here.
 
     Attributes:

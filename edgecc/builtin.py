@@ -46,11 +46,7 @@ _PASSES = (
     PassEntry("equalize-layers", "edgecc.passes.equalize_layers:EqualizeLayers"),
     PassEntry("expand-functions", "edgecc.passes.expand_functions:ExpandFunctions"),
     PassEntry("expand-qoperators", "edgecc.passes.expand_qoperators:ExpandQOperators"),
-    PassEntry(
-        "factorize-low-rank",
-        "edgecc.passes.factorize_low_rank:FactorizeLowRank",
-        needs="Conv ConvTranspose Gemm MatMul",
-    ),
+    PassEntry("factorize-low-rank", "edgecc.passes.factorize_low_rank:FactorizeLowRank"),
     PassEntry(
         "fold-batchnorm", "edgecc.passes.fold_batchnorm:FoldBatchNorm", needs="BatchNormalization Mul Div Add Sub"
     ),
@@ -120,8 +116,8 @@ _PASSES = (
     PassEntry("mixed-precision", "edgecc.passes.mixed_precision:MixedPrecision"),
     PassEntry("prune-channels", "edgecc.passes.prune_channels:PruneChannels"),
     PassEntry("prune-heads", "edgecc.passes.prune_heads:PruneHeads"),
-    PassEntry("prune-layers", "edgecc.passes.prune_layers:PruneLayers", needs="Add"),
-    PassEntry("prune-weights", "edgecc.passes.prune_weights:PruneWeights", needs="Conv ConvTranspose Gemm MatMul"),
+    PassEntry("prune-layers", "edgecc.passes.prune_layers:PruneLayers"),
+    PassEntry("prune-weights", "edgecc.passes.prune_weights:PruneWeights"),
     PassEntry("quantize-dynamic", "edgecc.passes.quantize_dynamic:QuantizeDynamic"),
     PassEntry("quantize-static", "edgecc.passes.quantize_static:QuantizeStatic"),
     PassEntry("quantize-weights", "edgecc.passes.quantize_weights:QuantizeWeights"),

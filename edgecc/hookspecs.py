@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import click
 
     from edgecc.backend import Backend
+    from edgecc.backend_entry import BackendEntry
     from edgecc.importers.base import Importer
     from edgecc.passes.base import Pass
     from edgecc.passes.entry import PassEntry
@@ -57,8 +58,8 @@ def edgecc_rewrites() -> list[Rewrite]:
 
 
 @hookspec
-def edgecc_backends() -> list[type[Backend]]:
-    """Backends; each brings its target."""
+def edgecc_backends() -> list[type[Backend] | BackendEntry]:
+    """Backends, each with its target, by class, or by entries that name what is imported when it is needed."""
     raise AssertionError("a specification is never called")
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from edgecc.passes.base import PassContext
 from edgecc.passes.pipeline import PassPipeline, PipelineResult
@@ -24,8 +23,7 @@ if TYPE_CHECKING:
     from edgecc.target import Target
 
 
-@dataclass(frozen=True)
-class PassRun:
+class PassRun(NamedTuple):
     """Passes that have run.
 
     Attributes:
@@ -52,8 +50,7 @@ class PassRun:
         return () if self.gate is None else tuple(self.gate.notes)
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(NamedTuple):
     """What stays the same, however often the passes run.
 
     Attributes:
@@ -121,9 +118,14 @@ class Setting:
         Returns:
             The recipe that says what was found, its pipeline, and what was measured.
         """
+        from edgecc.passes.base import Loss
+
+        lossy = [step for step in pipeline.made_passes if step.loss is Loss.LOSSY]
+        if not lossy:
+            return recipe, pipeline, []  # without importing what shapes layers
         from edgecc.passes.shaping import ShapingPass
 
-        if not any(isinstance(step, ShapingPass) for step in pipeline.made_passes):
+        if not any(isinstance(step, ShapingPass) for step in lossy):
             return recipe, pipeline, []
         from edgecc.shaped_recipe import settle_shapes
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 #: What is compiled with unless something else is asked for.
 DEFAULT = "1"
@@ -11,8 +11,7 @@ DEFAULT = "1"
 NOTHING = "0"
 
 
-@dataclass(frozen=True)
-class Preset:
+class Preset(NamedTuple):
     """A list of passes under a name.
 
     A plugin whose preset has the name of another one adds its passes to that one.

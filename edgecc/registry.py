@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pluggy
 
 from edgecc import hookspecs
+from edgecc.backend_entry import BackendEntry, BackendTable
 from edgecc.distributions import name_and_version
 from edgecc.errors import PluginError, UnknownNameError
 from edgecc.passes.entry import PassTable
@@ -116,16 +117,17 @@ class Registry:
         return PassTable(self._collect("edgecc_passes", "pass", lambda item: str(item.name)))
 
     @functools.cached_property
-    def backends(self) -> dict[str, Backend]:
-        classes = self._collect("edgecc_backends", "target", lambda cls: str(cls.target.name))
-        made: dict[str, Backend] = {}
-        for name, cls in classes.items():
-            try:
-                made[name] = cls()
-                made[name].plugin_lowerings = functools.partial(self.lowerings, name)
-            except Exception as error:  # a plugin may raise anything: an abstract method left out ...
-                self._mark_broken(self._owners["target", name], error)
-        return made
+    def backends(self) -> BackendTable:
+        def name_of(item: type[Backend] | BackendEntry) -> str:
+            return str(item.name if isinstance(item, BackendEntry) else item.target.name)
+
+        def prepare(name: str, backend: Backend) -> None:
+            backend.plugin_lowerings = functools.partial(self.lowerings, name)
+
+        def fail(name: str, error: Exception) -> None:
+            self._mark_broken(self._owners["target", name], error)
+
+        return BackendTable(self._collect("edgecc_backends", "target", name_of), prepare, fail)
 
     @functools.cached_property
     def commands(self) -> dict[str, click.Command]:
@@ -220,9 +222,9 @@ class Registry:
 
     def backend_for_suffix(self, suffix: str) -> Backend:
         """The backend whose target writes files of that suffix."""
-        for backend in self.backends.values():
-            if suffix.lower() in backend.target.suffixes:
-                return self.backend(backend.name)
+        found = self.backends.of_suffix(suffix.lower())
+        if found is not None:
+            return self.backend(found.name)
         if suffix.lower() in _FIRST_PARTY_SUFFIXES:
             return self.backend(_FIRST_PARTY_SUFFIXES[suffix.lower()])  # says why it is not there
         known = [s for backend in self.backends.values() for s in backend.target.suffixes]

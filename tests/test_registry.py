@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import importlib.metadata
+import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from edgecc.backend import Backend
-from edgecc.errors import PluginError, UnknownNameError
+from edgecc.backend import Backend, Compiled
+from edgecc.backend_entry import BackendEntry
+from edgecc.errors import PluginError, UnknownNameError, Unsupported
 from edgecc.hookspecs import hookimpl
+from edgecc.model import Model
 from edgecc.passes.base import Pass
 from edgecc.registry import Plugin, Registry, default_registry, load_registry
 from edgecc.target import Target
@@ -55,6 +58,22 @@ def entry_points(folder: Path, **modules: str) -> list[importlib.metadata.EntryP
         (folder / f"{prefix}_{name}.py").write_text(code)
     (distribution,) = importlib.metadata.distributions(path=[str(folder)])
     return list(distribution.entry_points)
+
+
+class WholeBackend(Backend):
+    """A backend with every method that one must have; its target comes from the subclass."""
+
+    def find_unsupported(self, model: Model, target: Target) -> list[Unsupported]:
+        return []
+
+    def compile(self, model: Model, target: Target) -> Compiled:
+        return Compiled(files={})
+
+    def versions(self) -> dict[str, str]:
+        return {}
+
+    def session_file(self) -> Path:
+        return Path(__file__)
 
 
 GOOD = "from edgecc.hookspecs import hookimpl\n@hookimpl\ndef edgecc_passes():\n    return []\n"
@@ -166,6 +185,44 @@ def test_backend_that_cannot_be_made() -> None:
     assert "abstract" in problems(registry)["bad"]
     with pytest.raises(PluginError, match="target 'bad' is not there because plugin edgecc-bad is broken"):
         registry.backend("bad")
+
+
+def test_backend_entry_is_imported_when_its_target_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    class TextTarget(Target):
+        name = "text"
+        suffixes = (".txt", ".md")
+
+    class TextBackend(WholeBackend):
+        target = TextTarget
+
+    monkeypatch.setitem(sys.modules, "text_plugin", module(TextBackend=TextBackend))
+    right = BackendEntry("text", "text_plugin:TextBackend", (".txt", ".md"))
+    absent = BackendEntry("absent", "no_such_module:Absent", (".absent",))
+    registry = registry_of(text=module(edgecc_backends=lambda: [right]), other=module(edgecc_backends=lambda: [absent]))
+    assert isinstance(registry.backend("text"), TextBackend)
+    assert registry.backend_for_suffix(".MD") is registry.backend("text")
+    assert set(problems(registry).values()) == {""}, "nobody asked for the other one"
+    assert list(registry.backends) == ["text"]
+    assert "cannot be imported from no_such_module:Absent" in problems(registry)["other"]
+    with pytest.raises(PluginError, match="plugin edgecc-other is broken"):
+        registry.backend("other")
+    with pytest.raises(UnknownNameError):
+        registry.backend_for_suffix(".absent")
+
+
+def test_backend_entry_that_is_not_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    class TextTarget(Target):
+        name = "text"
+        suffixes = (".txt",)
+
+    class TextBackend(WholeBackend):
+        target = TextTarget
+
+    monkeypatch.setitem(sys.modules, "text_plugin", module(TextBackend=TextBackend))
+    wrong = BackendEntry("text", "text_plugin:TextBackend", (".text",))
+    registry = registry_of(bad=module(edgecc_backends=lambda: [wrong]))
+    assert list(registry.backends) == []
+    assert "('text', ('.txt',)), which its plugin lists as ('text', ('.text',))" in problems(registry)["bad"]
 
 
 def test_name_brought_twice_is_an_error_for_who_asks_for_it() -> None:

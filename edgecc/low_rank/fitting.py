@@ -27,8 +27,8 @@ def factorize_in_order(
     model: Model,
     chosen: Mapping[str, Option],
     data: CalibrationData,
-    ignored: Collection[str],
     progress: WorkProgress,
+    kept: Collection[str] = (),
 ) -> list[Site]:
     """Factorize layers, and fit those behind the first of them to what they computed.
 
@@ -37,13 +37,13 @@ def factorize_in_order(
         model: equal to it; changed.
         chosen: what becomes of layers, by the nodes' names.
         data: samples.
-        ignored: names of layers that are not to be fitted.
         progress: called after each sample.
+        kept: names of layers whose weights stay as they are.
 
     Returns:
         The layers that were fitted, of those that were factorized the last factor.
     """
-    names = fitted_layers(model, ignored)
+    names = [name for name in fitted_layers(model) if name not in kept]
     first = next(place for place, name in enumerate(names) if name in chosen)
     fitted = []
     for target, rows, others in layers_in_order(original, model, names[first:], data, progress):

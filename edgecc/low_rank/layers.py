@@ -12,6 +12,7 @@ from edgecc.inspection import macs, stored_bytes
 from edgecc.low_rank.splits import Split, splits_of
 from edgecc.model import matches_any, origins
 from edgecc.pruning.features import Linear, linear_of
+from edgecc.pruning.works import size_of, weights_of
 from edgecc.rewriting.linear import LINEAR
 from edgecc.rewriting.linear import linear_of as constant_linear
 from edgecc.rewriting.reading import constant, is_floating, is_op, is_scaled_gemm
@@ -36,13 +37,28 @@ class Candidate:
     biased: bool
 
 
-def candidates(model: Model, kinds: Sequence[str], ignore: Sequence[str], ctx: PassContext) -> list[Candidate]:
-    """The layers that could be factorized; the others are reported with the reason."""
+def candidates(
+    model: Model, kinds: Sequence[str], ignore: Sequence[str], whole: Sequence[str], ctx: PassContext
+) -> list[Candidate]:
+    """The layers that could be factorized; the others are reported with the reason.
+
+    Args:
+        model: not changed.
+        kinds: of splits.
+        ignore: patterns of names of layers that are none.
+        whole: likewise, for another reason.
+        ctx: gets the skips.
+    """
     found = []
     for node in model.nodes("Conv", "ConvTranspose", "Gemm", "MatMul"):
-        if matches_any(node, ignore) or constant(node, 1) is None:
+        if constant(node, 1) is None:
             continue
-        result = _candidate(node, kinds, model)
+        if matches_any(node, ignore):
+            result: Candidate | str = "it is to be ignored"
+        elif matches_any(node, whole):
+            result = "it is to stay whole"
+        else:
+            result = _candidate(node, kinds, model)
         if isinstance(result, str):
             ctx.skip(node, result)
         else:
@@ -98,35 +114,27 @@ def _factor_before(node: Node, model: Model) -> Node | None:
     return producer if _factor_behind(producer, model) is node else None
 
 
-def size_of(model: Model, measure: str) -> tuple[int, int]:
+def sizes_of(model: Model, measure: str) -> tuple[int, int]:
     """What a budget counts: as it is, and as it was before factorizing.
 
     Multiply-accumulates (`macs`), weights of layers (`params`) or bytes of all constants (`bytes`). Where layers are
     the factors of one, that one is counted in the second number, so that a budget stays the same share of the same
     whole.
     """
-    now, whole = 0, 0
+    now = whole = size_of(model, measure)
     for node in model.nodes():
-        size = _size(node, measure)
-        now += size
-        whole += size
-        if _factor_behind(node, model) is None and _factor_before(node, model) is not None:
-            whole += _product_size(node, model, measure) - size
-        elif _factor_behind(node, model) is not None:
-            whole -= size
-    if measure != "bytes":
-        return now, whole
-    others = max(0, sum(map(stored_bytes, model.constants())) - now)
-    return now + others, whole + others
+        behind, before = _factor_behind(node, model), _factor_before(node, model)
+        if behind is not None or before is not None:
+            whole -= _size(node, measure)
+        if behind is None and before is not None:
+            whole += _product_size(node, model, measure)
+    return now, whole
 
 
 def _size(node: Node, measure: str) -> int:
     if measure == "macs":
         return macs(node)
-    weights = constant(node, 1) if is_op(node, *LINEAR) else None
-    if weights is None:
-        return 0
-    return int(weights.size) if measure == "params" else int(weights.nbytes)
+    return sum(int(w.values.size) if measure == "params" else stored_bytes(w) for w in weights_of(node))
 
 
 def _product_size(last: Node, model: Model, measure: str) -> int:

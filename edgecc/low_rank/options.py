@@ -171,22 +171,50 @@ def to_budget(layers: Sequence[Sequence[Option]], measure: Measure, budget: floa
         One for each layer; if the budget cannot be met, the cheapest.
     """
     hulls = [frontier(options, measure) for options in layers]
-    steps = sorted(
-        (_slope(hull[i], hull[i + 1], measure), layer, i + 1)
-        for layer, hull in enumerate(hulls)
-        for i in range(len(hull) - 1)
-    )
     chosen = [hull[0] for hull in hulls]
     left = sum(option.cost(measure) for option in chosen)
-    for _, layer, place in steps:
+    for layer, step in _steps(hulls, measure):
         if left <= budget:
             break
-        step = hulls[layer][place]
         if left + step.cost(measure) - chosen[layer].cost(measure) <= budget:
             layer, step = _last_step(layers, chosen, measure, left - budget) or (layer, step)
         left += step.cost(measure) - chosen[layer].cost(measure)
         chosen[layer] = step
     return chosen
+
+
+def to_floor(layers: Sequence[Sequence[Option]], measure: Measure, most: float) -> list[Option]:
+    """How far it is sensible to go where a budget cannot be met: the same steps, the cheapest first.
+
+    They end where the next one would take a layer beyond an error. All that come after it cost even more for what they
+    save: going on until no layer may lose more takes the model apart. Layers of which all options are beyond stay.
+
+    Args:
+        layers: of each the options, the unchanged layer first.
+        measure: what is counted.
+        most: error of one layer.
+
+    Returns:
+        One for each layer.
+    """
+    hulls = [frontier(options, measure) for options in layers]
+    chosen = [hull[0] for hull in hulls]
+    for layer, step in _steps(hulls, measure):
+        if step.error <= most:
+            chosen[layer] = step
+        elif len(hulls[layer]) > 1 and hulls[layer][1].error <= most:
+            break
+    return chosen
+
+
+def _steps(hulls: Sequence[Sequence[Option]], measure: Measure) -> list[tuple[int, Option]]:
+    """Layers and what they become next, along all hulls, the cheapest for what it saves first."""
+    steps = sorted(
+        (_slope(hull[i], hull[i + 1], measure), layer, i + 1)
+        for layer, hull in enumerate(hulls)
+        for i in range(len(hull) - 1)
+    )
+    return [(layer, hulls[layer][place]) for _, layer, place in steps]
 
 
 def _last_step(

@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from edgecc.errors import PluginError
 
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from edgecc.passes.base import Pass, Property
 
 
-@dataclass(frozen=True)
-class PassEntry:
+class PassEntry(NamedTuple):
     """A row of a plugin's list of passes, in place of the class itself.
 
     Attributes:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from edgecc.passes.base import Loss, PassContext, check_ignore
+from edgecc.passes.leaving_alone import ignored_layers, leave_quantized, leave_recurrent, note_nothing
 from edgecc.passes.observing import samples_of
-from edgecc.passes.shaping import KERNEL_MULTIPLE, ShapingPass, one_budget
+from edgecc.passes.shaping import KERNEL_MULTIPLE, ShapingPass, hint_to_take, how_far, one_budget
 
 if TYPE_CHECKING:
     from edgecc.data.calibration import CalibrationData
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from edgecc.low_rank.options import Measure, Option
     from edgecc.model import Model
     from edgecc.passes.shaping import Shapes
-
-_WORDS = {"macs": "multiply-accumulates", "params": "layers' weights", "bytes": "bytes of the weights"}
 
 
 class FactorizeLowRank(ShapingPass):
@@ -64,11 +63,20 @@ class FactorizeLowRank(ShapingPass):
     forms: tuple[Literal["channel", "spatial", "tucker"], ...] = Field(
         default=("channel", "spatial"), min_length=1, description="what convolutions may become"
     )
+    keep: float = Field(
+        default=0.5,
+        ge=0,
+        lt=1,
+        description="with a budget, least share of the variance of each layer's output that stays",
+    )
     multiple: int = Field(default=1, ge=1, description="what ranks are divided by")
     epochs: int = Field(
         default=20, ge=0, description="most runs over the data in which all layers are fitted together, in small steps"
     )
-    ignore: tuple[str, ...] = Field(default=(), description="patterns of names of layers that stay")
+    ignore: tuple[str, ...] = Field(default=(), description="patterns of names of layers that stay as they are")
+    whole: tuple[str, ...] = Field(
+        default=(), description="patterns of names of layers that stay whole, and are fitted like the others"
+    )
 
     def wanted_latency(self) -> float | None:
         return self.latency
@@ -80,7 +88,7 @@ class FactorizeLowRank(ShapingPass):
         return self.model_copy(update={"multiple": KERNEL_MULTIPLE}) if self.multiple == 1 else None
 
     def leaving(self, patterns: tuple[str, ...]) -> FactorizeLowRank:
-        return self.model_copy(update={"ignore": (*self.ignore, *patterns)})
+        return self.model_copy(update={"whole": (*self.whole, *patterns)})
 
     def shapes(self, model: Model, ctx: PassContext) -> Shapes:
         from edgecc.low_rank.replacement import random_factors, replace_layer
@@ -94,7 +102,7 @@ class FactorizeLowRank(ShapingPass):
             kept = [
                 (candidate, [option for option in options if _is_multiple(option, step.multiple)])
                 for candidate, options in zip(found, measured, strict=True)
-                if not matches_any(candidate.linear.node, step.ignore)
+                if not matches_any(candidate.linear.node, (*step.ignore, *step.whole))
             ]
             chosen = step._choose(model, [one for one, _ in kept], [options for _, options in kept], PassContext(None))
             shaped = model.clone()
@@ -110,23 +118,24 @@ class FactorizeLowRank(ShapingPass):
 
     def run(self, model: Model, ctx: PassContext) -> bool:
         from edgecc.low_rank.fitting import factorize_in_order
-        from edgecc.pruning.fitting import ignored_names
         from edgecc.pruning.refinement import refine
 
         self.refuse_latency()
         found = self._candidates(model, ctx)
+        quantized = leave_quantized(self, model, ctx)
         if not found:
-            ctx.note(
-                f"{self.name}: no layer can be factorized (the report says why). Try: --prune 0.3 takes channels out"
-            )
+            if not quantized:
+                none = "no layer with constant weights"
+                note_nothing(self, ctx, "layer", none, "--prune 0.3 takes channels out")
             return False
         data = self._data(ctx)
         chosen = self._choose(model, found, self._measured(model, found, data, ctx), ctx)
         if not chosen:
             return False
-        original, ignored = model.clone(), ignored_names(model, self.ignore)
-        sites = factorize_in_order(original, model, chosen, data, ignored, ctx.progress)
-        gain = refine(original, model, sites, data, self.epochs, ctx.progress, ignored)
+        original = model.clone()
+        kept = ignored_layers(self.ignore, model)
+        sites = factorize_in_order(original, model, chosen, data, ctx.progress, kept)
+        gain = refine(original, model, sites, data, self.epochs, ctx.progress, kept)
         if gain:
             ctx.note(f"{self.name}: fitting all layers together took {gain:.0%} off the error on validation samples")
         return True
@@ -135,8 +144,10 @@ class FactorizeLowRank(ShapingPass):
         from edgecc.low_rank.layers import candidates
 
         check_ignore(self, self.ignore, model)
+        check_ignore(self, self.whole, model, option="whole")
         one_budget(self, ("energy", "rank", "macs", "params", "bytes", "latency"), optional=True)
-        return candidates(model, self.forms, self.ignore, ctx)
+        leave_recurrent(model, ctx, "recurrent layers are not factorized", self.ignore)
+        return candidates(model, self.forms, self.ignore, self.whole, ctx)
 
     def _data(self, ctx: PassContext) -> CalibrationData:
         why = "which components of a layer matter depends on what it reads, and factors are fitted to it"
@@ -167,9 +178,9 @@ class FactorizeLowRank(ShapingPass):
         else:
             chosen = list(self._to_budget(model, found, measured, ctx))
         result = {}
-        for candidate, option in zip(found, chosen, strict=True):
+        for candidate, options, option in zip(found, measured, chosen, strict=True):
             if option is None or option.split is None:
-                ctx.skip(candidate.linear.node, self._reason(option))
+                ctx.skip(candidate.linear.node, self._reason(option, options))
             else:
                 ctx.done(candidate.linear.node, option.describe())
                 result[candidate.linear.node.name] = option
@@ -183,29 +194,42 @@ class FactorizeLowRank(ShapingPass):
     def _to_budget(
         self, model: Model, found: list[Candidate], measured: list[list[Option]], ctx: PassContext
     ) -> list[Option]:
-        from edgecc.low_rank.layers import size_of
-        from edgecc.low_rank.options import to_budget, unchanged
+        from edgecc.low_rank.layers import sizes_of
+        from edgecc.low_rank.options import to_budget, to_floor, unchanged
 
         counted = self._counted()
         assert counted is not None, "there is a budget"
         layers = [[unchanged(candidate.splits[0]), *layer] for candidate, layer in zip(found, measured, strict=True)]
-        now, whole = size_of(model, counted)
+        now, whole = sizes_of(model, counted)
         wanted = float(getattr(self, counted))
         share = wanted if wanted < 1 else wanted / max(1, whole)
         fixed = now - sum(layer[0].cost(counted) for layer in layers)
-        chosen = to_budget(layers, counted, share * whole - fixed)
-        left = (fixed + sum(option.cost(counted) for option in chosen)) / max(1, whole)
-        if left > share:
-            ctx.note(
-                f"{self.name}: {left:.2f} of the {_WORDS[counted]} are left, not {share:.2g}: "
-                f"all {len(layers)} layers that can be factorized are at their smallest ranks, and the others stay "
-                f"(the report says why). Try: --prune {max(0.01, 1 - share / left):.2f} takes channels out first"
-            )
+        chosen = to_budget(
+            [list(filter(self._keeps_enough, layer)) for layer in layers], counted, share * whole - fixed
+        )
+        if fixed + sum(option.cost(counted) for option in chosen) > share * whole:
+            chosen = to_floor(layers, counted, 1 - self.keep)
+            left = (fixed + sum(option.cost(counted) for option in chosen)) / max(1, whole)
+            ctx.note(f"{self.name}: {self._shortfall(left, share, counted, fixed / max(1, whole))}")
         return chosen
 
-    def _reason(self, option: Option | None) -> str:
+    def _keeps_enough(self, option: Option) -> bool:
+        return option.error <= 1 - self.keep
+
+    def _shortfall(self, left: float, share: float, counted: Measure, fixed: float) -> str:
+        """Why a budget is not met, and what to type next."""
+        causes = [f"no more goes without layers that keep less than {self.keep:.0%} of the variance of their outputs"]
+        if fixed >= 0.005:
+            causes.append(f"{fixed:.0%} is in what cannot be factorized (the report says why)")
+        hints = [f"keep={self.keep / 2:g} lets more go"] if self.keep > 0 else []
+        hints.append(hint_to_take("--prune", counted, left, share))
+        return f"{how_far(counted, left, share)}: {', and '.join(causes)}. Try: {', or '.join(hints)}"
+
+    def _reason(self, option: Option | None, options: list[Option]) -> str:
+        if option is not None and not any(map(self._keeps_enough, options)):
+            return f"no rank that keeps {self.keep:g} of the variance of its output saves anything"
         if option is not None:
-            return "the budget is met without it"
+            return "others cost less for what they save"
         if self.rank is not None:
             return "it saves nothing at the rank that its weights have without noise"
         return f"no rank that keeps {self.energy or 0.99:g} of the variance of its output saves anything"

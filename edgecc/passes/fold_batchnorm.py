@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -60,8 +59,7 @@ def foldable(node: Node, model: Model) -> str | None:
     return plan if isinstance(plan, str) else None
 
 
-@dataclass(frozen=True)
-class _Fold:
+class _Fold(NamedTuple):
     """The linear node that takes the normalization in, and its new weights; None for those that stay."""
 
     linear: Linear

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -66,8 +65,7 @@ class MergeConstantArithmetic(NodePass):
         return False
 
 
-@dataclass(frozen=True)
-class _Step:
+class _Step(NamedTuple):
     """x * values, or sign * x + values; in float64."""
 
     source: Tensor
@@ -75,8 +73,7 @@ class _Step:
     sign: int = 1
 
 
-@dataclass(frozen=True)
-class _Merged:
+class _Merged(NamedTuple):
     """An operation and its constant, in the order in which they are operands."""
 
     op: str

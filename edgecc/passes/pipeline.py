@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from edgecc.errors import EdgeccError, PassContractError, PassOrderError, VerificationError
 from edgecc.passes.base import Loss, Pass, PassContext, Skip
@@ -56,8 +56,7 @@ class PipelineResult:
     notes: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Rounds:
+class Rounds(NamedTuple):
     """Passes that run in turns until none of them changes anything.
 
     One pass makes what another one matches, in either direction: no order alone is enough. Every one of them must

@@ -9,8 +9,9 @@ import numpy as np
 from pydantic import Field
 
 from edgecc.passes.base import Loss, PassContext, check_ignore
+from edgecc.passes.leaving_alone import ignored_layers, leave_quantized
 from edgecc.passes.observing import samples_of
-from edgecc.passes.shaping import KERNEL_MULTIPLE, ShapingPass, one_budget
+from edgecc.passes.shaping import BUDGETS, KERNEL_MULTIPLE, ShapingPass, one_budget
 
 if TYPE_CHECKING:
     from edgecc.data.calibration import CalibrationData
@@ -64,7 +65,11 @@ class PruneChannels(ShapingPass):
     )
     repair: bool = Field(default=True, description="fit the layers behind to what they computed")
     keep: float = Field(default=0.2, ge=0, lt=1, description="least share of a group that stays")
-    multiple: int = Field(default=1, ge=1, description="what the number of channels left is divided by")
+    multiple: int | None = Field(
+        default=None,
+        ge=1,
+        description="what the number of channels left is divided by; if unset, 8 in groups of 128 channels and more",
+    )
     epochs: int = Field(
         default=20, ge=0, description="most runs over the data in which all layers are fitted together, in small steps"
     )
@@ -77,7 +82,7 @@ class PruneChannels(ShapingPass):
         return self.model_copy(update={"latency": None, "macs": share})
 
     def rounded(self) -> PruneChannels | None:
-        return self.model_copy(update={"multiple": KERNEL_MULTIPLE}) if self.multiple == 1 else None
+        return self.model_copy(update={"multiple": KERNEL_MULTIPLE}) if self.multiple in (None, 1) else None
 
     def shapes(self, model: Model, ctx: PassContext) -> Shapes:
         from edgecc.pruning.groups import find_coupling
@@ -132,8 +137,10 @@ class PruneChannels(ShapingPass):
         one_budget(self, ("macs", "params", "bytes", "latency", "ratio"))
         coupling = find_coupling(model)
         groups, frozen = self._groups(coupling, ctx)
+        quantized = leave_quantized(self, model, ctx)
         if not groups:
-            ctx.note(f"{self.name}: {nothing_goes(frozen)}")
+            if not quantized:
+                ctx.note(f"{self.name}: {nothing_goes(frozen)}")
             return None
         data = None if self.criterion == "magnitude" and not self.repair else self._data(ctx)
         measured = self.sensitivity == "outputs" and self.ratio is None
@@ -147,70 +154,52 @@ class PruneChannels(ShapingPass):
 
     def _groups(self, coupling: Coupling, ctx: PassContext) -> tuple[list[Group], list[Frozen]]:
         """Those that may lose something, and the others, which are reported with their reasons."""
-        from edgecc.model import matches_any
-        from edgecc.pruning.shortfall import Frozen
+        from edgecc.pruning.open_groups import open_groups
 
-        found: list[Group] = []
-        frozen: list[Frozen] = []
-        for group in coupling.groups:
-            layers = (*group.writers, *group.readers)
-            reason = group.reason
-            if self.ignore and any(matches_any(layer.node, self.ignore) for layer in layers):
-                reason = "it is to be ignored"
-            elif not reason and len(group.units) < 2:
-                reason = "it has no unit to lose"
-            elif not reason and not group.writers:
-                reason = "no layer computes it"
-            if reason:
-                ctx.skip(layers[0].node, reason)
-                frozen.append(Frozen(group, reason))
-            else:
-                found.append(group)
-        return found, frozen
+        return open_groups(coupling.groups, self.ignore, ctx, unit="unit", needs="writers")
 
     def _allocate(self, plan: Plan, ctx: PassContext) -> list[int]:
         """How many units each group loses."""
         from edgecc.pruning.allocation import allocate, share_left, uniform
+        from edgecc.pruning.multiples import multiples_of
         from edgecc.pruning.shortfall import shortfall
 
         sizes = [len(group.units) for group in plan.groups]
-        multiples = [self.multiple if _has_multiple(group, self.multiple) else 1 for group in plan.groups]
+        multiples, small = multiples_of(plan.groups, self.multiple)
+        if small:
+            what = "1 group has" if len(small) == 1 else f"{len(small)} groups have"
+            ctx.note(f"{self.name}: {what} too few channels for multiples of {self.multiple} ({small[0].name!r})")
         if self.ratio is not None:
             return uniform(plan.curves, self.ratio, multiples, sizes)
-        works, budget, words = self._budget(plan)
+        works, budget, counted = self._budget(plan)
         if budget >= 1:
-            ctx.note(f"{self.name}: nothing goes: the {words} are within the budget")
+            ctx.note(f"{self.name}: nothing goes: the {BUDGETS[counted]} are within the budget")
             return [0] * len(sizes)
         gone = allocate(plan.curves, works, budget, multiples, sizes)
         left = share_left(works, gone)
         if left > budget:
-            missed = shortfall(left, budget, words, len(plan.groups), plan.frozen, self.keep)
+            missed = shortfall(left, budget, counted, len(plan.groups), plan.frozen, self.keep)
             ctx.note(f"{self.name}: {missed}")
         return gone
 
     def _budget(self, plan: Plan) -> tuple[list[Work], float, str]:
-        """What is to become less, the share of it that may be left, and what it is in words."""
-        from edgecc.pruning.allocation import works_of
-        from edgecc.pruning.stored import stored_works
+        """What is to become less, the share of it that may be left, and what that is."""
+        from edgecc.pruning.works import works_of
 
-        if self.bytes is not None:
-            works = stored_works(plan.model, plan.coupling, plan.groups)
-            total = sum(work.size for work in works)
-            return works, self.bytes if self.bytes < 1 else self.bytes / max(1, total), "bytes of the weights"
-        if self.params is not None:
-            return works_of(plan.coupling, plan.groups, "params"), self.params, "weights"
-        assert self.macs is not None, "it was checked"
-        return works_of(plan.coupling, plan.groups, "macs"), self.macs, "multiply-accumulates"
+        counted = next(key for key in BUDGETS if getattr(self, key) is not None)
+        works, wanted = works_of(plan.model, plan.coupling, plan.groups, counted), float(getattr(self, counted))
+        share = wanted if wanted < 1 else wanted / max(1, sum(work.size for work in works))
+        return works, share, counted
 
     def _repair(
         self, original: Model, model: Model, coupling: Coupling, kept: Kept, data: CalibrationData, ctx: PassContext
     ) -> None:
-        from edgecc.pruning.fitting import fit_layers, fitted_layers, ignored_names
+        from edgecc.pruning.fitting import fit_layers, fitted_layers
         from edgecc.pruning.refinement import refine
 
         layers = {layer.node.name: layer for layer in coupling.tracker.layers}
         inputs = {tensor.name for tensor in model.inputs}
-        ignored = ignored_names(model, self.ignore)
+        ignored = ignored_layers(self.ignore, model)
         nodes = [layers[name].node for name in fitted_layers(model, ignored) if name in layers]
         names = [node.name for node in nodes if node.inputs[0].name not in inputs]
         if not names:
@@ -220,9 +209,3 @@ class PruneChannels(ShapingPass):
         gain = refine(original, model, sites, data, self.epochs, ctx.progress, ignored)
         if gain:
             ctx.note(f"{self.name}: fitting all layers together took {gain:.0%} off the error on validation samples")
-
-
-def _has_multiple(group: Group, multiple: int) -> bool:
-    """Whether its units are single channels, of which there is a multiple to begin with."""
-    single = all(len(place.indices) == 1 for place in group.units[0].places)
-    return single and len(group.units) % multiple == 0

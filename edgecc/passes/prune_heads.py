@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from edgecc.errors import OptionError
 from edgecc.passes.base import Loss, Pass, PassContext, check_ignore
+from edgecc.passes.leaving_alone import ignored_layers, leave_quantized, note_nothing, open_sizes
 from edgecc.passes.observing import samples_of
+from edgecc.passes.shaping import one_budget
 
 if TYPE_CHECKING:
     from edgecc.data.calibration import CalibrationData
@@ -59,7 +60,11 @@ class PruneHeads(Pass):
         for node, reason in kept_whole(model, coupling):
             ctx.skip(node, reason)
         groups = self._groups(coupling, ctx)
+        quantized = leave_quantized(self, model, ctx)
         if not groups:
+            if not quantized:
+                none = "no attention: no product with the result of a Softmax"
+                note_nothing(self, ctx, "attention", none, _hint(model))
             return False
         data = None if self.criterion == "magnitude" and not self.repair else self._data(ctx)
         keep = 0.0 if self.heads is not None else self.keep
@@ -71,18 +76,18 @@ class PruneHeads(Pass):
             if count:
                 ctx.done(group.readers[0].node, f"{count} of {len(group.units)} heads removed")
         if not units:
+            most = max(len(group.units) for group in groups)
+            asked = f"heads={self.heads}" if self.heads is not None else f"ratio={self.ratio:g}"
+            ctx.note(f"{self.name}: nothing to do: with {asked}, attentions of at most {most} heads keep all of them")
             return False
-        remove_with_repair(model, coupling, units, data if self.repair else None, self.ignore, ctx.progress)
+        ignored = ignored_layers(self.ignore, model)
+        remove_with_repair(model, coupling, units, data if self.repair else None, ignored, ctx.progress)
         return True
 
     def _check(self, model: Model) -> None:
         check_ignore(self, self.ignore, model)
-        if (self.ratio is None) == (self.heads is None):
-            raise OptionError(
-                f"{self.name} takes one of ratio and heads, and {'both are' if self.ratio else 'none is'} given",
-                where=f"pass {self.name}",
-                hint=f"{self.name}:ratio=0.25 removes a quarter of all heads, {self.name}:heads=8 leaves 8 to each",
-            )
+        hint = f"{self.name}:ratio=0.25 removes a quarter of all heads, {self.name}:heads=8 leaves 8 to each"
+        one_budget(self, ("ratio", "heads"), hint=hint)
 
     def _data(self, ctx: PassContext) -> CalibrationData:
         why = "it measures what each head contributes, and fits the layers that read heads"
@@ -90,24 +95,10 @@ class PruneHeads(Pass):
 
     def _groups(self, coupling: Coupling, ctx: PassContext) -> list[Group]:
         """Heads that may go; attentions that must keep theirs are reported with the reason."""
-        from edgecc.model import matches_any
         from edgecc.pruning.heads import head_groups
+        from edgecc.pruning.open_groups import open_groups
 
-        found = []
-        for group in head_groups(coupling):
-            layers = (*group.writers, *group.readers)
-            reason = group.reason
-            if self.ignore and any(matches_any(layer.node, self.ignore) for layer in layers):
-                reason = "it is to be ignored"
-            elif not reason and len(group.units) < 2:
-                reason = "it has no head to lose"
-            elif not reason and not group.readers:
-                reason = "no layer reads its result"
-            if reason:
-                ctx.skip(layers[0].node, reason)
-            else:
-                found.append(group)
-        return found
+        return open_groups(head_groups(coupling), self.ignore, ctx, unit="head", needs="readers")[0]
 
     def _allocate(self, groups: list[Group], curves: list[Curve], ctx: PassContext) -> list[int]:
         """How many heads each attention loses."""
@@ -123,3 +114,10 @@ class PruneHeads(Pass):
                 f"{self.name}: {sum(gone)} of {sum(sizes)} heads are gone, not {self.ratio:.0%}: the rest may not go"
             )
         return gone
+
+
+def _hint(model: Model) -> str:
+    """What to try where no head may go."""
+    fixed = open_sizes(model)
+    # As PyTorch writes it, an attention has an open batch and its heads on one axis.
+    return f"{fixed}, since heads that share an axis with an open size cannot be told apart" if fixed else ""

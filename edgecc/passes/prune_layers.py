@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from edgecc.errors import OptionError
 from edgecc.passes.base import Loss, Pass, PassContext, check_ignore
+from edgecc.passes.leaving_alone import ignored_layers, leave_quantized, note_nothing
 from edgecc.passes.observing import samples_of
+from edgecc.passes.shaping import how_far, one_budget
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from edgecc.data.calibration import CalibrationData
     from edgecc.model import Model
     from edgecc.pruning.residual_blocks import Block
-
-_WORDS = {"macs": "multiply-accumulates", "params": "weights of layers"}
 
 
 class PruneLayers(Pass):
@@ -58,7 +57,11 @@ class PruneLayers(Pass):
         for node, reason in others:
             ctx.skip(node, reason)
         found = [block for block in found if not self._is_ignored(block, ctx)]
+        quantized = leave_quantized(self, model, ctx)
         if not found:
+            if not quantized:
+                none = "no residual branch: no layers whose result is added to what they read"
+                note_nothing(self, ctx, "addition", none, "--prune 0.3 takes channels out")
             return False
         data = samples_of(self, ctx, "it measures what is lost without each block, and fits the layers behind")
         original = model.clone()
@@ -74,13 +77,8 @@ class PruneLayers(Pass):
 
     def _check(self, model: Model) -> None:
         check_ignore(self, self.ignore, model)
-        given = [key for key in ("blocks", "macs", "params") if getattr(self, key) is not None]
-        if len(given) != 1:
-            raise OptionError(
-                f"{self.name} takes one of blocks, macs and params, and {' and '.join(given) or 'none'} is given",
-                where=f"pass {self.name}",
-                hint=f"{self.name}:blocks=1 removes one branch, {self.name}:macs=0.8 branches with a fifth of the work",
-            )
+        hint = f"{self.name}:blocks=1 removes one branch, {self.name}:macs=0.8 branches with a fifth of the work"
+        one_budget(self, ("blocks", "macs", "params"), hint=hint)
 
     def _is_ignored(self, block: Block, ctx: PassContext) -> bool:
         from edgecc.model import matches_any
@@ -94,11 +92,12 @@ class PruneLayers(Pass):
         """Names of the additions whose branches are gone."""
         from edgecc.data.split import FirstSamples
         from edgecc.pruning.block_influence import leave_out, outputs_of
+        from edgecc.pruning.works import size_of
 
         few = FirstSamples(data, self.samples)
         wanted = outputs_of(model, few, ctx.progress)
         measure = "params" if self.params is not None else "macs"
-        whole = _size(model, measure)
+        whole = size_of(model, measure)
         gone: set[str] = set()
         while not self._is_enough(model, len(gone), measure, whole):
             block = self._least(model, wanted, few, measure, ctx)
@@ -113,9 +112,11 @@ class PruneLayers(Pass):
     def _is_enough(self, model: Model, count: int, measure: str, whole: int) -> bool:
         if self.blocks is not None:
             return count >= self.blocks
+        from edgecc.pruning.works import size_of
+
         share = self.macs or self.params
         assert share is not None, "it was checked"
-        return _size(model, measure) <= share * whole
+        return size_of(model, measure) <= share * whole
 
     def _least(
         self, model: Model, wanted: list[np.ndarray], data: CalibrationData, measure: str, ctx: PassContext
@@ -136,29 +137,24 @@ class PruneLayers(Pass):
         return min((block for block in found if block.name in prices), key=lambda b: prices[b.name], default=None)
 
     def _say(self, model: Model, gone: set[str], measure: str, whole: int, ctx: PassContext) -> None:
+        from edgecc.pruning.works import size_of
+
         if self.blocks is not None:
             ctx.note(f"{self.name}: {len(gone)} branches are gone, not {self.blocks}: there are no others")
             return
-        left = _size(model, measure) / max(1, whole)
-        ctx.note(
-            f"{self.name}: {left:.0%} of the {_WORDS[measure]} are left, not {self.macs or self.params:.0%}: "
-            "no other branch may go"
-        )
+        share = self.macs or self.params
+        assert share is not None, "it was checked"
+        left = how_far(measure, size_of(model, measure) / max(1, whole), share)
+        ctx.note(f"{self.name}: {left}: no other branch may go")
 
     def _repair(self, original: Model, model: Model, gone: set[str], data: CalibrationData, ctx: PassContext) -> None:
-        from edgecc.pruning.fitting import fit_layers, fitted_layers, ignored_names
+        from edgecc.pruning.fitting import fit_layers, fitted_layers
 
         places = {node.name: place for place, node in enumerate(model.nodes())}
         first = min(places[name] for name in gone)
-        names = [name for name in fitted_layers(model, ignored_names(model, self.ignore)) if places[name] > first]
+        kept = ignored_layers(self.ignore, model)
+        names = [name for name in fitted_layers(model, kept) if places[name] > first]
         fit_layers(original, model, names, data, ctx.progress)
-
-
-def _size(model: Model, measure: str) -> int:
-    from edgecc.inspection import macs
-    from edgecc.pruning.residual_blocks import parameters_of
-
-    return sum(macs(node) if measure == "macs" else parameters_of(node) for node in model.nodes())
 
 
 def _weakest(model: Model, blocks: list[Block], data: CalibrationData, most: int, ctx: PassContext) -> list[Block]:

@@ -10,7 +10,9 @@ from pydantic import Field
 
 from edgecc.errors import OptionError
 from edgecc.passes.base import Loss, Pass, PassContext, check_ignore
+from edgecc.passes.leaving_alone import ignored_layers, leave_quantized, leave_recurrent, note_nothing
 from edgecc.passes.observing import samples_of
+from edgecc.passes.shaping import one_budget
 
 if TYPE_CHECKING:
     from edgecc.data.calibration import CalibrationData
@@ -64,7 +66,16 @@ class PruneWeights(Pass):
 
         pattern = self._check(model)
         linears = self._layers(model, pattern, ctx)
-        if not linears or (self.sparsity is not None and self._is_done(linears)):
+        leave_recurrent(model, ctx, "weights of recurrent layers are not set to 0 one by one", self.ignore)
+        quantized = leave_quantized(self, model, ctx)
+        if not linears:
+            if not quantized and not self._is_in_place(model, pattern):
+                note_nothing(self, ctx, "layer", "no layer with constant weights", "")
+            return False
+        if self.sparsity is not None and self._is_done(linears):
+            ctx.note(
+                f"{self.name}: nothing to do: as many weights as sparsity={self.sparsity:g} asks for are 0 already"
+            )
             return False
         data = None if self.criterion == "magnitude" and not self.repair else self._data(ctx)
         scores: list[Scores] = []
@@ -87,13 +98,8 @@ class PruneWeights(Pass):
         from edgecc.pruning.sparsity import Pattern
 
         check_ignore(self, self.ignore, model)
-        if (self.sparsity is None) == (self.pattern is None):
-            given = "both are given" if self.sparsity else "none is given"
-            raise OptionError(
-                f"{self.name} takes one of sparsity and pattern, and {given}",
-                where=f"pass {self.name}",
-                hint=f"{self.name}:sparsity=0.5 sets half of the weights to 0, {self.name}:pattern=2:4 two of each 4",
-            )
+        hint = f"{self.name}:sparsity=0.5 sets half of the weights to 0, {self.name}:pattern=2:4 two of each 4"
+        one_budget(self, ("sparsity", "pattern"), hint=hint)
         if self.pattern is None:
             return None
         keep, of = map(int, self.pattern.split(":"))
@@ -117,27 +123,35 @@ class PruneWeights(Pass):
         assert self.sparsity is not None, "it was checked"
         return zeros >= min(self.sparsity * sum(sizes), most) - len(linears)
 
+    def _is_in_place(self, model: Model, pattern: Pattern | None) -> bool:
+        """Whether there is nothing to do since a layer has the pattern already."""
+        from edgecc.pruning.features import linear_of
+
+        found = (linear_of(node) for node in model.nodes("Conv", "Gemm", "MatMul", ignore=self.ignore))
+        return any(linear is not None and _has(pattern, linear) for linear in found)
+
     def _kept(self, model: Model, pattern: Pattern | None) -> set[str]:
         """Names of layers that are not to be fitted: those to be ignored, and those that have the pattern already."""
         from edgecc.pruning.features import linear_of
 
-        nodes = model.nodes("Conv", "Gemm", "MatMul")
-        others = {node.name for node in model.nodes("Conv", "Gemm", "MatMul", ignore=self.ignore)}
-        kept = {node.name for node in nodes} - others
-        linears = [linear_of(node) for node in nodes] if pattern is not None else []
-        return kept | {one.node.name for one in linears if one is not None and _has(pattern, one)}
+        nodes = model.nodes("Conv", "Gemm", "MatMul") if pattern is not None else []
+        linears = [linear_of(node) for node in nodes]
+        return ignored_layers(self.ignore, model) | {
+            one.node.name for one in linears if one is not None and _has(pattern, one)
+        }
 
     def _layers(self, model: Model, pattern: Pattern | None, ctx: PassContext) -> list[Linear]:
         """Those that may lose weights; the others are reported with their reasons."""
+        from edgecc.model import matches_any
         from edgecc.pruning.features import linear_of
         from edgecc.rewriting.reading import constant
 
         found = []
-        for node in model.nodes("Conv", "ConvTranspose", "Gemm", "MatMul", ignore=self.ignore):
+        for node in model.nodes("Conv", "ConvTranspose", "Gemm", "MatMul"):
             if constant(node, 1) is None:
                 continue
             linear = linear_of(node)
-            reason = _reason(node, linear, pattern)
+            reason = "it is to be ignored" if matches_any(node, self.ignore) else _reason(node, linear, pattern)
             if reason:
                 ctx.skip(node, reason)
             elif linear is not None and not _has(pattern, linear):

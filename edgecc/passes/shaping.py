@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 
 #: Channels that the kernels of most runtimes compute at once.
 KERNEL_MULTIPLE = 8
+#: What budgets count, in words.
+BUDGETS = {"macs": "multiply-accumulates", "params": "layers' weights", "bytes": "bytes of the weights"}
+#: Most that a hint asks another pass to take: what would have to take more than that takes the model apart.
+_MOST = 0.9
 #: A model as a variant of the pass would shape it; its weights are of no use.
 Shapes: TypeAlias = "Callable[[ShapingPass], Model]"
 
@@ -62,13 +67,14 @@ class ShapingPass(Pass):
             )
 
 
-def one_budget(step: Pass, keys: tuple[str, ...], *, optional: bool = False) -> None:
+def one_budget(step: Pass, keys: tuple[str, ...], *, optional: bool = False, hint: str = "") -> None:
     """Raise OptionError unless one of these options is given.
 
     Args:
         step: whose options they are.
         keys: their names.
         optional: whether none is right too.
+        hint: what to type instead; a budget of multiply-accumulates if empty.
     """
     given = [key for key in keys if getattr(step, key) is not None]
     if len(given) == 1 or (optional and not given):
@@ -78,5 +84,35 @@ def one_budget(step: Pass, keys: tuple[str, ...], *, optional: bool = False) -> 
     raise OptionError(
         f"{step.name} takes one of {known}, and {found} given",
         where=f"pass {step.name}",
-        hint=f"{step.name}:macs=0.5 leaves half of the multiply-accumulates",
+        hint=hint or f"{step.name}:macs=0.5 leaves half of the multiply-accumulates",
     )
+
+
+def how_far(counted: str, left: float, share: float) -> str:
+    """What is left where a budget is not met, in as many digits as it takes to see the difference.
+
+    Args:
+        counted: what the budget counts, a key of `BUDGETS`.
+        left: share that is left.
+        share: that was to be left, which is less.
+    """
+    digits = next((count for count in range(3) if f"{left:.{count}%}" != f"{share:.{count}%}"), 3)
+    return f"{left:.{digits}%} of the {BUDGETS[counted]} are left, not {share:.{digits}%}"
+
+
+def hint_to_take(flag: str, counted: str, left: float, share: float) -> str:
+    """What to type so that another pass takes the rest, or what to ask for if no pass could.
+
+    Args:
+        flag: of the other pass, such as `--prune`.
+        counted: what the budget counts, a key of `BUDGETS`.
+        left: share that is left.
+        share: that was to be left, which is less.
+    """
+    needed = share / max(left, 1e-9)
+    if needed < 1 - _MOST:
+        return f"a larger {counted}, since no pass takes so much"
+    # Rounded so that what is left is within the budget; an amount of the whole is a share of what is left.
+    value = f"{math.ceil(100 * (1 - needed) - 1e-6) / 100:.2f}" if counted == "macs" else ""
+    value = value or f"{counted}={max(0.01, math.floor(100 * needed + 1e-6) / 100):.2f}"
+    return f"{flag} {value} takes the rest"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -22,8 +22,7 @@ _FLOAT32_INSIDE = frozenset({"MeanVarianceNormalization"})
 _HALF = "tensor(float16)"
 
 
-@dataclass(frozen=True)
-class Slots:
+class Slots(NamedTuple):
     """Positions of a node's float32 tensors.
 
     Attributes:
@@ -87,8 +86,7 @@ def _by_schema(node: gs.Node, inputs: tuple[int, ...], outputs: tuple[int, ...],
     return Slots(half_inputs, half_outputs, fixed)
 
 
-@dataclass(frozen=True)
-class _Types:
+class _Types(NamedTuple):
     """Type variables of an operator's formal inputs and outputs; the last one may repeat.
 
     Attributes:

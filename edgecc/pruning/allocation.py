@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgecc.inspection import macs
 from edgecc.pruning.features import Matrix
 from edgecc.pruning.saliency import Curve
 
 if TYPE_CHECKING:
-    from edgecc.pruning.groups import Coupling, Group
+    from edgecc.pruning.groups import Coupling
     from edgecc.pruning.ties import Labels
 
 
@@ -49,21 +48,6 @@ class Work:
             return np.maximum(0.0, 1 - np.asarray(lost, np.float64) / max(1, whole))
 
         return self.size * share(self.reads, self.inputs) * share(self.writes, self.outputs)
-
-
-def works_of(coupling: Coupling, groups: Sequence[Group], measure: str) -> list[Work]:
-    """The layers' multiply-accumulates (`macs`) or weights (`params`)."""
-    owner = {unit.root: index for index, group in enumerate(groups) for unit in group.units}
-    sizes = [len(group.units) for group in groups]
-    works = []
-    for layer in coupling.tracker.layers:
-        values = layer.node.inputs[1].values
-        size = macs(layer.node) if measure == "macs" else int(values.size)
-        reads = per_unit(layer.reads, coupling, owner, sizes) if layer.reads is not None else {}
-        inputs = len(layer.reads) if layer.reads is not None else 1
-        writes = per_unit(layer.writes, coupling, owner, sizes)
-        works.append(Work(size, reads, writes, inputs, len(layer.writes)))
-    return works
 
 
 def per_unit(labels: Labels, coupling: Coupling, owner: dict[int, int], sizes: Sequence[int]) -> dict[int, float]:

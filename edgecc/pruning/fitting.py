@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecc.cleanup import sort
-from edgecc.model import matches_any
 from edgecc.pruning.features import Matrix, linear_of, set_linear
 from edgecc.pruning.repair import Gathering, Site, Target, added_to, fit, site_of
 from edgecc.pruning.rows import bytes_of
@@ -148,11 +147,6 @@ def fitted_layers(model: Model, ignored: Collection[str] = ()) -> list[str]:
     """
     nodes = [node for node in model.nodes("Conv", "Gemm", "MatMul") if len(node.inputs[1].outputs) == 1]
     return [node.name for node in nodes if node.name not in ignored and linear_of(node) is not None]
-
-
-def ignored_names(model: Model, patterns: Sequence[str]) -> set[str]:
-    """Names of the layers that a user's patterns name."""
-    return {node.name for node in model.nodes("Conv", "Gemm", "MatMul") if matches_any(node, patterns)}
 
 
 def has_bias(model: Model, node: Node) -> bool:

@@ -152,10 +152,10 @@ class _Gradients:
     Args:
         model: not changed.
         aims: where they are measured.
-        kept: names of layers whose weights' gradients nobody wants.
+        kept: names of layers whose weights have no gradients.
     """
 
-    def __init__(self, model: Model, aims: Sequence[Aim], kept: Collection[str]) -> None:
+    def __init__(self, model: Model, aims: Sequence[Aim], kept: Collection[str] = ()) -> None:
         graph = model.clone()
         nodes, tape = graph.nodes(), Tape(graph)
         tensors = {tensor.name: tensor for tensor in graph.tensors()}
@@ -190,7 +190,7 @@ class _Gradients:
 
 
 def _is_weight(tensor: Tensor, kept: Collection[str]) -> bool:
-    """Whether it is a constant that nothing but layers reads, none of them one of those."""
+    """Whether it is a constant that nothing but layers reads, none of which are to be kept."""
     values = getattr(tensor, "values", None)
     if values is None or values.dtype != np.float32:
         return False

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from edgecc.inspection import macs
-from edgecc.rewriting.reading import constant, is_op, same_shape
+from edgecc.pruning.works import weights_of
+from edgecc.rewriting.reading import constant, same_shape
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node, Tensor
 
-#: What has weights.
-_LAYERS = ("Conv", "ConvTranspose", "GRU", "Gemm", "LSTM", "MatMul", "RNN")
+#: Nodes of an addition's operand among which a layer is looked for where it is no residual branch.
+_NEAR = 64
 
 
 @dataclass(frozen=True)
@@ -39,22 +42,17 @@ class Block:
 
     def layers(self) -> list[Node]:
         """Those of its nodes that have weights."""
-        return [node for node in self.nodes if _is_layer(node)]
+        return [node for node in self.nodes if weights_of(node)]
 
     def cost(self, measure: str) -> int:
         """Multiply-accumulates (`macs`), or values of its layers' weights (`params`)."""
         if measure == "macs":
             return sum(macs(node) for node in self.nodes)
-        return sum(parameters_of(node) for node in self.nodes)
-
-
-def parameters_of(node: Node) -> int:
-    """Values of a layer's weights; biases are not counted."""
-    if not _is_layer(node):
-        return 0
-    places = (1, 2) if node.op in ("GRU", "LSTM", "RNN") else (1,)
-    found = [constant(node, place) for place in places]
-    return sum(int(values.size) for values in found if values is not None)
+        inside = {id(node) for node in self.nodes}
+        weights = {id(tensor): tensor for node in self.nodes for tensor in weights_of(node)}
+        # What others read too stays.
+        gone = [tensor for tensor in weights.values() if all(id(reader) in inside for reader in tensor.outputs)]
+        return sum(int(tensor.values.size) for tensor in gone)
 
 
 def find_blocks(model: Model) -> tuple[list[Block], list[tuple[Node, str]]]:
@@ -62,14 +60,17 @@ def find_blocks(model: Model) -> tuple[list[Block], list[tuple[Node, str]]]:
 
     Only branches that are added to the very tensor that they read, of the same shape: what is left without one is the
     shortcut alone, and nothing else has to change.
+
+    Args:
+        model: sorted; not changed.
     """
-    order = {id(node): index for index, node in enumerate(model.nodes())}
+    places = {id(node): place for place, node in enumerate(model.nodes())}
     blocks, others = [], []
     for adder in model.nodes("Add"):
         if any(constant(adder, place) is not None for place in (0, 1)) or adder.inputs[0] is adder.inputs[1]:
             continue
         tensors = list(adder.inputs)
-        found = [_block(adder, tensors[1 - place], tensors[place], model, order) for place in (0, 1)]
+        found = [_block(adder, tensors[1 - place], tensors[place], model, places) for place in (0, 1)]
         whole = [block for block in found if isinstance(block, Block)]
         reasons = [reason for reason in found if isinstance(reason, str)]
         if whole:
@@ -79,58 +80,87 @@ def find_blocks(model: Model) -> tuple[list[Block], list[tuple[Node, str]]]:
     return blocks, others
 
 
-def _block(adder: Node, shortcut: Tensor, branch: Tensor, model: Model, order: dict[int, int]) -> Block | str | None:
+def _block(
+    adder: Node, shortcut: Tensor, branch: Tensor, model: Model, places: Mapping[int, int]
+) -> Block | str | None:
     """The block; the reason if it is none, and None if its branch has no weights."""
-    nodes = _private(adder, branch, shortcut, model)
-    if not any(_is_layer(node) for node in nodes):
+    computed = model.producer(shortcut)
+    start = -1 if computed is None else places.get(id(computed), -1)
+    # Behind the shortcut first: what lies before it may be the whole model, once for each addition.
+    if not _reads(branch, shortcut, start, model, places):
+        found = any(map(weights_of, islice(_private(adder, branch, shortcut, model, places), _NEAR)))
+        return "what it adds to is not what the branch reads: its shortcut computes something" if found else None
+    nodes = list(_private(adder, branch, shortcut, model, places))
+    if not any(map(weights_of, nodes)):
         return None
-    if not _reads(nodes, branch, shortcut, model):
-        return "what it adds to is not what the branch reads: its shortcut computes something"
     if not (same_shape(shortcut, branch) and same_shape(shortcut, adder.outputs[0])):
         return "its branch and its shortcut differ in shape"
-    return Block(adder, shortcut, branch, tuple(sorted(nodes, key=lambda node: order[id(node)])))
+    return Block(adder, shortcut, branch, tuple(reversed(nodes)))
 
 
-def _is_layer(node: Node) -> bool:
-    return is_op(node, *_LAYERS) and (constant(node, 1) is not None)
+def _private(adder: Node, branch: Tensor, shortcut: Tensor, model: Model, places: Mapping[int, int]) -> Iterator[Node]:
+    """Nodes that only the branch needs, the last one first.
+
+    From the end of the model to its beginning: all readers of a node have been looked at before it is.
+    """
+    kept: dict[int, Node] = {}
+
+    def is_private(node: Node) -> bool:
+        return all(
+            not model.is_output(tensor)
+            and all(id(reader) in kept or (reader is adder and tensor is branch) for reader in tensor.outputs)
+            for tensor in node.outputs
+        )
+
+    for node in _backwards([branch], shortcut, model, places, goes_on=is_private):
+        if is_private(node):
+            kept[id(node)] = node
+            yield node
 
 
-def _private(adder: Node, branch: Tensor, shortcut: Tensor | None, model: Model) -> list[Node]:
-    """Nodes that only the branch needs."""
-    found = _behind([branch], shortcut, model)
-    kept = {id(node): node for node in found}
-    changed = True
-    while changed:
-        changed = False
-        for node in list(kept.values()):
-            pairs = [(tensor, reader) for tensor in node.outputs for reader in model.consumers(tensor)]
-            needed = any(
-                id(reader) not in kept and not (reader is adder and tensor is branch) for tensor, reader in pairs
-            )
-            if needed or any(model.is_output(tensor) for tensor in node.outputs):
-                del kept[id(node)]
-                changed = True
-    producer = model.producer(branch)
-    return list(kept.values()) if producer is not None and id(producer) in kept else []
+def _reads(branch: Tensor, shortcut: Tensor, start: int, model: Model, places: Mapping[int, int]) -> bool:
+    """Whether the branch is computed from the shortcut, perhaps through nodes that others need too.
+
+    Nodes up to the place `start`, where the shortcut is computed, do not read it.
+    """
+    if len(shortcut.outputs) < 2:
+        return False
+    nodes = _backwards([branch], shortcut, model, places, goes_on=lambda node: places[id(node)] > start)
+    return any(tensor is shortcut for node in nodes for tensor in node.inputs)
 
 
-def _reads(nodes: Iterable[Node], branch: Tensor, shortcut: Tensor, model: Model) -> bool:
-    """Whether the branch is computed from the shortcut, perhaps through nodes that others need too."""
-    if any(tensor is shortcut for node in nodes for tensor in node.inputs):
-        return True
-    found = _behind([branch], shortcut, model)
-    return any(tensor is shortcut for node in found for tensor in node.inputs)
+def _backwards(
+    tensors: Iterable[Tensor],
+    stop: Tensor,
+    model: Model,
+    places: Mapping[int, int],
+    *,
+    goes_on: Callable[[Node], bool],
+) -> Iterator[Node]:
+    """Nodes of the main graph that the tensors are computed from without `stop`, from the last one of the model on.
 
-
-def _behind(tensors: Iterable[Tensor], stop: Tensor | None, model: Model) -> list[Node]:
-    """Nodes of the main graph that the tensors are computed from, without going through `stop`."""
+    Args:
+        tensors: where it begins.
+        stop: is not looked behind.
+        model: that they are in.
+        places: of its nodes.
+        goes_on: whether to look behind a node, asked before it is yielded.
+    """
     found: dict[int, Node] = {}
-    waiting = list(tensors)
-    while waiting:
-        tensor = waiting.pop()
+    waiting: list[int] = []
+
+    def push(tensor: Tensor) -> None:
         node = None if tensor is stop else model.producer(tensor)
-        if node is None or id(node) in found or model.is_inner(node):
-            continue
-        found[id(node)] = node
-        waiting += list(node.inputs)
-    return list(found.values())
+        place = None if node is None else places.get(id(node))
+        if node is not None and place is not None and place not in found:
+            found[place] = node
+            heapq.heappush(waiting, -place)
+
+    for tensor in tensors:
+        push(tensor)
+    while waiting:
+        node = found[-heapq.heappop(waiting)]
+        behind = goes_on(node)
+        yield node
+        for tensor in node.inputs if behind else ():
+            push(tensor)

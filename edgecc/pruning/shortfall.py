@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from edgecc.passes.leaving_alone import named_reasons
+from edgecc.passes.shaping import hint_to_take, how_far
+
 if TYPE_CHECKING:
     from edgecc.pruning.groups import Group
-
-#: Groups that are named.
-_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -26,20 +26,18 @@ class Frozen:
     reason: str
 
 
-def shortfall(left: float, budget: float, words: str, open_groups: int, frozen: Sequence[Frozen], keep: float) -> str:
+def shortfall(left: float, budget: float, counted: str, open_groups: int, frozen: Sequence[Frozen], keep: float) -> str:
     """A sentence for the user.
 
     Args:
         left: share that is left when nothing more may go.
         budget: share that was asked for.
-        words: what is counted.
+        counted: what the budget counts, a key of `BUDGETS`.
         open_groups: how many groups lost what they may.
         frozen: the others.
         keep: least share of a group that stays.
     """
-    # As many digits as it takes to see the difference.
-    digits = next((count for count in range(3) if f"{left:.{count}%}" != f"{budget:.{count}%}"), 3)
-    parts = [f"{left:.{digits}%} of the {words} are left, not {budget:.{digits}%}"]
+    parts = [how_far(counted, left, budget)]
     causes = []
     if open_groups:
         causes.append(f"{_groups(open_groups)} down to {keep:.0%} of {'its' if open_groups == 1 else 'their'} units")
@@ -50,7 +48,7 @@ def shortfall(left: float, budget: float, words: str, open_groups: int, frozen: 
     hints = []
     if open_groups and keep > 0:
         hints.append(f"keep={keep / 2:g} lets more of each group go")
-    hints.append(f"--low-rank {max(0.01, 1 - budget / max(left, 1e-9)):.2f} takes the rest out of what stays")
+    hints.append(hint_to_take("--low-rank", counted, left, budget))
     return f"{': '.join(parts)}. Try: {', or '.join(hints)}"
 
 
@@ -66,6 +64,4 @@ def _groups(count: int) -> str:
 
 
 def _named(frozen: Sequence[Frozen]) -> str:
-    named = [f"{one.group.name!r}: {one.reason}" for one in frozen[:_SHOWN]]
-    more = [f"{len(frozen) - _SHOWN} more in the report"] if len(frozen) > _SHOWN else []
-    return "; ".join([*named, *more])
+    return named_reasons([(one.group.name, one.reason) for one in frozen])

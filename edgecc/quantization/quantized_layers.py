@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from edgecc.inspection import RECURRENT
 from edgecc.rewriting.linear import LINEAR, Linear, linear_of
 from edgecc.rewriting.reading import constant, is_op
 
@@ -12,6 +13,11 @@ if TYPE_CHECKING:
     from edgecc.model import Model, Node, Tensor
     from edgecc.passes.base import PassContext
 
+#: Products of integers, of ONNX itself and of ONNX Runtime.
+_INTEGER = frozenset(
+    {"ConvInteger", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "MatMulInteger", "MatMulIntegerToFloat"}
+    | {"MatMulNBits", "QGemm", "QLinearConv", "QLinearMatMul"}
+)
 #: Why passes that compare the quantized model with the float one need samples.
 COMPARES = "it runs the float model and the quantized one on samples; saved statistics do not do"
 
@@ -59,6 +65,18 @@ def quantized_layers(model: Model, ctx: PassContext, ignore: tuple[str, ...] = (
         else:
             found.append(QuantizedLayer(node, stored, source))
     return found
+
+
+def integer_layers(model: Model) -> list[Node]:
+    """Layers that compute with stored integers, in order: in operators of their own, or behind DequantizeLinear."""
+    return [node for node in model.all_nodes() if node.op in _INTEGER or _has_stored_integers(node)]
+
+
+def _has_stored_integers(node: Node) -> bool:
+    if node.op not in (*LINEAR, *RECURRENT) or len(node.inputs) < 2:
+        return False
+    stored = dequantized(node.inputs[1])
+    return stored is not None and constant(stored, 0) is not None
 
 
 def has_rows_first(node: Node) -> bool:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -20,8 +19,7 @@ AFFINE = ("BatchNormalization", *ARITHMETIC)
 _EPSILON = float(np.float32(1e-5))
 
 
-@dataclass(frozen=True)
-class Affine:
+class Affine(NamedTuple):
     """y = x * scale + shift, in float64, one value per channel."""
 
     scale: np.ndarray

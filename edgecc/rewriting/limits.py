@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -18,8 +17,7 @@ if TYPE_CHECKING:
 LIMITING = ("Relu", "Clip", "Max", "Min", "Where")
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """min(max(source, low), high) with low <= high.
 
     Attributes:

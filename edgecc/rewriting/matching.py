@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -83,8 +83,7 @@ class Match:
         return self.root.outputs[0]
 
 
-@dataclass(frozen=True)
-class Mismatch:
+class Mismatch(NamedTuple):
     """Why a node is not the last one of a pattern.
 
     Attributes:
@@ -111,7 +110,7 @@ def find(pattern: Pattern, node: Node, model: Model) -> Match | None:
 
 
 def _first(search: _Search, pattern: Pattern, node: Node) -> Match | None:
-    for state in search.solutions(pattern, node.outputs[0], _State()):
+    for state in search.solutions(pattern, node.outputs[0], _State({}, {}, {})):
         if id(node) not in state.nodes:
             continue  # a product of one factor that is no product: it would stand for the node's whole output
         reason = _read_elsewhere(state, node, search.model)
@@ -121,17 +120,16 @@ def _first(search: _Search, pattern: Pattern, node: Node) -> Match | None:
     return None
 
 
-@dataclass(frozen=True)
-class _State:
+class _State(NamedTuple):
     """What stands for what so far; extended by copies, so that a search can take a step back."""
 
-    tensors: dict[int, Tensor] = field(default_factory=dict)
-    nodes: dict[int, Node] = field(default_factory=dict)
-    rests: dict[int, tuple[Tensor, ...]] = field(default_factory=dict)
+    tensors: dict[int, Tensor]
+    nodes: dict[int, Node]
+    rests: dict[int, tuple[Tensor, ...]]
 
     def bind(self, pattern: Pattern, tensor: Tensor, *nodes: Node) -> _State:
         added = {id(node): node for node in nodes}
-        return replace(self, tensors={**self.tensors, id(pattern): tensor}, nodes={**self.nodes, **added})
+        return self._replace(tensors={**self.tensors, id(pattern): tensor}, nodes={**self.nodes, **added})
 
 
 class _Search:
@@ -207,7 +205,7 @@ class _Search:
             fixed = len(patterns) - 1
             if len(operands) >= fixed:
                 rests = {**start.rests, id(patterns[-1]): tuple(operands[fixed:])}
-                yield from self._in_order(patterns[:-1], operands[:fixed], replace(start, rests=rests))
+                yield from self._in_order(patterns[:-1], operands[:fixed], start._replace(rests=rests))
             return
         if len(operands) != len(patterns):
             self.fail(start, lambda: f"{describe(node)} has {len(operands)} inputs, not {len(patterns)}")

@@ -12,42 +12,35 @@ product: write Product(X, X, X, scale=2), not Product(Product(X, X, X), scale=2)
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 
 
-@dataclass(frozen=True, eq=False)
 class Pattern:
     """What a tensor must come from. Patterns are compared and keyed by identity."""
 
 
-@dataclass(frozen=True, eq=False)
 class Value(Pattern):
     """Any tensor."""
 
 
-@dataclass(frozen=True, eq=False)
 class Weight(Pattern):
     """Any constant tensor."""
 
 
-@dataclass(frozen=True, eq=False)
 class Scalar(Pattern):
     """A constant of one element, whatever its rank and value."""
 
 
-@dataclass(frozen=True, eq=False)
 class Number(Pattern):
     """A constant of one element with that value, up to the rounding of its type."""
 
-    value: float
+    def __init__(self, value: float) -> None:
+        self.value = value
 
 
-@dataclass(frozen=True, eq=False)
 class Rest(Pattern):
     """As the last input of an Op: all the inputs that are left, none included."""
 
 
-@dataclass(frozen=True, eq=False, init=False)
 class Op(Pattern):
     """The first output of a node of the default domain.
 
@@ -56,25 +49,18 @@ class Op(Pattern):
         inputs: one pattern per input that the node has; those of commutative operators in either order.
     """
 
-    op: str
-    inputs: tuple[Pattern, ...]
-
     def __init__(self, op: str, *inputs: Pattern | float) -> None:
-        object.__setattr__(self, "op", op)
-        object.__setattr__(self, "inputs", tuple(_as_pattern(item) for item in inputs))
+        self.op = op
+        self.inputs = tuple(_as_pattern(item) for item in inputs)
 
 
-@dataclass(frozen=True, eq=False, init=False)
 class AnyOf(Pattern):
     """One of several ways to write the same thing; the first that matches is taken."""
 
-    options: tuple[Pattern, ...]
-
     def __init__(self, *options: Pattern) -> None:
-        object.__setattr__(self, "options", options)
+        self.options = options
 
 
-@dataclass(frozen=True, eq=False, init=False)
 class Product(Pattern):
     """scale * factor * factor ..., through Mul and Div by constants in any order and nesting.
 
@@ -83,15 +69,11 @@ class Product(Pattern):
         scale: the product of all scalar constants.
     """
 
-    factors: tuple[Pattern, ...]
-    scale: float
-
     def __init__(self, *factors: Pattern, scale: float = 1.0) -> None:
-        object.__setattr__(self, "factors", factors)
-        object.__setattr__(self, "scale", scale)
+        self.factors = factors
+        self.scale = scale
 
 
-@dataclass(frozen=True, eq=False, init=False)
 class Total(Pattern):
     """constant + term + term ..., through Add, Sum and Sub of constants in any order and nesting.
 
@@ -100,12 +82,9 @@ class Total(Pattern):
         constant: the sum of all scalar constants.
     """
 
-    terms: tuple[Pattern, ...]
-    constant: float
-
     def __init__(self, *terms: Pattern, constant: float = 0.0) -> None:
-        object.__setattr__(self, "terms", terms)
-        object.__setattr__(self, "constant", constant)
+        self.terms = terms
+        self.constant = constant
 
 
 #: Operators whose two inputs may change places.

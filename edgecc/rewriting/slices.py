@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -16,8 +15,7 @@ if TYPE_CHECKING:
 TO_THE_END = int(np.iinfo(np.int32).max)
 
 
-@dataclass(frozen=True)
-class Cut:
+class Cut(NamedTuple):
     """Start, end and step along one axis, as a Slice has them."""
 
     start: int
@@ -29,8 +27,7 @@ class Cut:
         return range(size)[self.start : self.stop : self.step]
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(NamedTuple):
     """A tensor that is a part of another one: `source[start:stop]` along the axis."""
 
     source: Tensor

@@ -171,7 +171,7 @@ def test_layers_that_are_slower_in_factors_stay_whole(tmp_path: Path, monkeypatc
     Machine(monkeypatch, lambda work: work)
     counts = slower(monkeypatch, "c")
     result = compiled(tmp_path, low_rank=0.3)
-    assert result.recipe.low_rank == 'macs=0.7,ignore=["Conv_2"]'
+    assert result.recipe.low_rank == 'macs=0.7,whole=["Conv_2"]'
     assert result.recipe.measure is False
     assert len(counts) == 2
     factors = factors_of(result.model)
@@ -186,7 +186,8 @@ def test_all_layers_slower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     slower(monkeypatch, "a", "c", "e", "y")
     result = compiled(tmp_path, low_rank=0.3)
     assert not factors_of(result.model)
-    assert any("no layer can be factorized" in note or "are left, not 0.7" in note for note in result.notes)
+    note = next(note for note in result.notes if note.startswith("factorize-low-rank: nothing to do: "))
+    assert "4 layers stay as they are ('Conv_0': it is to stay whole; " in note
 
 
 @pytest.mark.parametrize(

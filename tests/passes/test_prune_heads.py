@@ -174,6 +174,46 @@ def test_reasons() -> None:
     assert_skipped(step, Model.from_text(text, constants), "'v' keeps all of its heads")
 
 
+def joined(batch: str) -> Model:
+    """As PyTorch writes it: batch and heads are one axis."""
+    text = f"""g (float[{LENGTH},{batch},{WIDTH}] x) => (float[{LENGTH},{batch},{WIDTH}] y)
+    {{ q = MatMul(x, w) r = Reshape(q, joined) t = Transpose<perm = [1, 0, 2]>(r)
+      k = Transpose<perm = [1, 2, 0]>(r) s = MatMul(t, k) p = Softmax(s) v = MatMul(p, t)
+      u = Transpose<perm = [1, 0, 2]>(v) z = Reshape(u, back) y = MatMul(z, o) }}"""
+    rng = np.random.default_rng(0)
+    weights = {name: rng.standard_normal((WIDTH, WIDTH)).astype(np.float32) for name in "wo"}
+    shapes = {"joined": np.array([LENGTH, -1, SIZE]), "back": np.array([LENGTH, -1, WIDTH])}
+    model = Model.from_text(text, {**weights, **shapes})
+    model.cleanup()
+    return model
+
+
+def test_an_open_batch_beside_the_heads_gets_a_hint() -> None:
+    step, ctx = PruneHeads(heads=1, criterion="magnitude", repair=False), PassContext(None, np.random.default_rng(0))
+    model = joined("N")
+    assert not PassPipeline([step]).run(model, ctx).records[0].changed
+    assert ctx.notes == [
+        "prune-heads: nothing to do: 1 attention stays as it is ('MatMul_6': 'p' has no axis of heads). Try: "
+        f"--shape x={LENGTH},1,{WIDTH}, since heads that share an axis with an open size cannot be told apart"
+    ]
+    fixed = joined("1")
+    assert PassPipeline([step]).run(fixed, PassContext(None, np.random.default_rng(0))).records[0].changed
+    assert fixed.nodes("MatMul")[0].inputs[1].shape == (WIDTH, SIZE)
+
+
+def test_a_model_without_attention_and_one_of_few_heads() -> None:
+    model = Model.from_text(
+        "g (float[1,4] x) => (float[1,4] y) { y = MatMul(x, w) }", {"w": np.eye(4, dtype=np.float32)}
+    )
+    step, ctx = PruneHeads(heads=4, criterion="magnitude", repair=False), PassContext(None, np.random.default_rng(0))
+    PassPipeline([step]).run(model, ctx)
+    assert ctx.notes == [
+        "prune-heads: nothing to do: the model has no attention: no product with the result of a Softmax"
+    ]
+    _, ctx = pruned(step, network())
+    assert ctx.notes == ["prune-heads: nothing to do: with heads=4, attentions of at most 4 heads keep all of them"]
+
+
 def test_ignored_attentions_keep_their_heads() -> None:
     model = network()
     projection = model.nodes("MatMul")[0].name
@@ -182,7 +222,9 @@ def test_ignored_attentions_keep_their_heads() -> None:
     assert [skip.reason for skip in ctx.skips] == ["it is to be ignored"]
 
 
-@pytest.mark.parametrize(("words", "what"), [("", "none is given"), (":ratio=0.5,heads=2", "both are given")])
+@pytest.mark.parametrize(
+    ("words", "what"), [("", "none is given"), (":ratio=0.5,heads=2", "ratio and heads are given")]
+)
 def test_one_budget(words: str, what: str) -> None:
     step = resolve_pass(f"prune-heads{words}", default_registry())
     with pytest.raises(OptionError, match=what):

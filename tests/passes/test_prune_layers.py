@@ -122,6 +122,18 @@ def test_ignored_branches_stay() -> None:
         pruned(PruneLayers(blocks=1, ignore=("nothing",)), model)
 
 
+def test_what_is_ignored_is_not_fitted_either() -> None:
+    model = network()
+    last = model.nodes("Gemm")[-1].name
+    fitted, _ = pruned(PruneLayers(blocks=1), model)
+    kept, _ = pruned(PruneLayers(blocks=1, ignore=(last,)), model)
+    first, second, third = (
+        next(n for n in m.nodes() if n.name == last).inputs[1].values for m in (model, fitted, kept)
+    )
+    assert not np.array_equal(first, second)
+    np.testing.assert_array_equal(first, third)
+
+
 def test_the_sum_is_an_output() -> None:
     """Its name stays."""
     model = Model.from_text(
@@ -162,6 +174,19 @@ def test_left_alone(text: str, reason: str) -> None:
     model = Model.from_text(text, {**weights, "axis": np.array([0])})
     model.cleanup()
     assert_skipped(PruneLayers(blocks=1), model, reason)
+    ctx = PassContext(None, RNG)
+    PassPipeline([PruneLayers(blocks=1)]).run(model, ctx)
+    (note,) = ctx.notes
+    assert note.startswith("prune-layers: nothing to do: 1 addition stays as it is (")
+    assert reason in note
+    assert note.endswith("Try: --prune 0.3 takes channels out")
+
+
+def test_a_model_without_branches() -> None:
+    model = Model.from_text("g (float[1,4] x) => (float[1,4] y) { y = Relu(x) }")
+    ctx = PassContext(None, RNG)
+    PassPipeline([PruneLayers(blocks=1)]).run(model, ctx)
+    assert ctx.notes[0].startswith("prune-layers: nothing to do: the model has no residual branch")
 
 
 def test_it_needs_data() -> None:
@@ -169,7 +194,9 @@ def test_it_needs_data() -> None:
         PassPipeline([PruneLayers(blocks=1)]).run(network(), PassContext(None, np.random.default_rng(0)))
 
 
-@pytest.mark.parametrize(("words", "what"), [("", "none is given"), (":blocks=1,macs=0.5", "blocks and macs is given")])
+@pytest.mark.parametrize(
+    ("words", "what"), [("", "none is given"), (":blocks=1,macs=0.5", "blocks and macs are given")]
+)
 def test_one_budget(words: str, what: str) -> None:
     step = resolve_pass(f"prune-layers{words}", default_registry())
     with pytest.raises(OptionError, match=what):

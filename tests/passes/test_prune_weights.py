@@ -197,6 +197,34 @@ def test_left_alone(text: str, shape: tuple[int, ...], reason: str) -> None:
     assert_skipped(PruneWeights(pattern="2:4"), model, reason)
 
 
+LSTM = """g (float[5,1,6] x) => (float[5,1,1,8] y) { y = LSTM<hidden_size = 8>(x, w, r) }"""
+
+
+def test_nothing_to_do_says_why() -> None:
+    shapes = {"w": (1, 32, 6), "r": (1, 32, 8)}
+    model = Model.from_text(LSTM, {key: RNG.standard_normal(shape).astype(np.float32) for key, shape in shapes.items()})
+    step = PruneWeights(sparsity=0.5)
+    assert_skipped(step, model, "weights of recurrent layers are not set to 0 one by one")
+    ctx = PassContext(None, RNG)
+    PassPipeline([step]).run(model, ctx)
+    why = "'LSTM_0': weights of recurrent layers are not set to 0 one by one"
+    assert ctx.notes == [f"prune-weights: nothing to do: 1 layer stays as it is ({why})"]
+    after, _ = pruned(step, net())
+    _, ctx = pruned(step, after)
+    assert ctx.notes == ["prune-weights: nothing to do: as many weights as sparsity=0.5 asks for are 0 already"]
+
+
+def test_layers_of_subgraphs_are_left_with_a_reason() -> None:
+    model = Model.from_text(
+        """g (float[1,8] x, bool c) => (float[1,8] y) { y = If(c)
+        <then_branch = t () => (float[1,8] p) { p = MatMul(x, w) },
+         else_branch = e () => (float[1,8] q) { q = Relu(x) }>
+        }""",
+        {"w": RNG.standard_normal((8, 8)).astype(np.float32)},
+    )
+    assert_skipped(PruneWeights(sparsity=0.5), model, "it is in a subgraph of If, Loop or Scan")
+
+
 def test_ignored_layers_keep_their_weights() -> None:
     model = net()
     after, _ = pruned(PruneWeights(sparsity=0.5, ignore=("Conv_0",)), model)
@@ -211,7 +239,7 @@ def test_ignored_layers_keep_their_weights() -> None:
     ("words", "what"),
     [
         ("", "none is given"),
-        (":sparsity=0.5,pattern=2:4", "both are given"),
+        (":sparsity=0.5,pattern=2:4", "sparsity and pattern are given"),
         (":pattern=4:2", "the pattern 4:2 sets nothing to 0"),
     ],
 )

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 from edgecc.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from edgecc.backend import Backend
+    from edgecc.backend_entry import BackendEntry
     from edgecc.passes.entry import PassEntry
 
 
 @hookimpl
-def edgecc_backends() -> list[type[Backend]]:
-    from edgecc_tensorrt.backend import TensorRTBackend
+def edgecc_backends() -> list[BackendEntry]:
+    from edgecc.backend_entry import BackendEntry
 
-    return [TensorRTBackend]
+    return [BackendEntry("tensorrt", "edgecc_tensorrt.backend:TensorRTBackend", (".engine",))]
 
 
 @hookimpl

@@ -32,13 +32,13 @@ class ComputeFloat32(Pass):
     after = ("convert-float16",)
 
     def run(self, model: Model, ctx: PassContext) -> bool:
-        from edgecc.precision.retype import drop_idle_casts
-        from edgecc.serialization import subgraphs_of
-
         nodes = [node for node in model.nodes() if any(_is_half(t) for t in (*node.inputs, *node.outputs))]
         nodes = [node for node in nodes if not _is_boundary(node, model)]
         if not nodes:
             return False
+        from edgecc.precision.retype import drop_idle_casts
+        from edgecc.serialization import subgraphs_of
+
         with_subgraphs = [node for node in model.nodes() if subgraphs_of(node)]
         if with_subgraphs:
             ctx.skip(with_subgraphs[0], "its subgraphs may compute in float16 too")

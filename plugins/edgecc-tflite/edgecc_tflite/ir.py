@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,8 +16,7 @@ import numpy as np
 Shape = tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Quantization:
+class Quantization(NamedTuple):
     """Affine quantization of a tensor: real = scale * (stored - zero_point).
 
     Attributes:
@@ -31,8 +30,7 @@ class Quantization:
     axis: int = 0
 
 
-@dataclass(frozen=True)
-class Blocks:
+class Blocks(NamedTuple):
     """Quantization in short runs along the last axis: real = scale * stored.
 
     Attributes:

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 from edgecc.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from edgecc.backend import Backend
+    from edgecc.backend_entry import BackendEntry
     from edgecc.importers.base import Importer
     from edgecc.passes.entry import PassEntry
 
 
 @hookimpl
-def edgecc_backends() -> list[type[Backend]]:
-    from edgecc_tflite.backend import TFLiteBackend
+def edgecc_backends() -> list[BackendEntry]:
+    from edgecc.backend_entry import BackendEntry
 
-    return [TFLiteBackend]
+    return [BackendEntry("tflite", "edgecc_tflite.backend:TFLiteBackend", (".tflite",))]
 
 
 @hookimpl

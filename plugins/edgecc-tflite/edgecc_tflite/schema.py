@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -97,8 +96,7 @@ def builtin_name(code: int) -> str:
     return next(name for name, value in names.items() if value == code and name.isupper())
 
 
-@dataclass(frozen=True)
-class OptionsTable:
+class OptionsTable(NamedTuple):
     """Where a builtin's options go.
 
     Attributes:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgecc_tflite import schema
+from edgecc_tflite.constants import Constants
 from edgecc_tflite.ir import Graph, Operator, Tensor
 
 #: Operators whose second input are weights that may come from DENSIFY.
@@ -24,20 +25,43 @@ _WORTHWHILE = 0.9
 
 def store_sparse(graph: Graph) -> None:
     """Let weights in float32 become sparse where that makes the file smaller; subgraphs too."""
+    buffers = Constants()
+    copies = _copies(graph, buffers)
     for part in graph.nested():
         dense: dict[tuple[int, tuple[int, ...]], Tensor] = {}
         operators: list[Operator] = []
         for operator in part.operators:
             weights = operator.inputs[1] if operator.builtin in _READERS else None
-            if weights is not None and _is_worthwhile(weights):
-                # Two tensors may share one array.
-                key = id(weights.data), weights.shape
-                if key not in dense:
+            if weights is not None and weights.data is not None:
+                # Several tensors may share one buffer.
+                key = buffers.add(weights.data), weights.shape
+                if key not in dense and _is_worthwhile(weights, copies.get(key[0], 0)):
                     source, dense[key] = _taken_apart(weights)
                     operators.append(Operator("DENSIFY", [source], [dense[key]], origins=operator.origins))
-                operator.inputs[1] = dense[key]
+                operator.inputs[1] = dense.get(key, weights)
             operators.append(operator)
         part.operators = operators
+
+
+def _copies(graph: Graph, buffers: Constants) -> dict[int, int]:
+    """In how many sparse tensors each buffer would be stored; those that anything else reads are left out.
+
+    They have to be in the file with their zeros anyway, and are stored once.
+    """
+    sparse: dict[int, set[tuple[int, tuple[int, ...]]]] = {}
+    others: set[int] = set()
+    for number, part in enumerate(graph.nested()):
+        others |= {buffers.add(tensor.data) for tensor in part.outputs if tensor.data is not None}
+        for operator in part.operators:
+            for place, tensor in enumerate(operator.inputs):
+                if tensor is None or tensor.data is None:
+                    continue
+                buffer = buffers.add(tensor.data)
+                if place == 1 and operator.builtin in _READERS:
+                    sparse.setdefault(buffer, set()).add((number, tensor.shape))
+                else:
+                    others.add(buffer)
+    return {buffer: len(found) for buffer, found in sparse.items() if buffer not in others}
 
 
 def _taken_apart(weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -45,14 +69,16 @@ def _taken_apart(weights: Tensor) -> tuple[Tensor, Tensor]:
     return source, Tensor(weights.name, weights.shape, weights.dtype)
 
 
-def _is_worthwhile(weights: Tensor) -> bool:
+def _is_worthwhile(weights: Tensor, copies: int) -> bool:
+    """Whether so many sparse tensors, which share their values but not where these are, take less than one dense."""
     data = weights.data
-    if data is None or data.dtype != np.float32 or data.ndim < 2 or data.nbytes < _FEWEST_BYTES:
+    if not copies or data is None or data.dtype != np.float32 or data.ndim < 2 or data.nbytes < _FEWEST_BYTES:
         return False
     rows, count = math.prod(data.shape[:-1]), int(np.count_nonzero(data))
     index, segment = (np.dtype(_index_type(largest)).itemsize for largest in (data.shape[-1], count))
+    tables = copies * (count * index + (rows + 1) * segment)
     # Of nothing but zeros nothing would be stored, which DENSIFY does not take for a constant.
-    return count > 0 and count * (data.itemsize + index) + (rows + 1) * segment <= _WORTHWHILE * data.nbytes
+    return count > 0 and count * data.itemsize + tables <= _WORTHWHILE * data.nbytes
 
 
 def _index_type(largest: int) -> type[np.generic]:

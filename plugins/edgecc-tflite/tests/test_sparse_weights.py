@@ -74,6 +74,36 @@ def test_weights_of_two_operators_are_unpacked_once() -> None:
     assert not verify(graph)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        # Added too, and an output: both need it with its zeros.
+        "{ a = Gemm<transB = 1>(x, w) y = Add(a, w) }",
+        "{ y = Gemm<transB = 1>(x, w) z = Identity(w) }",
+    ],
+)
+def test_a_constant_that_is_in_the_file_anyway_is_stored_once(text: str) -> None:
+    outputs = "float[64,64] y, float[64,64] z" if "z =" in text else "float[64,64] y"
+    graph = lowered(Model.from_text(f"g (float[64,64] x) => ({outputs}) {text}", {"w": weights((64, 64), 0.8)}))
+    before = len(write(graph))
+    store_sparse(graph)
+    assert len(write(graph)) <= before
+    assert "DENSIFY" not in counts(graph)
+
+
+def test_a_constant_of_several_subgraphs_becomes_sparse_where_its_tables_are_smaller_than_it_is() -> None:
+    text = """g (float[4,64] x, bool c) => (float[4,64] y) {{ y = If(c)
+      <then_branch = t () => (float[4,64] p) {{ p = MatMul(x, w) }},
+       else_branch = e () => (float[4,64] q) {{ r = MatMul(x, w) q = {op}(r) }}> }}"""
+    for zeros, densified in ((0.3, 0), (0.9, 2)):
+        graph = lowered(Model.from_text(text.format(op="Relu"), {"w": weights((64, 64), zeros)}))
+        before = len(write(graph))
+        store_sparse(graph)
+        assert len(write(graph)) <= before
+        found = [operator.builtin for part in graph.nested() for operator in part.operators]
+        assert found.count("DENSIFY") == densified
+
+
 def test_option_of_the_target(tmp_path: Path) -> None:
     sizes = {}
     for spec in ("tflite", "tflite:sparse=true"):

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 from edgecc.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from edgecc.backend import Backend
+    from edgecc.backend_entry import BackendEntry
     from edgecc.importers.base import Importer
 
 
 @hookimpl
-def edgecc_backends() -> list[type[Backend]]:
-    from edgecc_torch.backend import TorchBackend
+def edgecc_backends() -> list[BackendEntry]:
+    from edgecc.backend_entry import BackendEntry
 
-    return [TorchBackend]
+    return [BackendEntry("torch", "edgecc_torch.backend:TorchBackend", (".pt2",))]
 
 
 @hookimpl

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,20 +16,19 @@ _MOVING = 4
 _WORTHWHILE = 0.9
 
 
-@dataclass(frozen=True)
-class _Tap:
+class _Tap(NamedTuple):
     """One tap along one axis: which output places it has an input for, and where that lies.
 
     Attributes:
         tap: its number.
         out: the first such place.
-        count: of such places.
+        places: how many such places.
         first: the input that the first one reads.
     """
 
     tap: int
     out: int
-    count: int
+    places: int
     first: int
 
 
@@ -53,12 +52,12 @@ def split_by_tap(op: Operator) -> list[Operator]:
     taps = list(itertools.product(_taps(op, 1), _taps(op, 2)))
     places, (outs, _, _, ins) = data.shape[1] * data.shape[2], weights.shape
     moved = (2 * ins + 5 * outs) * _MOVING / (ins * outs) * places * (len(taps) - 1)
-    if len(taps) < 2 or sum(row.count * column.count for row, column in taps) + moved > _WORTHWHILE * places * len(
+    if len(taps) < 2 or sum(row.places * column.places for row, column in taps) + moved > _WORTHWHILE * places * len(
         taps
     ):
         return []
     # The tap in the middle, which has an input everywhere, carries the bias.
-    middle = next((pair for pair in taps if pair[0].count * pair[1].count == places), None)
+    middle = next((pair for pair in taps if pair[0].places * pair[1].places == places), None)
     if middle is None:
         return []
     return _summed(op, [middle, *(pair for pair in taps if pair is not middle)])
@@ -74,7 +73,7 @@ def _taps(op: Operator, axis: int) -> list[_Tap]:
     for tap in range(count):
         shift = tap * dilation - (count - 1) * dilation // 2
         taps.append(_Tap(tap, max(-shift, 0), max(size - abs(shift), 0), max(shift, 0)))
-    return [tap for tap in taps if tap.count]
+    return [tap for tap in taps if tap.places]
 
 
 def _summed(op: Operator, taps: list[tuple[_Tap, _Tap]]) -> list[Operator]:
@@ -105,17 +104,17 @@ def _part(op: Operator, row: _Tap, column: _Tap, number: int) -> list[Operator]:
     assert weights.data is not None
     operators: list[Operator] = []
     read = data
-    if (row.count, column.count) != data.shape[1:3]:
+    if (row.places, column.places) != data.shape[1:3]:
         begin = _ints(f"{name}/begin", (0, row.first, column.first, 0))
-        size = _ints(f"{name}/size", (-1, row.count, column.count, -1))
-        read = Tensor(f"{name}/read", (data.shape[0], row.count, column.count, data.shape[3]), data.dtype)
+        size = _ints(f"{name}/size", (-1, row.places, column.places, -1))
+        read = Tensor(f"{name}/read", (data.shape[0], row.places, column.places, data.shape[3]), data.dtype)
         operators.append(Operator("SLICE", [data, begin, size], [read], {}, op.origins))
     taps = np.ascontiguousarray(weights.data[:, row.tap : row.tap + 1, column.tap : column.tap + 1])
     kernel = Tensor(f"{weights.name}/{number}", taps.shape, taps.dtype, taps)
     if number:
         zeros = np.zeros(weights.shape[0], np.float32)
         bias = Tensor(f"{name}/zeros", zeros.shape, zeros.dtype, zeros)
-    result = Tensor(name, (out.shape[0], row.count, column.count, out.shape[3]), out.dtype)
+    result = Tensor(name, (out.shape[0], row.places, column.places, out.shape[3]), out.dtype)
     ones = dict.fromkeys(("strideH", "strideW", "dilationHFactor", "dilationWFactor"), 1)
     options = {**ones, "padding": Padding.VALID, "fusedActivationFunction": Activation.NONE}
     operators.append(Operator("CONV_2D", [read, kernel, bias], [result], options, op.origins))
@@ -123,7 +122,7 @@ def _part(op: Operator, row: _Tap, column: _Tap, number: int) -> list[Operator]:
         return operators
     around = [
         (0, 0),
-        *((tap.out, out.shape[axis] - tap.out - tap.count) for axis, tap in ((1, row), (2, column))),
+        *((tap.out, out.shape[axis] - tap.out - tap.places) for axis, tap in ((1, row), (2, column))),
         (0, 0),
     ]
     table = np.array(around, np.int32)

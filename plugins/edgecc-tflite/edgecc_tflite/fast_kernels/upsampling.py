@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,8 +13,7 @@ from edgecc_tflite.ir import Operator, Shape, Tensor
 _FLOAT32 = np.dtype(np.float32)
 
 
-@dataclass(frozen=True)
-class _Phase:
+class _Phase(NamedTuple):
     """The places of one axis of the result that lie stride apart: a convolution with some of the taps.
 
     Attributes:
@@ -69,8 +68,7 @@ def _phases(op: Operator, axis: int, size: int, taps: int) -> list[_Phase]:
     return phases
 
 
-@dataclass(frozen=True)
-class _Upsampling:
+class _Upsampling(NamedTuple):
     op: Operator
     data: Tensor
     weights: np.ndarray

@@ -10,7 +10,6 @@ Operands are numbered through: inputs first, then outputs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -41,11 +40,15 @@ def permutation_of(op: Operator) -> Order | None:
     return None if perm is None or perm.data is None else tuple(int(p) for p in perm.data)
 
 
-@dataclass(frozen=True)
 class Behaviour:
-    """Works only as declared."""
+    """Works only as declared.
 
-    label: str = "as declared"
+    Args:
+        label: what the documentation says of it.
+    """
+
+    def __init__(self, label: str = "as declared") -> None:
+        self.label = label
 
     def propose(self, op: Operator, operand: int, order: Order) -> Config | None:
         """Orders of all operands if one lies in `order`; None if the operator cannot work so."""
@@ -55,15 +58,14 @@ class Behaviour:
         """Adapt options and index constants to the orders; data constants are permuted by the caller."""
 
 
+#: What is said of an operator that takes every order.
+_ANY = "any"
 _BARRIER = Behaviour()
 _CHANNELS_LAST = Behaviour("channels-last")
 
 
-@dataclass(frozen=True)
 class Elementwise(Behaviour):
     """All operands lie in the same order; those of rank 0 in none."""
-
-    label: str = "any"
 
     def propose(self, op: Operator, operand: int, order: Order) -> Config | None:
         tensors = operands(op)
@@ -72,11 +74,11 @@ class Elementwise(Behaviour):
         return tuple(order if t is not None and t.rank else None for t in tensors)
 
 
-@dataclass(frozen=True)
 class Alike(Behaviour):
     """Data operands lie in the same order; the other inputs are indices that `rewrite` adapts.
 
-    Attributes:
+    Args:
+        label: what the documentation says of it.
         data: the inputs that are data; None for all.
         vectors: inputs that are constants with one entry per axis.
         axes: inputs that are constants naming axes.
@@ -85,13 +87,20 @@ class Alike(Behaviour):
         last: the last axis must stay last.
     """
 
-    label: str = "any"
-    data: tuple[int, ...] | None = (0,)
-    vectors: tuple[int, ...] = ()
-    axes: tuple[int, ...] = ()
-    axis_option: str = ""
-    masks: tuple[str, ...] = ()
-    last: bool = False
+    def __init__(
+        self,
+        label: str = _ANY,
+        *,
+        data: tuple[int, ...] | None = (0,),
+        vectors: tuple[int, ...] = (),
+        axes: tuple[int, ...] = (),
+        axis_option: str = "",
+        masks: tuple[str, ...] = (),
+        last: bool = False,
+    ) -> None:
+        super().__init__(label)
+        self.data, self.vectors, self.axes = data, vectors, axes
+        self.axis_option, self.masks, self.last = axis_option, masks, last
 
     def propose(self, op: Operator, operand: int, order: Order) -> Config | None:
         if self.last and order[-1] != len(order) - 1:
@@ -120,11 +129,8 @@ class Alike(Behaviour):
             op.options[mask] = sum(1 << place for place, axis in enumerate(order) if bits >> axis & 1)
 
 
-@dataclass(frozen=True)
 class Reduction(Behaviour):
     """Axes vanish, or become 1; the second input names them."""
-
-    label: str = "any"
 
     def propose(self, op: Operator, operand: int, order: Order) -> Config | None:
         data, out = op.inputs[0], op.outputs[0]
@@ -142,11 +148,8 @@ class Reduction(Behaviour):
         _replace(op, 1, lambda values: _remapped(values, inverse(order)))
 
 
-@dataclass(frozen=True)
 class Gather(Behaviour):
     """The gathered axis becomes the axes of the indices."""
-
-    label: str = "any"
 
     def propose(self, op: Operator, operand: int, order: Order) -> Config | None:
         data, indices = op.inputs[0], op.inputs[1]
@@ -168,11 +171,8 @@ class Gather(Behaviour):
         op.options["axis"] = inverse(order)[op.options.get("axis", 0)]
 
 
-@dataclass(frozen=True)
 class Transpose(Behaviour):
     """Moves nothing itself: it says how the axes of its input and its output are called."""
-
-    label: str = "any"
 
     def propose(self, op: Operator, operand: int, order: Order) -> Config | None:
         perm = permutation_of(op)
@@ -183,11 +183,8 @@ class Transpose(Behaviour):
         return tuple(perm[axis] for axis in order), None, order
 
 
-@dataclass(frozen=True)
 class Reshape(Behaviour):
     """Splits and merges axes in blocks; takes every order that moves blocks as wholes."""
-
-    label: str = "any"
 
     def propose(self, op: Operator, operand: int, order: Order) -> Config | None:
         data, out = op.inputs[0], op.outputs[0]
@@ -207,11 +204,8 @@ class Reshape(Behaviour):
         _replace(op, 1, lambda _: np.array(shape, np.int32))
 
 
-@dataclass(frozen=True)
 class FullyConnected(Behaviour):
     """Multiplies the last axis, or all but the first if the input was never flattened (see `problem`)."""
-
-    label: str = "any"
 
     def propose(self, op: Operator, operand: int, order: Order) -> Config | None:
         data = op.inputs[0]
@@ -239,11 +233,8 @@ def is_flattening(op: Operator) -> bool:
     return data is not None and data.rank > 2 and not op.options.get("keepNumDims", False)
 
 
-@dataclass(frozen=True)
 class BatchMatMul(Behaviour):
     """Takes any order of the batch axes; a factor whose last two axes are swapped is multiplied as transposed."""
-
-    label: str = "any order of batch axes"
 
     def propose(self, op: Operator, operand: int, order: Order) -> Config | None:
         rank = len(order)
@@ -264,11 +255,8 @@ class BatchMatMul(Behaviour):
                 op.options[option] = not op.options.get(option, False)
 
 
-@dataclass(frozen=True)
 class ShapeOf(Behaviour):
     """Speaks of the declared axes; `apply` puts the sizes back into their order."""
-
-    label: str = "any"
 
     def propose(self, op: Operator, operand: int, order: Order) -> Config | None:
         return (order, (0,)) if operand == 0 else None
@@ -326,34 +314,34 @@ def _table() -> dict[str, Behaviour]:
         " SQUARE SQUARED_DIFFERENCE SUB TANH BITCAST BITWISE_XOR RIGHT_SHIFT ATAN2 ZEROS_LIKE STABLEHLO_AND"
         " STABLEHLO_MAXIMUM STABLEHLO_MINIMUM"
     )
-    table: dict[str, Behaviour] = dict.fromkeys(elementwise.split(), Elementwise())
+    table: dict[str, Behaviour] = dict.fromkeys(elementwise.split(), Elementwise(_ANY))
     reductions = "MEAN SUM REDUCE_MAX REDUCE_MIN REDUCE_PROD REDUCE_ANY REDUCE_ALL ARG_MAX ARG_MIN"
-    table |= dict.fromkeys(reductions.split(), Reduction())
-    table |= dict.fromkeys(("SOFTMAX", "LOG_SOFTMAX", "L2_NORMALIZATION"), Alike(label="last axis last", last=True))
+    table |= dict.fromkeys(reductions.split(), Reduction(_ANY))
+    table |= dict.fromkeys(("SOFTMAX", "LOG_SOFTMAX", "L2_NORMALIZATION"), Alike("last axis last", last=True))
     images = (
         "CONV_2D DEPTHWISE_CONV_2D TRANSPOSE_CONV CONV_3D CONV_3D_TRANSPOSE AVERAGE_POOL_2D MAX_POOL_2D L2_POOL_2D"
         " RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR DEPTH_TO_SPACE SPACE_TO_DEPTH LOCAL_RESPONSE_NORMALIZATION"
     )
     table |= dict.fromkeys(images.split(), _CHANNELS_LAST)
     table |= {
-        "BATCH_MATMUL": BatchMatMul(),
+        "BATCH_MATMUL": BatchMatMul("any order of batch axes"),
         "BROADCAST_TO": Alike(vectors=(1,)),
         "CONCATENATION": Alike(data=None, axis_option="axis"),
         "CUMSUM": Alike(axes=(1,)),
-        "FULLY_CONNECTED": FullyConnected(label="last axis last"),
-        "GATHER": Gather(),
+        "FULLY_CONNECTED": FullyConnected("last axis last"),
+        "GATHER": Gather(_ANY),
         "MIRROR_PAD": Alike(vectors=(1,)),
         "PAD": Alike(vectors=(1,)),
         "PADV2": Alike(vectors=(1,)),
-        "RESHAPE": Reshape(),
+        "RESHAPE": Reshape(_ANY),
         "REVERSE_V2": Alike(axes=(1,)),
-        "SHAPE": ShapeOf(),
+        "SHAPE": ShapeOf(_ANY),
         "SLICE": Alike(vectors=(1, 2)),
         "SPLIT": Alike(data=(1,), axes=(0,)),
         "SPLIT_V": Alike(axes=(2,)),
         "STRIDED_SLICE": Alike(vectors=(1, 2, 3), masks=("beginMask", "endMask")),
         "TILE": Alike(vectors=(1,)),
-        "TRANSPOSE": Transpose(),
+        "TRANSPOSE": Transpose(_ANY),
     }
     return table
 
@@ -373,5 +361,5 @@ def is_rigid(builtin: str) -> bool:
 def describe(builtins: Iterable[str]) -> str:
     """What the operators that a lowering rule emits say about layout, for the documentation."""
     labels = dict.fromkeys(behaviour_of(b).label for b in builtins if b not in {"TRANSPOSE", "RESHAPE"})
-    strict = [label for label in labels if label != "any"]
-    return ", ".join(strict) or "any"
+    strict = [label for label in labels if label != _ANY]
+    return ", ".join(strict) or _ANY

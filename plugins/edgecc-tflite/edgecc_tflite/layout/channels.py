@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -133,8 +134,7 @@ class _View:
         ]
 
 
-@dataclass(frozen=True)
-class _Shuffle:
+class _Shuffle(NamedTuple):
     """What is shuffled, which channel comes at each place, and the operators in front that only serve this."""
 
     data: Tensor

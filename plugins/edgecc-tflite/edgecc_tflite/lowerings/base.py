@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from edgecc.errors import PluginError
 
@@ -84,8 +84,7 @@ class LoweringRule:
         return describe(self.emits)
 
 
-@dataclass(frozen=True)
-class RuleFamily:
+class RuleFamily(NamedTuple):
     """Rules that are read when one of their operators is looked for: reading all takes as long as compiling a little.
 
     Attributes:

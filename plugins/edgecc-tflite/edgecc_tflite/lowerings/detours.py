@@ -8,8 +8,8 @@ conversion, its outputs back. The rule sees a node of the other type and knows n
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,8 +21,7 @@ from edgecc_tflite.lowerings.node_view import NodeView
 _LOWEST = np.iinfo(np.int64).min
 
 
-@dataclass(frozen=True)
-class Detour:
+class Detour(NamedTuple):
     """How values get to the other type and back.
 
     Attributes:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from edgecc_tflite.ir import Operator
@@ -25,8 +24,7 @@ class Role(enum.Enum):
     READ = "read"  #: something else, such as positions
 
 
-@dataclass(frozen=True)
-class WeightedInputs:
+class WeightedInputs(NamedTuple):
     """Where an operator has its data, weights and bias, and the axis of the weights that may have scales."""
 
     data: int
@@ -99,8 +97,7 @@ def _products(operator: Operator) -> int:
     return factor.shape[-2 if operator.options.get("adjX", False) else -1]
 
 
-@dataclass(frozen=True)
-class IntegerKernel:
+class IntegerKernel(NamedTuple):
     """One operator's row.
 
     Attributes:

@@ -6,8 +6,7 @@ scale, so that dividing by it gives the stored integers back; nothing has to be 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -18,8 +17,7 @@ if TYPE_CHECKING:
     from edgecc.model import Model, Node
 
 
-@dataclass(frozen=True)
-class Stored:
+class Stored(NamedTuple):
     """How a constant was stored.
 
     Attributes:

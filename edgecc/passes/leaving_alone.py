@@ -1,0 +1,104 @@
+"""What passes that make models smaller say of what they leave alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgecc.model import Model
+    from edgecc.passes.base import Pass, PassContext
+
+#: Reasons that a note names; the report has all of them.
+_SHOWN = 3
+
+
+def named_reasons(pairs: Sequence[tuple[str, str]]) -> str:
+    """The first of several reasons, each with whose it is.
+
+    Args:
+        pairs: name and reason.
+    """
+    named = [f"{name!r}: {reason}" for name, reason in pairs[:_SHOWN]]
+    more = [f"{len(pairs) - _SHOWN} more in the report"] if len(pairs) > _SHOWN else []
+    return "; ".join([*named, *more])
+
+
+def note_nothing(step: Pass, ctx: PassContext, what: str, none: str, hint: str) -> None:
+    """Say that the pass has nothing to do, and why: what it skipped so far, or that there is nothing of the kind.
+
+    Args:
+        step: the pass.
+        ctx: with its skips.
+        what: is skipped, in the singular.
+        none: what the model lacks if nothing was skipped.
+        hint: what to try; "" for nothing.
+    """
+    pairs = [(skip.node, skip.reason) for skip in ctx.skips if skip.pass_name == step.name]
+    stay = f"1 {what} stays" if len(pairs) == 1 else f"{len(pairs)} {what}s stay"
+    why = f"{stay} as it is" if len(pairs) == 1 else f"{stay} as they are"
+    reasons = f"{why} ({named_reasons(pairs)})" if pairs else f"the model has {none}"
+    ctx.note(f"{step.name}: nothing to do: {reasons}{f'. Try: {hint}' if hint else ''}")
+
+
+def leave_quantized(step: Pass, model: Model, ctx: PassContext) -> bool:
+    """Report layers that came quantized, which no pass that makes models smaller can change.
+
+    Args:
+        step: the pass.
+        model: that it is to run on.
+        ctx: gets the skips and a note.
+
+    Returns:
+        Whether there are any.
+    """
+    from edgecc.quantization.quantized_layers import integer_layers
+
+    found = integer_layers(model)
+    for node in found:
+        ctx.skip(node, "its weights are quantized already")
+    if not found:
+        return False
+    count = "1 layer is" if len(found) == 1 else f"{len(found)} layers are"
+    ctx.note(
+        f"{step.name}: {count} quantized already and cannot be made smaller any more. Try: start from the model as it "
+        f"was in float: edgecc compile FLOAT_MODEL --pass {step.spec()} --quantize int8 --calibration DATA.npz"
+    )
+    return True
+
+
+def leave_recurrent(model: Model, ctx: PassContext, reason: str, ignore: Sequence[str] = ()) -> None:
+    """Report recurrent layers, and layers of subgraphs, of which the pass changes none.
+
+    Args:
+        model: that the pass runs on.
+        ctx: gets the skips.
+        reason: why recurrent ones stay.
+        ignore: patterns of names of layers that are to stay anyway.
+    """
+    from edgecc.inspection import RECURRENT
+    from edgecc.model import matches_any
+    from edgecc.pruning.works import weights_of
+
+    for node in model.all_nodes():
+        inner = model.is_inner(node)
+        if not weights_of(node) or not (inner or node.op in RECURRENT):
+            continue
+        if matches_any(node, ignore):
+            ctx.skip(node, "it is to be ignored")
+        else:
+            ctx.skip(node, "it is in a subgraph of If, Loop or Scan" if inner else reason)
+
+
+def ignored_layers(patterns: Sequence[str], model: Model) -> set[str]:
+    """Names of the nodes that an option's patterns are about: passes fit their weights to nothing."""
+    from edgecc.model import matches_any
+
+    return {node.name for node in model.nodes() if matches_any(node, patterns)} if patterns else set()
+
+
+def open_sizes(model: Model) -> str:
+    """What fixes the model's open dimensions to one sample; "" if it has none."""
+    specs = [spec for spec in model.signature.inputs if not spec.is_static]
+    shapes = [f"{spec.name}={','.join(str(d) if isinstance(d, int) else '1' for d in spec.shape)}" for spec in specs]
+    return " ".join(f"--shape {shape}" for shape in shapes)
