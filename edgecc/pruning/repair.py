@@ -111,7 +111,7 @@ class Gathering:
 
     def __init__(self, site: Site) -> None:
         self._site, self._before, self._after = site, site.before, site.after
-        self._weights = self._before.weights[site.outputs].T
+        self._weights = np.ascontiguousarray(self._before.weights[site.outputs].T, np.float32)
         self._parts: list[tuple[RowTable, RowTable, RowTable]] = []
 
     def names(self) -> list[str]:
@@ -127,13 +127,13 @@ class Gathering:
         """
         # As many rows of both: the layer before says how many.
         limit, other = first.share(self._before), self._site.other
-        wanted = first.rows(self._before, limit) @ self._weights
-        rows = second.rows(self._after, limit)
+        wanted = first.rows(self._before, limit).astype(np.float32) @ self._weights
+        rows = second.rows(self._after, limit).astype(np.float32)
         added = np.zeros((len(rows), 1))
         if other:
-            wanted += _values(first.tensors[other], self._before, limit)[:, self._site.outputs]
+            wanted += _values(first.tensors[other], self._before, limit)[:, self._site.outputs].astype(np.float32)
             added = _values(second.tensors[other], self._after, limit)
-        self._parts.append((wanted.astype(np.float32), rows.astype(np.float32), added.astype(np.float32)))
+        self._parts.append((wanted, rows, added.astype(np.float32)))
 
     def taken(self) -> tuple[Target, RowTable, RowTable]:
         """The target, rows [n, features + 1] of the model, and what is added to the result [n, 1 or outputs]."""
