@@ -8,7 +8,7 @@ samples, only some are run for as long as that is so, and the others follow late
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,9 +103,9 @@ class StagedSamples:
 
     def _affordable(self) -> int:
         """Calls for whose tensors at the cut, of the size of the first ones, there is room."""
-        first = self._batches[0]
-        size = sum({id(values): values.nbytes for state in first.states for values in state.values()}.values())
-        return max(_FEWEST, _MEMORY * first.count // max(1, size))
+        if not self._batches:
+            return _room_for([next(iter(self._data.samples()), {})], 1)
+        return _room_for(self._batches[0].states, self._batches[0].count)
 
     def _drop(self, most: int) -> None:
         """Let the last samples go until at most so many are left."""
@@ -115,7 +115,7 @@ class StagedSamples:
     def _refill(self) -> None:
         """Let further samples follow up to the cut, if there is room for them."""
         total = len(self._order)
-        calls = min(total, self._affordable()) if self._batches else total
+        calls = min(total, self._affordable())
         if calls <= self._calls or (calls < total and calls < _GROWTH * self._calls):
             return
         chosen = ChosenSamples(self._data, frozenset(self._order[self._calls : calls].tolist()))
@@ -124,6 +124,12 @@ class StagedSamples:
             states = [run.on(feeds, where) for run in runs]
             self._batches.append(_Batch(where, count, states))
             self._calls += count
+
+
+def _room_for(states: Sequence[Mapping[str, np.ndarray]], count: int) -> int:
+    """Calls for whose tensors there is room, if those of some calls are as large as these; both models share some."""
+    sizes = {id(values): getattr(values, "nbytes", 0) for state in states for values in state.values()}
+    return max(_FEWEST, _MEMORY * count // max(1, sum(sizes.values())))
 
 
 class _Segment:
