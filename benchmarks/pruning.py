@@ -4,7 +4,8 @@ Run it with `python -m benchmarks.pruning [resnet8|large|keywords ...] [--defaul
 needs ../shared/data. Passes see 512 unlabelled images, or 168 recordings; accuracy is that on the 2,000 test images
 (the standard error of a difference is about 0.6 points) or 400 recordings (1 point). `--default` leaves out the other
 ways, `--latency` takes times relative to the source, interleaved, one thread, and `--curves` draws points lost against
-what is left, with Matplotlib. `python -m benchmarks.pruning latency` measures time alone, of larger networks too.
+what is left, with Matplotlib. `python -m benchmarks.pruning latency` measures time alone, of larger networks too, and
+`python -m benchmarks.pruning scale MODEL.onnx ...` what pruning large models takes, in seconds and memory.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from rich.table import Table
 
 from benchmarks.compression import NETWORKS, Outcome, columns, draw, folder_of, opened, row, smaller
 from benchmarks.measuring import machine, show
+from benchmarks.pruning_scale import scale
 from benchmarks.smaller_latency import PRUNING
 from benchmarks.smaller_latency import latency as print_latency
 
@@ -39,6 +41,9 @@ WAYS = {
 def main(arguments: list[str]) -> None:
     if arguments[:1] == ["latency"]:
         print_latency(arguments[1:], PRUNING)
+        return
+    if arguments[:1] == ["scale"]:
+        scale(arguments[1:])
         return
     latency, pictures = "--latency" in arguments, folder_of(arguments)
     names = [name for name in arguments if not name.startswith("--")] or list(NETWORKS)

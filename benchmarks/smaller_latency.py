@@ -73,9 +73,9 @@ PRUNING = (
 )
 LOW_RANK = (
     Way(
-        "factorize-low-rank, 1.5x", "factorize-low-rank:macs=0.6667,sweeps=1", "factorize-low-rank:macs=0.6667,sweeps=1"
+        "factorize-low-rank, 1.5x", "factorize-low-rank:macs=0.6667,epochs=0", "factorize-low-rank:macs=0.6667,epochs=0"
     ),
-    Way("factorize-low-rank, 2x", "factorize-low-rank:macs=0.5,sweeps=1", "factorize-low-rank:macs=0.5,sweeps=1"),
+    Way("factorize-low-rank, 2x", "factorize-low-rank:macs=0.5,epochs=0", "factorize-low-rank:macs=0.5,epochs=0"),
 )
 _MAGNITUDE = "criterion=magnitude,repair=false"
 

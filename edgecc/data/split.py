@@ -110,3 +110,24 @@ class SpreadSamples(_Some):
         for index, call in enumerate(self.data.samples()):
             if (index + 1) * most // count > index * most // count:
                 yield call
+
+
+@dataclass(frozen=True)
+class ChosenSamples(_Some):
+    """Some calls of calibration data, by their numbers.
+
+    Attributes:
+        data: all of it.
+        numbers: of the calls.
+    """
+
+    numbers: frozenset[int]
+
+    @property
+    def total(self) -> int:
+        return len(self.numbers)
+
+    def samples(self) -> Iterator[Feeds]:
+        for number, call in enumerate(self.data.samples()):
+            if number in self.numbers:
+                yield call

@@ -27,7 +27,6 @@ def factorize_in_order(
     model: Model,
     chosen: Mapping[str, Option],
     data: CalibrationData,
-    sweeps: int,
     progress: WorkProgress,
     kept: Collection[str] = (),
 ) -> list[Site]:
@@ -38,7 +37,6 @@ def factorize_in_order(
         model: equal to it; changed.
         chosen: what becomes of layers, by the nodes' names.
         data: samples.
-        sweeps: most times that they are read, unless that would take too much memory.
         progress: called after each sample.
         kept: names of layers whose weights stay as they are.
 
@@ -48,15 +46,15 @@ def factorize_in_order(
     names = [name for name in fitted_layers(model) if name not in kept]
     first = next(place for place, name in enumerate(names) if name in chosen)
     fitted = []
-    for target, rows, others in layers_in_order(original, model, names[first:], data, sweeps, progress):
-        _settle(model, target, chosen.get(target.site.after.node.name), rows, others)
+    for target, rows, others in layers_in_order(original, model, names[first:], data, progress):
+        _settle(model, target, chosen.get(target.site.second.name), rows, others)
         fitted.append(target.site)
     return fitted
 
 
 def _settle(model: Model, target: Target, option: Option | None, rows: Array, others: Array) -> None:
     """Give the layer the weights or factors that fit best."""
-    site, node = target.site, target.site.after.node
+    site, node = target.site, target.site.second
     problem = _Problem(rows[:, :-1], target.values, others, site.rectified, has_bias(model, node))
     weights = problem.solve(site.after.weights)
     if option is not None:

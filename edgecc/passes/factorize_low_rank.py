@@ -70,7 +70,6 @@ class FactorizeLowRank(ShapingPass):
         description="with a budget, least share of the variance of each layer's output that stays",
     )
     multiple: int = Field(default=1, ge=1, description="what ranks are divided by")
-    sweeps: int = Field(default=16, ge=1, description="most sweeps over the data in which layers are fitted")
     epochs: int = Field(
         default=20, ge=0, description="most runs over the data in which all layers are fitted together, in small steps"
     )
@@ -137,7 +136,7 @@ class FactorizeLowRank(ShapingPass):
             return False
         original = model.clone()
         kept = ignored_layers(self.ignore, model)
-        sites = factorize_in_order(original, model, chosen, data, self.sweeps, ctx.progress, kept)
+        sites = factorize_in_order(original, model, chosen, data, ctx.progress, kept)
         gain = refine(original, model, sites, data, self.epochs, ctx.progress, kept)
         if gain:
             ctx.note(f"{self.name}: fitting all layers together took {gain:.0%} off the error on validation samples")

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from edgecc.passes.base import Loss, PassContext, check_ignore
-from edgecc.passes.leaving_alone import leave_quantized
+from edgecc.passes.leaving_alone import ignored_layers, leave_quantized
 from edgecc.passes.observing import samples_of
 from edgecc.passes.shaping import BUDGETS, KERNEL_MULTIPLE, ShapingPass, one_budget
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from edgecc.pruning.groups import Coupling, Group
     from edgecc.pruning.plan import Plan
     from edgecc.pruning.removal import Kept
-    from edgecc.pruning.repair import Site
     from edgecc.pruning.shortfall import Frozen
 
 
@@ -71,7 +70,6 @@ class PruneChannels(ShapingPass):
         ge=1,
         description="what the number of channels left is divided by; if unset, 8 in groups of 96 channels and more",
     )
-    sweeps: int = Field(default=16, ge=1, description="most runs over the data in which layers are fitted")
     epochs: int = Field(
         default=20, ge=0, description="most runs over the data in which all layers are fitted together, in small steps"
     )
@@ -125,7 +123,7 @@ class PruneChannels(ShapingPass):
         kept = remove_units(model, plan.coupling, units)
         model.infer_shapes()
         if self.repair and plan.data is not None:
-            self._repair(self._sites(original, model, plan.coupling, kept), original, model, plan.data, ctx)
+            self._repair(original, model, plan.coupling, kept, plan.data, ctx)
         return True
 
     def _plan(self, model: Model, ctx: PassContext) -> Plan | None:
@@ -193,37 +191,21 @@ class PruneChannels(ShapingPass):
         share = wanted if wanted < 1 else wanted / max(1, sum(work.size for work in works))
         return works, share, counted
 
-    def _sites(self, original: Model, model: Model, coupling: Coupling, kept: Kept) -> list[Site]:
-        """Layers to be fitted, in order: all but those that read an input or share their weights."""
-        from edgecc.pruning.repair import site_of
-
-        before = {node.name: node for node in original.nodes()}
-        inputs = {tensor.name for tensor in model.inputs}
-        found = []
-        for layer in coupling.tracker.layers:
-            node = layer.node
-            if node.inputs[0].name in inputs or node.op not in ("Conv", "Gemm", "MatMul"):
-                continue
-            if len(node.inputs[1].outputs) > 1:
-                continue
-            mask = ~np.isin(coupling.root_of(layer.writes), kept.gone)
-            site = site_of(before[node.name], node, mask, model)
-            if site is not None:
-                found.append(site)
-        return found
-
     def _repair(
-        self, sites: list[Site], original: Model, model: Model, data: CalibrationData, ctx: PassContext
+        self, original: Model, model: Model, coupling: Coupling, kept: Kept, data: CalibrationData, ctx: PassContext
     ) -> None:
+        from edgecc.pruning.fitting import fit_layers, fitted_layers
         from edgecc.pruning.refinement import refine
-        from edgecc.pruning.repair import repair, targets_of
 
-        if not sites:
+        layers = {layer.node.name: layer for layer in coupling.tracker.layers}
+        inputs = {tensor.name for tensor in model.inputs}
+        ignored = ignored_layers(self.ignore, model)
+        nodes = [layers[name].node for name in fitted_layers(model, ignored) if name in layers]
+        names = [node.name for node in nodes if node.inputs[0].name not in inputs]
+        if not names:
             return  # recurrent layers and those of several groups are not fitted
-        targets = targets_of(original, sites, data, ctx.progress)
-        size = -(-len(targets) // self.sweeps)
-        for start in range(0, len(targets), size):
-            repair(model, targets[start : start + size], data, ctx.progress)
-        gain = refine(original, model, sites, data, self.epochs, ctx.progress)
+        outputs = {name: ~np.isin(coupling.root_of(layers[name].writes), kept.gone) for name in names}
+        sites = fit_layers(original, model, names, data, ctx.progress, outputs=outputs)
+        gain = refine(original, model, sites, data, self.epochs, ctx.progress, ignored)
         if gain:
             ctx.note(f"{self.name}: fitting all layers together took {gain:.0%} off the error on validation samples")

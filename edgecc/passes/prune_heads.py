@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from edgecc.passes.base import Loss, Pass, PassContext, check_ignore
-from edgecc.passes.leaving_alone import leave_quantized, note_nothing, open_sizes
+from edgecc.passes.leaving_alone import ignored_layers, leave_quantized, note_nothing, open_sizes
 from edgecc.passes.observing import samples_of
 from edgecc.passes.shaping import one_budget
 
@@ -47,7 +47,6 @@ class PruneHeads(Pass):
     )
     repair: bool = Field(default=True, description="fit the layers that read heads to what they computed")
     keep: float = Field(default=0.2, ge=0, lt=1, description="least share of the heads of an attention that stays")
-    sweeps: int = Field(default=16, ge=1, description="most runs over the data in which layers are fitted")
     ignore: tuple[str, ...] = Field(default=(), description="patterns of names of layers whose heads stay")
 
     def run(self, model: Model, ctx: PassContext) -> bool:
@@ -82,7 +81,8 @@ class PruneHeads(Pass):
             asked = f"heads={self.heads}" if self.heads is not None else f"ratio={self.ratio:g}"
             ctx.note(f"{self.name}: nothing to do: with {asked}, attentions of at most {most} heads keep all of them")
             return False
-        remove_with_repair(model, coupling, units, data if self.repair else None, self.sweeps, ctx.progress)
+        ignored = ignored_layers(self.ignore, model)
+        remove_with_repair(model, coupling, units, data if self.repair else None, ignored, ctx.progress)
         return True
 
     def _check(self, model: Model) -> None:

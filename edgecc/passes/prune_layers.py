@@ -47,7 +47,6 @@ class PruneLayers(Pass):
     samples: int = Field(default=64, gt=0, description="calibration samples on which branches are left out, at most")
     tries: int = Field(default=8, ge=1, description="branches that are left out in turn before one of them goes")
     repair: bool = Field(default=True, description="fit the layers behind to what they computed")
-    sweeps: int = Field(default=16, ge=1, description="most runs over the data in which layers are fitted")
     ignore: tuple[str, ...] = Field(default=(), description="patterns of names of nodes whose branches stay")
 
     def run(self, model: Model, ctx: PassContext) -> bool:
@@ -149,17 +148,13 @@ class PruneLayers(Pass):
         ctx.note(f"{self.name}: {left}: no other branch may go")
 
     def _repair(self, original: Model, model: Model, gone: set[str], data: CalibrationData, ctx: PassContext) -> None:
-        from edgecc.pruning.fitting import best_weights, fitted_layers, has_bias, layers_in_order, store
+        from edgecc.pruning.fitting import fit_layers, fitted_layers
 
         places = {node.name: place for place, node in enumerate(model.nodes())}
         first = min(places[name] for name in gone)
         kept = ignored_layers(self.ignore, model)
-        names = [name for name in fitted_layers(model) if places[name] > first and name not in kept]
-        if not names:
-            return
-        for target, rows, others in layers_in_order(original, model, names, data, self.sweeps, ctx.progress):
-            node = target.site.after.node
-            store(model, node, best_weights(target, rows, others, biased=has_bias(model, node)))
+        names = [name for name in fitted_layers(model, kept) if places[name] > first]
+        fit_layers(original, model, names, data, ctx.progress)
 
 
 def _weakest(model: Model, blocks: list[Block], data: CalibrationData, most: int, ctx: PassContext) -> list[Block]:

@@ -59,7 +59,6 @@ class PruneWeights(Pass):
     )
     repair: bool = Field(default=True, description="fit the weights that are left to what the layers computed")
     keep: float = Field(default=0.05, ge=0, lt=1, description="least share of a layer's weights that stays")
-    sweeps: int = Field(default=16, ge=1, description="most runs over the data in which layers are fitted")
     ignore: tuple[str, ...] = Field(default=(), description="patterns of names of layers whose weights stay")
 
     def run(self, model: Model, ctx: PassContext) -> bool:
@@ -84,7 +83,7 @@ class PruneWeights(Pass):
             left = 1 - (self.sparsity or 0.5)
             scores = measured_scores(model, linears, self.criterion, left, data, ctx.progress)
         chosen = self._choose(linears, scores, pattern)
-        sparsifier = Sparsifier(self.criterion, self.sweeps, ctx.progress)
+        sparsifier = Sparsifier(self.criterion, ctx.progress)
         if self.repair:
             assert data is not None, "it was asked for"
             sparsifier.with_repair(model, chosen, self._kept(model, pattern), data)

@@ -13,12 +13,12 @@ from edgecc.deserialization import link_input
 from edgecc.pruning.tracking import Layer
 from edgecc.rewriting.reading import constant, has_operand, is_scaled_gemm
 from edgecc.statistics.layers import gram_of
+from edgecc.statistics.requests import Gram, Patches
 
 if TYPE_CHECKING:
     from edgecc.model import Model, Node
     from edgecc.pruning.groups import Coupling
     from edgecc.pruning.ties import Labels
-    from edgecc.statistics.requests import Gram
 
 Matrix = npt.NDArray[np.float64]
 
@@ -32,12 +32,14 @@ class Linear:
         request: how its rows are read from its input.
         weights: [outputs, features + 1], the bias last; features of a Conv are channel, then kernel position.
         taps: features for each channel that it reads.
+        parts: rows of `weights` for each output; see `by_channels`.
     """
 
     node: Node
     request: Gram
     weights: Matrix
     taps: int
+    parts: int = 1
 
 
 def linear_of(node: Node, rows: int = 256) -> Linear | None:
@@ -87,6 +89,33 @@ def set_linear(model: Model, node: Node, weights: Matrix) -> None:
     if len(node.inputs) > 2:
         model.drop_input(node, 2)
     link_input(node, bias)
+
+
+def by_channels(linear: Linear) -> Linear:
+    """A convolution as if each position of its kernel were further outputs of one without a kernel.
+
+    Features are then channels alone, [outputs * taps, channels + 1]: what goes for one position of the kernel goes for
+    all of them, as if they read nothing in common.
+    """
+    request, outputs, taps = linear.request, len(linear.weights), linear.taps
+    space = len(request.layout.kernel) if isinstance(request.layout, Patches) else 0
+    if taps == 1 or not space:
+        return linear
+    matrix = linear.weights[:, :-1].reshape(outputs, -1, taps).transpose(0, 2, 1).reshape(outputs * taps, -1)
+    bias = np.zeros((outputs, taps))
+    bias[:, 0] = linear.weights[:, -1]
+    weights = np.concatenate([matrix, bias.reshape(-1, 1)], axis=1)
+    ones = (1,) * space
+    layout = Patches(ones, strides=ones, dilations=ones, pads=(0,) * (2 * space), auto_pad="NOTSET", group=1)
+    return Linear(linear.node, Gram(request.tensor, layout, request.rows), weights, 1, taps)
+
+
+def whole(weights: Matrix, linear: Linear) -> Matrix:
+    """Weights [outputs, features + 1] from those of a layer, which may be by channels."""
+    outputs = len(linear.weights) // linear.parts
+    parts = weights.reshape(outputs, -1, weights.shape[1])
+    matrix = parts[:, :, :-1].transpose(0, 2, 1).reshape(outputs, -1)
+    return np.concatenate([matrix, parts[:, :, -1].sum(axis=1)[:, np.newaxis]], axis=1)
 
 
 def columns_of(layer: Layer, coupling: Coupling, roots: Labels, taps: int) -> list[Labels]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
-from edgecc.pruning.features import Linear, Matrix, columns_of, linear_of
+from edgecc.pruning.features import Linear, Matrix, by_channels, columns_of, linear_of, whole
 from edgecc.pruning.rows import ProductTable, affordable, bytes_of_products, products_of
 from edgecc.pruning.saliency import Curve, Reader, rescaled, static_curve, surgeon_curve
 from edgecc.pruning.sensitivity import Trials, has_scores
@@ -16,7 +16,7 @@ from edgecc.statistics.grouping import grouped
 
 if TYPE_CHECKING:
     from edgecc.data.calibration import CalibrationData
-    from edgecc.model import Model
+    from edgecc.model import Model, Node
     from edgecc.passes.base import WorkProgress
     from edgecc.pruning.groups import Coupling, Group, Unit
 
@@ -26,6 +26,8 @@ Criterion: TypeAlias = Literal["obs", "activation", "magnitude"]
 
 #: Products of so many bytes are kept at a time.
 _MEMORY = 512 << 20
+#: Of layers of more features, channels alone are looked at: the inverse takes work that grows with the third power.
+_FEATURES = 1152
 #: Most multiply-accumulates of the model for one look at what layers read: larger models see fewer of the samples.
 _WORK = 5e11
 
@@ -63,7 +65,7 @@ class Planner:
         trials = None
         if self.measured and self.criterion == "obs" and has_scores(self.model):
             trials = Trials(self.model, data, len(groups), self.progress)
-        linears = [[one for layer in group.readers if (one := linear_of(layer.node)) is not None] for group in groups]
+        linears = [[one for layer in group.readers if (one := _narrow(layer.node)) is not None] for group in groups]
         sizes = {index: sum(map(bytes_of_products, several)) for index, several in enumerate(linears)}
         few = affordable(self.model, data, _WORK)
         for chunk in grouped(sizes, _MEMORY):
@@ -103,9 +105,17 @@ class Planner:
 
         def watch() -> None:
             pairs = zip(linears, readers, strict=True)
-            errors.append(trials.error([(linear, reader.weights) for linear, reader in pairs]))
+            errors.append(trials.error([(linear, whole(reader.weights, linear)) for linear, reader in pairs]))
 
         return rescaled(surgeon_curve(readers, len(group.units), most, counts, watch), counts, errors)
+
+
+def _narrow(node: Node) -> Linear | None:
+    """A layer as it is measured: by channels where it has too many features."""
+    linear = linear_of(node)
+    if linear is None or linear.weights.shape[1] - 1 <= _FEATURES:
+        return linear
+    return by_channels(linear)
 
 
 def _shares(weights: Matrix, sums: ProductTable, columns: Iterable[np.ndarray]) -> Matrix:

@@ -8,21 +8,18 @@ sets to 0 anyway is free (Zhang 2015, arXiv 1505.06798).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgecc.pruning.features import Linear, Matrix, linear_of, set_linear
-from edgecc.pruning.rows import RowTable, observed
+from edgecc.pruning.features import Linear, Matrix, linear_of
+from edgecc.pruning.rows import RowTable, Seen
 from edgecc.statistics.patches import rows_of
 from edgecc.statistics.requests import Rows
 
 if TYPE_CHECKING:
-    from edgecc.data.calibration import CalibrationData
-    from edgecc.model import Model, Node
-    from edgecc.passes.base import WorkProgress
+    from edgecc.model import Model, Node, Tensor
 
 #: Added to the diagonal, as a share of its mean.
 _DAMPING = 1e-3
@@ -35,17 +32,33 @@ class Site:
     """A layer in both models.
 
     Attributes:
-        before, after: of the original model and of the one that lost something.
-        outputs: of the original's that are left.
+        first, second: its node in the original and in the model that lost something.
+        outputs: mask of those of the original's outputs that are left.
         other: name of the tensor that the result is added to; "" if to none.
         rectified: whether a Relu follows.
     """
 
-    before: Linear
-    after: Linear
+    first: Node
+    second: Node
     outputs: np.ndarray
     other: str
     rectified: bool
+
+    @property
+    def before(self) -> Linear:
+        """The layer in the original."""
+        return _known(self.first)
+
+    @property
+    def after(self) -> Linear:
+        """The layer in the model, as it is by now."""
+        return _known(self.second)
+
+
+def _known(node: Node) -> Linear:
+    linear = linear_of(node)
+    assert linear is not None, "it has constant weights"
+    return linear
 
 
 def site_of(before: Node, after: Node, outputs: np.ndarray, model: Model) -> Site | None:
@@ -57,99 +70,76 @@ def site_of(before: Node, after: Node, outputs: np.ndarray, model: Model) -> Sit
         outputs: mask of those of its outputs that are left.
         model: that `after` is in.
     """
-    first, second = linear_of(before), linear_of(after)
-    if first is None or second is None:
+    if linear_of(before) is None or linear_of(after) is None:
         return None
-    other, tensor = "", after.outputs[0]
+    other, tensor = added_to(after, model)
+    readers = model.consumers(tensor)
+    rectified = bool(readers) and all(reader.op == "Relu" for reader in readers) and not model.is_output(tensor)
+    return Site(before, after, outputs, other, rectified)
+
+
+def added_to(node: Node, model: Model) -> tuple[str, Tensor]:
+    """The name of the tensor that a layer's result is added to, and the sum; "" and the result if to none."""
+    tensor = node.outputs[0]
     adder = model.single_consumer(tensor)
     if adder is not None and adder.op == "Add" and not model.is_inner(adder):
         operand = adder.inputs[1] if adder.inputs[0] is tensor else adder.inputs[0]
         if getattr(operand, "values", None) is None and operand is not tensor and operand.shape == tensor.shape:
-            other, tensor = operand.name, adder.outputs[0]
-    readers = model.consumers(tensor)
-    rectified = bool(readers) and all(reader.op == "Relu" for reader in readers) and not model.is_output(tensor)
-    return Site(first, second, outputs, other, rectified)
+            return operand.name, adder.outputs[0]
+    return "", tensor
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a layer should compute: at some positions, and what that was added to in the original.
+    """What a layer should compute.
 
     Attributes:
         site: the layer.
-        values: [rows, outputs that are left], before the activation.
+        values: with what that was added to in the original, [rows, outputs that are left], before the activation.
     """
 
     site: Site
     values: RowTable
 
 
-def targets_of(original: Model, sites: Sequence[Site], data: CalibrationData, progress: WorkProgress) -> list[Target]:
-    """What each layer should compute, from one run of the original over the data.
+class Gathering:
+    """Rows of a layer in both models, as they come.
 
     Args:
-        original: not changed.
-        sites: layers to be fitted.
-        data: samples.
-        progress: called after each run.
+        site: the layer.
     """
-    names = {name for site in sites for name in _names(site, site.before)}
-    parts: list[list[RowTable]] = [[] for _ in sites]
-    for seen in observed(original, names, data, "what layers compute", progress):
-        for site, values in zip(sites, parts, strict=True):
-            linear, limit = site.before, seen.share(site.before)
-            wanted = seen.rows(linear, limit) @ linear.weights[site.outputs].T
-            if site.other:
-                wanted += _values(seen.tensors[site.other], linear, limit)[:, site.outputs]
-            values.append(wanted.astype(np.float32))
-    return [Target(site, np.concatenate(values)) for site, values in zip(sites, parts, strict=True)]
 
+    def __init__(self, site: Site) -> None:
+        self._site, self._before, self._after = site, site.before, site.after
+        self._weights = np.ascontiguousarray(self._before.weights[site.outputs].T, np.float32)
+        self._parts: list[tuple[RowTable, RowTable, RowTable]] = []
 
-def repair(model: Model, targets: Sequence[Target], data: CalibrationData, progress: WorkProgress) -> None:
-    """Fit the weights of some layers of the model, from one run over the data.
+    def names(self) -> list[str]:
+        """Tensors that are asked for."""
+        return [self._after.request.tensor, *([self._site.other] if self._site.other else [])]
 
-    Args:
-        model: changed.
-        targets: of layers that do not lie behind one another, or hardly.
-        data: the samples that the targets are of.
-        progress: called after each run.
-    """
-    tables = gather_rows(model, targets, data, progress)
-    for target, (rows, others) in zip(targets, tables, strict=True):
-        set_linear(model, target.site.after.node, _fit(target.site, rows, target.values, others))
+    def add(self, first: Seen, second: Seen) -> None:
+        """Take rows of some samples.
 
+        Args:
+            first: tensors of the original.
+            second: of the model, on the same samples.
+        """
+        # As many rows of both: the layer before says how many.
+        limit, other = first.share(self._before), self._site.other
+        wanted = first.rows(self._before, limit).astype(np.float32) @ self._weights
+        rows = second.rows(self._after, limit).astype(np.float32)
+        added = np.zeros((len(rows), 1))
+        if other:
+            wanted += _values(first.tensors[other], self._before, limit)[:, self._site.outputs].astype(np.float32)
+            added = _values(second.tensors[other], self._after, limit)
+        self._parts.append((wanted, rows, added.astype(np.float32)))
 
-def gather_rows(
-    model: Model, targets: Sequence[Target], data: CalibrationData, progress: WorkProgress
-) -> list[tuple[RowTable, RowTable]]:
-    """For each target the rows [n, features + 1] that its layer reads by now, and what is added: [n, 1 or outputs].
-
-    Args:
-        model: not changed.
-        targets: of its layers.
-        data: the samples that the targets are of.
-        progress: called after each run.
-    """
-    names = {name for target in targets for name in _names(target.site, target.site.after)}
-    gathered: list[list[tuple[RowTable, RowTable]]] = [[] for _ in targets]
-    for seen in observed(model, names, data, "repairing layers", progress):
-        for target, parts in zip(targets, gathered, strict=True):
-            # As many rows as there are targets: the layer before says how many.
-            linear, limit = target.site.after, seen.share(target.site.before)
-            rows = seen.rows(linear, limit).astype(np.float32)
-            other = target.site.other
-            added = _values(seen.tensors[other], linear, limit) if other else np.zeros((len(rows), 1))
-            parts.append((rows, added.astype(np.float32)))
-    return [_stacked(parts) for parts in gathered]
-
-
-def _stacked(parts: list[tuple[RowTable, RowTable]]) -> tuple[RowTable, RowTable]:
-    rows, others = zip(*parts, strict=True)
-    return np.concatenate(rows), np.concatenate(others)
-
-
-def _names(site: Site, linear: Linear) -> list[str]:
-    return [linear.request.tensor, *([site.other] if site.other else [])]
+    def taken(self) -> tuple[Target, RowTable, RowTable]:
+        """The target, rows [n, features + 1] of the model, and what is added to the result [n, 1 or outputs]."""
+        wanted, rows, added = (np.concatenate(parts) for parts in zip(*self._parts, strict=True))
+        self._parts.clear()
+        return Target(self._site, wanted), rows, added
 
 
 def _values(values: np.ndarray, linear: Linear, limit: int) -> Matrix:
@@ -157,15 +147,6 @@ def _values(values: np.ndarray, linear: Linear, limit: int) -> Matrix:
     axis = -1 if isinstance(linear.request.layout, Rows) else 1
     rows: Matrix = rows_of(np.moveaxis(values, axis, -1), Rows(), limit)[0][:, :-1]
     return rows
-
-
-def _fit(site: Site, rows: RowTable, targets: RowTable, others: RowTable) -> Matrix:
-    """The layer's weights, [outputs, features + 1]."""
-    if site.after.node.op != "MatMul":
-        return fit(site.after.weights, rows, targets, others, held=rows.shape[1] - 1, rectified=site.rectified)
-    start, used = site.after.weights[:, :-1], rows[:, :-1]
-    weights = fit(start, used, targets, others, held=used.shape[1], rectified=site.rectified)
-    return np.concatenate([weights, np.zeros((len(weights), 1))], axis=1)
 
 
 def fit(start: Matrix, rows: RowTable, targets: RowTable, others: RowTable, *, held: int, rectified: bool) -> Matrix:

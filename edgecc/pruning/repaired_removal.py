@@ -6,12 +6,12 @@ matrix products that comes to more than it mends.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgecc.pruning.fitting import best_weights, fitted_layers, has_bias, layers_in_order, store
+from edgecc.pruning.fitting import fit_layers, fitted_layers
 from edgecc.pruning.removal import remove_units
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def remove_with_repair(
     coupling: Coupling,
     units: Sequence[Unit],
     data: CalibrationData | None,
-    sweeps: int,
+    ignored: Collection[str],
     progress: WorkProgress,
 ) -> None:
     """Take units out of a model and fit the layers that read them.
@@ -36,14 +36,14 @@ def remove_with_repair(
         coupling: its groups.
         units: that go.
         data: samples; None if nothing is to be fitted.
-        sweeps: most times that they are read for fitting.
+        ignored: names of layers that are not to be fitted.
         progress: called after each run.
     """
     original = model.clone()
     kept = remove_units(model, coupling, units)
     model.infer_shapes()
     layers = {layer.node.name: layer for layer in coupling.tracker.layers}
-    names = [name for name in fitted_layers(model) if name in layers]
+    names = [name for name in fitted_layers(model, ignored) if name in layers]
 
     def reads_less(name: str) -> bool:
         reads = layers[name].reads
@@ -53,6 +53,4 @@ def remove_with_repair(
     if data is None or not names:
         return
     outputs = {name: ~np.isin(coupling.root_of(layers[name].writes), kept.gone) for name in names}
-    for target, rows, others in layers_in_order(original, model, names, data, sweeps, progress, outputs=outputs):
-        node = target.site.after.node
-        store(model, node, best_weights(target, rows, others, biased=has_bias(model, node)))
+    fit_layers(original, model, names, data, progress, outputs=outputs)

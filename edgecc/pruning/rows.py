@@ -32,6 +32,9 @@ _FEWEST = 16384
 _MEMORY = 128 << 20
 #: Samples run at once where the model takes any number.
 _AT_ONCE = 16
+#: Most multiply-accumulates of a layer for all of its rows, as long as there are so many rows for each feature.
+_WORK = 13_000_000_000
+_LEAST_PER_FEATURE = 4
 #: Rows that are collected before they are multiplied.
 _MULTIPLIED = 1024
 #: Samples that are looked at however large the model is.
@@ -42,7 +45,8 @@ def rows_wanted(linear: Linear) -> int:
     """How many rows a layer is fitted to."""
     outputs, features = map(int, linear.weights.shape)
     most = _MEMORY // (4 * max(features, outputs))
-    return int(min(max(_FEWEST, _PER_FEATURE * features), most))
+    affordable = max(_WORK // (features * outputs), _LEAST_PER_FEATURE * features)
+    return int(min(max(_FEWEST, _PER_FEATURE * features), most, affordable))
 
 
 def bytes_of(linear: Linear) -> int:

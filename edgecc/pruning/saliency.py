@@ -60,6 +60,7 @@ class Reader:
         self._inverse = np.linalg.inv(products)
         self._weights = weights.copy()
         self._columns = columns
+        self._sizes = np.array([len(found) for found in columns])
         # The features that `_weights` and `_inverse` still have, the place of each there, and which of them are gone.
         self._features = np.arange(weights.shape[1])
         self._places = np.arange(weights.shape[1])
@@ -74,14 +75,19 @@ class Reader:
 
     def scores(self, units: Labels) -> Matrix:
         """What each unit would cost now, relative to the variance of what the layer computes."""
-        sizes = {len(self._columns[unit]) for unit in units}
         found = np.zeros(len(units))
-        for size in sorted(sizes - {0}):
-            picked = np.array([index for index, unit in enumerate(units) if len(self._columns[unit]) == size])
-            columns = self._places[np.array([self._columns[units[index]] for index in picked])]
+        sizes = self._sizes[units]
+        for size in np.unique(sizes[sizes > 0]):
+            picked = np.flatnonzero(sizes == size)
+            columns = self._places[np.stack([self._columns[unit] for unit in units[picked]])]
+            taken = self._weights.T[columns]  # [units, features, outputs]
+            if size == 1:
+                powers = np.square(taken).sum(axis=(1, 2))
+                found[picked] = powers / np.einsum("ii->i", self._inverse)[columns[:, 0]]
+                continue
             blocks = self._inverse[columns[:, :, np.newaxis], columns[:, np.newaxis, :]]
-            taken = self._weights[:, columns].transpose(1, 2, 0)  # [units, features, outputs]
-            found[picked] = np.einsum("ufo,ufo->u", taken, np.linalg.solve(blocks, taken))
+            products = taken @ taken.transpose(0, 2, 1)
+            found[picked] = np.einsum("uij,uji->u", np.linalg.inv(blocks), products)
         scores: Matrix = np.maximum(found, 0) / max(self._energy, np.finfo(np.float32).tiny)
         return scores
 

@@ -117,12 +117,10 @@ class Sparsifier:
 
     Attributes:
         criterion: which of them.
-        sweeps: most times that the data is read for fitting.
         progress: called after each run.
     """
 
     criterion: Criterion
-    sweeps: int
     progress: WorkProgress
 
     def with_repair(self, model: Model, chosen: Mapping[str, Sparsity], kept: set[str], data: CalibrationData) -> None:
@@ -136,9 +134,9 @@ class Sparsifier:
         """
         names = [name for name in fitted_layers(model) if name not in kept]
         first = next(place for place, name in enumerate(names) if name in chosen)
-        found = layers_in_order(model.clone(), model, names[first:], data, self.sweeps, self.progress)
+        found = layers_in_order(model.clone(), model, names[first:], data, self.progress)
         for target, rows, others in found:
-            node = target.site.after.node
+            node = target.site.second
             lost, biased = chosen.get(node.name), has_bias(model, node)
             if lost is None:
                 weights = best_weights(target, rows, others, biased=biased)

@@ -352,3 +352,55 @@ def test_shared_weights_stay_shared() -> None:
     layers = result.nodes("Conv")
     assert layers[1].inputs[1].shape == (4, 4, 1, 1)
     assert layers[1].inputs[1] is layers[2].inputs[1]
+
+
+def deep_net(layers: int = 6) -> Model:
+    """Matrix products with biases behind one another, of three axes, so that they stay MatMul and Add."""
+    rng = np.random.default_rng(0)
+    lines, values = [], {}
+    for index in range(layers):
+        source = "x" if not index else f"r{index - 1}"
+        last = index == layers - 1
+        lines.append(f"m{index} = MatMul({source}, w{index}) {'y' if last else f'a{index}'} = Add(m{index}, b{index})")
+        lines += [] if last else [f"r{index} = Relu(a{index})"]
+        values[f"w{index}"] = (rng.standard_normal((24, 24)) / np.sqrt(12)).astype(np.float32)
+        values[f"b{index}"] = (rng.standard_normal(24) / 3).astype(np.float32)
+    model = Model.from_text(f"g (float[N,4,24] x) => (float[N,4,24] y) {{ {' '.join(lines)} }}", values)
+    model.cleanup()
+    return model
+
+
+def on_deep_net(**options: object) -> tuple[float, dict[str, np.ndarray]]:
+    """The relative squared error on other samples, and the constants."""
+    model, rng = deep_net(), np.random.default_rng(1)
+    after, ctx = model.clone(), PassContext(None, np.random.default_rng(0))
+    seen, unseen = (rng.standard_normal((256, 4, 24)).astype(np.float32) for _ in range(2))
+    ctx.calibration = open_calibration({"x": seen}, model.signature)
+    PassPipeline([PruneChannels(ratio=0.25, epochs=0, **options)]).run(after, ctx)
+    wanted, found = (run(one, {"x": unseen})["y"] for one in (model, after))
+    values = {node.name: node.inputs[1].values for node in after.nodes("MatMul", "Add")}
+    return float(((found - wanted) ** 2).mean() / wanted.var()), values
+
+
+def test_layers_behind_one_another_do_not_make_up_for_the_same_errors() -> None:
+    """As they did when several were fitted at once: the more of them, the worse, up to worse than none."""
+    assert on_deep_net()[0] < 0.5 * on_deep_net(repair=False)[0]
+
+
+def test_biases_behind_matrix_products_are_fitted() -> None:
+    fitted, before = on_deep_net()[1], on_deep_net(repair=False)[1]
+    names = [node.name for node in deep_net().nodes("Add")]
+    assert [bool((fitted[name] != before[name]).any()) for name in names] == [False] + [True] * (len(names) - 1)
+
+
+@pytest.mark.parametrize("epochs", [0, 12])
+def test_layers_to_be_ignored_keep_their_weights(epochs: int) -> None:
+    model = net()
+    after, ctx = model.clone(), context(model, 128)
+    PassPipeline([PruneChannels(ratio=0.25, epochs=epochs, ignore=("Gemm*",))]).run(after, ctx)
+    assert after.nodes("Conv")[0].inputs[1].shape[0] == 12
+    for index in (1, 2):
+        np.testing.assert_array_equal(
+            after.nodes("Gemm")[0].inputs[index].values, model.nodes("Gemm")[0].inputs[index].values
+        )
+    assert len(ctx.notes) == bool(epochs)

@@ -18,6 +18,7 @@ CONVOLUTIONS = [
     ("float[1,3,8,7] x", (2, 3, 3, 3), 'auto_pad = "SAME_UPPER", strides = [2, 2]'),
     ("float[1,3,8,7] x", (2, 3, 3, 3), 'auto_pad = "SAME_LOWER", strides = [2, 2]'),
     ("float[1,3,8,7] x", (2, 3, 3, 3), 'auto_pad = "VALID", strides = [3, 1]'),
+    ("float[2,3,9,8] x", (5, 3, 1, 1), "strides = [2, 3]"),
     ("float[2,3,11] x", (2, 3, 4), "strides = [2], pads = [1, 2]"),
     ("float[1,2,5,4,6] x", (3, 2, 2, 3, 2), "strides = [1, 1, 2]"),
 ]
