@@ -29,7 +29,7 @@ _MEMORY = 512 << 20
 #: Of layers of more features, channels alone are looked at: the inverse takes work that grows with the third power.
 _FEATURES = 1152
 #: Most multiply-accumulates of the model for one look at what layers read: larger models see fewer of the samples.
-_WORK = 5e11
+_WORK = 4e11
 
 
 @dataclass(frozen=True)

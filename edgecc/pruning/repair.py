@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _DAMPING = 1e-3
 #: Rounds in which what a Relu sets to 0 is set free.
 _ROUNDS = 4
+#: Most multiply-accumulates of a layer for all rows and rounds, of which there is one at least.
+_WORK = 20_000_000_000
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,8 @@ def fit(start: Matrix, rows: RowTable, targets: RowTable, others: RowTable, *, h
         return start + (factor @ (rows.T @ (wanted - before)).astype(np.float64)).T
 
     weights = solved(targets)
-    for _ in range(_ROUNDS if rectified else 0):
+    rounds = min(_ROUNDS, max(1, _WORK // max(1, rows.size * len(start))))
+    for _ in range(rounds if rectified else 0):
         now = rows @ weights.T.astype(np.float32) + others
         weights = solved(np.where(targets > 0, targets, np.minimum(now, 0)))
     return weights

@@ -58,6 +58,8 @@ class Reader:
         diagonal = np.einsum("ii->i", products)[:-1]
         diagonal += DAMPING * float(np.mean(diagonal)) + np.finfo(np.float32).tiny
         self._inverse = np.linalg.inv(products)
+        # Kept, since a new array of that size for each step takes longer than what is written there.
+        self._change: Matrix = np.empty((0, 0))
         self._weights = weights.copy()
         self._columns = columns
         self._sizes = np.array([len(found) for found in columns])
@@ -99,7 +101,9 @@ class Reader:
         rows = self._inverse[columns]
         solved = np.linalg.solve(self._inverse[np.ix_(columns, columns)], rows)
         self._weights -= self._weights[:, columns] @ solved
-        self._inverse -= rows.T @ solved
+        if self._change.shape != self._inverse.shape:
+            self._change = np.empty_like(self._inverse)
+        self._inverse -= np.matmul(rows.T, solved, out=self._change)
         self._gone[columns] = True
         self._weights[:, self._gone] = 0
         if self._gone.sum() > _WASTE * len(self._gone):

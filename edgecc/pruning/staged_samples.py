@@ -29,7 +29,7 @@ _FEWEST = 16
 #: More samples follow where the memory is enough for so many times those that are run.
 _GROWTH = 1.25
 #: Most multiply-accumulates of one run of a model over the samples.
-_WORK = 1e12
+_WORK = 4e11
 
 _State = dict[str, np.ndarray]
 
