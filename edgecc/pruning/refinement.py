@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 _LAYERS = ("Conv", "Gemm", "MatMul")
 #: Samples of one step.
-_BATCH = 16
+_BATCH = 8
 #: Of the first step, relative to the root mean square of the weights; what it is multiplied by where the first run
 #: over the data gains nothing, and how often that is tried.
-_RATE, _SLOWER, _TRIES = 5e-3, 0.3, 4
+_RATE, _SLOWER, _TRIES = 3e-3, 0.3, 4
 _DECAYS = (0.9, 0.999)
 #: One of so many batches is for validation: these steps are not fitted to it, but it chooses the rate and the epoch,
 #: and single layers were fitted to it before. It is a part of what passes see, and not of what the gate holds out.
@@ -346,7 +346,8 @@ class _Fitting:
             return
         names = {aim.tensor for aim in self._aims} | {tensor.name for tensor in self._original.inputs}
         known: list[_Batch] | None = []
-        for number, seen in enumerate(observed(self._original, names, self._data, what, self._progress)):
+        run = observed(self._original, names, self._data, what, self._progress, at_once=_BATCH)
+        for number, seen in enumerate(run):
             count = seen.count * self._data.per_call
             batch = _Batch(self._feeds(seen, count), count, number % _VALIDATION == _VALIDATION // 2 - 1)
             if known is not None and batch.nbytes() * seen.total > _MEMORY * seen.count:

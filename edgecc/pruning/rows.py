@@ -26,8 +26,8 @@ RowTable = npt.NDArray[np.float32]
 ProductTable = npt.NDArray[np.float32]
 
 #: Rows for each feature: what least squares then loses by chance is a small part of what it cannot fit anyway.
-_PER_FEATURE = 48
-_FEWEST = 16384
+_PER_FEATURE = 128
+_FEWEST = 49152
 #: The rows of one layer, and what is computed from them, take at most so many bytes each.
 _MEMORY = 128 << 20
 #: Samples run at once where the model takes any number.
@@ -110,7 +110,12 @@ class Seen:
 
 
 def observed(
-    model: Model, tensors: Collection[str], data: CalibrationData, what: str, progress: WorkProgress
+    model: Model,
+    tensors: Collection[str],
+    data: CalibrationData,
+    what: str,
+    progress: WorkProgress,
+    at_once: int = _AT_ONCE,
 ) -> Iterator[Seen]:
     """Run the model over the data once and yield the tensors.
 
@@ -121,16 +126,19 @@ def observed(
             each are kept.
         what: is said to be done.
         progress: called after each run.
+        at_once: samples of one run, where the model takes any number.
     """
     total = data.total or sum(1 for _ in data.samples())
     observation, done = Observation(model, sorted(tensors)), 0
-    for feeds, where, count in batches(data, model):
+    for feeds, where, count in batches(data, model, at_once):
         yield Seen(observation.run(feeds, where)[0], where, count, total)
         done += count
         progress(what, done, total)
 
 
-def batches(data: CalibrationData, model: Model) -> Iterator[tuple[dict[str, np.ndarray], str, int]]:
+def batches(
+    data: CalibrationData, model: Model, at_once: int = _AT_ONCE
+) -> Iterator[tuple[dict[str, np.ndarray], str, int]]:
     """Feeds of several samples at once where each input begins with an open dimension, what to call them, and how many.
 
     Whoever reads the same places of each batch in two models sees the same samples in both.
@@ -138,7 +146,7 @@ def batches(data: CalibrationData, model: Model) -> Iterator[tuple[dict[str, np.
     several = all(t.shape is not None and len(t.shape) and isinstance(t.shape[0], str) for t in model.inputs)
     waiting: list[Mapping[str, np.ndarray]] = []
     for number, feeds in enumerate(data.samples()):
-        if waiting and not (several and _fit(waiting[0], feeds) and len(waiting) < _AT_ONCE):
+        if waiting and not (several and _fit(waiting[0], feeds) and len(waiting) < at_once):
             yield _joined(waiting), f"{data.source}, sample {number - len(waiting)} on", len(waiting)
             waiting = []
         waiting.append(feeds)

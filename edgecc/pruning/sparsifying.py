@@ -32,7 +32,7 @@ _ROUNDS = 4
 _STEPS, _LAST_STEPS = 6, 20
 #: Rounds at the end in which what a Relu sets to 0 is set free.
 _RECTIFIED = 2
-_TINY = float(np.finfo(np.float32).tiny)
+_TINY, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,9 @@ def measured_scores(
             gram, weights = (rows.T @ rows).astype(np.float64), linear.weights[:, :-1]
             variance = gram[:-1, :-1] - np.outer(gram[-1, :-1], gram[-1, :-1]) / max(1.0, float(gram[-1, -1]))
             energy = float(((weights @ variance) * weights).sum())
-            result.append((weights**2 * costs_of(gram, criterion, left) / max(energy, _TINY)).astype(np.float32))
+            # Of a layer whose result never changes, any weight costs all there is.
+            shares = weights**2 * costs_of(gram, criterion, left) / max(energy, _TINY)
+            result.append(np.minimum(shares, _LARGEST).astype(np.float32))
     return result
 
 
