@@ -128,6 +128,7 @@ class ChosenSamples(_Some):
         return len(self.numbers)
 
     def samples(self) -> Iterator[Feeds]:
-        for number, call in enumerate(self.data.samples()):
+        last = max(self.numbers, default=-1)
+        for number, call in enumerate(islice(self.data.samples(), last + 1)):
             if number in self.numbers:
                 yield call

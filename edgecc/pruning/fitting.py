@@ -10,7 +10,7 @@ import numpy as np
 from edgecc.cleanup import sort
 from edgecc.pruning.features import Matrix, linear_of, set_linear
 from edgecc.pruning.repair import Gathering, Site, Target, added_to, fit, site_of
-from edgecc.pruning.rows import bytes_of
+from edgecc.pruning.rows import bytes_of, rows_wanted
 from edgecc.pruning.staged_samples import StagedSamples, names_behind
 from edgecc.rewriting.linear import linear_of as constant_linear
 
@@ -114,7 +114,9 @@ def _first_stage(
     for name in left:
         linear = linear_of(nodes[name])
         assert linear is not None, "it has constant weights"
-        filled += bytes_of(linear)
+        outputs = int(linear.weights.shape[0])
+        # What it reads, what it should compute, and what is added to that.
+        filled += bytes_of(linear) + 2 * 4 * outputs * rows_wanted(linear)
         if found and (filled > _MEMORY or not names_behind(model, found).isdisjoint(reads[name])):
             break
         found.append(name)

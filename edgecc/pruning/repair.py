@@ -133,8 +133,12 @@ class Gathering:
         rows = second.rows(self._after, limit).astype(np.float32)
         added = np.zeros((len(rows), 1))
         if other:
-            wanted += _values(first.tensors[other], self._before, limit)[:, self._site.outputs].astype(np.float32)
+            was = _values(first.tensors[other], self._before, limit)[:, self._site.outputs]
             added = _values(second.tensors[other], self._after, limit)
+            # What is masked by minus infinity has no sum to be fitted: there it is the layer's own result.
+            finite = np.isfinite(was) & np.isfinite(added)
+            wanted += np.where(finite, was, 0).astype(np.float32)
+            added = np.where(finite, added, 0)
         self._parts.append((wanted, rows, added.astype(np.float32)))
 
     def taken(self) -> tuple[Target, RowTable, RowTable]:

@@ -17,7 +17,7 @@ from edgecc.statistics.patches import rows_of
 
 if TYPE_CHECKING:
     from edgecc.data.calibration import CalibrationData
-    from edgecc.model import Model
+    from edgecc.model import Model, Tensor
     from edgecc.passes.base import WorkProgress
     from edgecc.pruning.features import Linear
 
@@ -30,6 +30,8 @@ _PER_FEATURE = 128
 _FEWEST = 49152
 #: The rows of one layer, and what is computed from them, take at most so many bytes each.
 _MEMORY = 128 << 20
+#: Operators that look at a shape and not at values.
+_ASIDE = ("Shape", "Size")
 #: Samples run at once where the model takes any number.
 _AT_ONCE = 16
 #: Most multiply-accumulates of a layer for all of its rows, as long as there are so many rows for each feature.
@@ -67,7 +69,7 @@ def affordable(model: Model, data: CalibrationData, work: float) -> CalibrationD
         data: all samples.
         work: most multiply-accumulates.
     """
-    calls = int(work / max(1, sum(macs(node) for node in model.nodes())))
+    calls = int(work / max(1, sum(macs(node) for node in model.all_nodes())))
     return SpreadSamples(data, max(-(-_FEWEST_SAMPLES // data.per_call), calls))
 
 
@@ -139,11 +141,12 @@ def observed(
 def batches(
     data: CalibrationData, model: Model, at_once: int = _AT_ONCE
 ) -> Iterator[tuple[dict[str, np.ndarray], str, int]]:
-    """Feeds of several samples at once where each input begins with an open dimension, what to call them, and how many.
+    """Feeds of several samples at once where all that the model computes begins with one open dimension (see
+    `is_batched`), what to call them, and how many.
 
     Whoever reads the same places of each batch in two models sees the same samples in both.
     """
-    several = all(t.shape is not None and len(t.shape) and isinstance(t.shape[0], str) for t in model.inputs)
+    several = is_batched(model)
     waiting: list[Mapping[str, np.ndarray]] = []
     for number, feeds in enumerate(data.samples()):
         if waiting and not (several and _fit(waiting[0], feeds) and len(waiting) < at_once):
@@ -152,6 +155,35 @@ def batches(
         waiting.append(feeds)
     if waiting:
         yield _joined(waiting), f"{data.source}, the last {len(waiting)} samples", len(waiting)
+
+
+def is_batched(model: Model) -> bool:
+    """Whether the first dimension of all inputs counts samples that have nothing to do with one another.
+
+    All inputs and outputs begin with one open dimension, which is nowhere else than in front (attention over it has it
+    twice), is not the time of a recurrent layer, and does not vanish.
+    """
+    symbols = {_first(tensor) for tensor in (*model.inputs, *model.outputs)}
+    symbol = next(iter(symbols), None)
+    if len(symbols) != 1 or not isinstance(symbol, str):
+        return False
+    if any(symbol in tuple(tensor.shape or ())[1:] for tensor in model.tensors()):
+        return False
+    for node in model.nodes():
+        if node.op in _ASIDE or symbol not in {_first(tensor) for tensor in node.inputs}:
+            continue
+        if node.op in ("LSTM", "GRU", "RNN") or any(isinstance(_first(t), int) for t in node.outputs):
+            return False
+        if node.attrs.get("axis") == 0:
+            return False
+    return True
+
+
+def _first(tensor: Tensor) -> int | str | None:
+    """The first dimension, 1 of a scalar; None if it is not known."""
+    if tensor.shape is None:
+        return None
+    return tensor.shape[0] if len(tensor.shape) else 1
 
 
 def _fit(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgecc.data.split import SpreadSamples
 from edgecc.inspection import macs
 from edgecc.pruning.features import Linear, Matrix, arrays_of, linear_of, set_linear
 from edgecc.pruning.rows import batches
@@ -33,7 +34,7 @@ class Trials:
 
     Args:
         model: not changed.
-        data: samples, of which the first are looked at.
+        data: samples, of which evenly spread ones are looked at.
         groups: how many groups there are to be looked at.
         progress: called after each run.
     """
@@ -55,7 +56,9 @@ class Trials:
             if (node := self.model.producer(tensor)) is not None and node.op == "Softmax"
         }
         least, most = _SAMPLES
-        affordable = _WORK * self.data.per_call / max(1, self.groups * sum(macs(node) for node in self.model.nodes()))
+        affordable = (
+            _WORK * self.data.per_call / max(1, self.groups * sum(macs(node) for node in self.model.all_nodes()))
+        )
         self.stops = max(1, min(_STOPS, int(affordable / most)))
         samples = max(least, min(most, int(affordable / self.stops)))
         self._runs = -(-samples // self.data.per_call)
@@ -119,7 +122,7 @@ class Trials:
 
     def _outputs(self, changed: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
         found, done = [], 0
-        for feeds, where, count in batches(self.data, self.model):
+        for feeds, where, count in batches(SpreadSamples(self.data, self._runs), self.model):
             found.append(self._observation.run({**feeds, **self._fed, **changed}, where)[0])
             done += count
             self.progress("measuring what outputs lose", min(done, self._runs), self._runs)

@@ -40,13 +40,17 @@ class _Batch:
 
     Attributes:
         where: what to call them.
-        count: how many.
+        numbers: theirs in the data.
         states: of each model, what has been computed and is still needed.
     """
 
     where: str
-    count: int
+    numbers: list[int]
     states: list[_State]
+
+    @property
+    def count(self) -> int:
+        return len(self.numbers)
 
 
 class StagedSamples:
@@ -64,10 +68,13 @@ class StagedSamples:
         self._data = affordable(models[0], data, _WORK)
         total = self._data.total or sum(1 for _ in self._data.samples())
         # Any first ones of these are spread over the data, whose neighbours may be alike.
-        self._order = np.random.default_rng(0).permutation(total)
+        self._order: list[int] = np.random.default_rng(0).permutation(total).tolist()
         self._cuts = [[tensor.name for tensor in model.inputs] for model in models]
         self._batches: list[_Batch] = []
-        self._calls = 0
+
+    @property
+    def _calls(self) -> int:
+        return sum(batch.count for batch in self._batches)
 
     def at(
         self, layers: Collection[str], asked: Collection[str], wanted: Collection[str], what: str
@@ -91,7 +98,7 @@ class StagedSamples:
         ]
         self._cuts = cuts
         done = 0
-        for number, batch in enumerate(self._batches):
+        for number, batch in enumerate(self._batches):  # the first one says how many there is room for
             found = [run.on(state, batch.where) for run, state in zip(runs, batch.states, strict=True)]
             batch.states = [{name: values[name] for name in cut} for values, cut in zip(found, cuts, strict=True)]
             if not number:
@@ -108,9 +115,12 @@ class StagedSamples:
         return _room_for(self._batches[0].states, self._batches[0].count)
 
     def _drop(self, most: int) -> None:
-        """Let the last samples go until at most so many are left."""
-        while self._calls > most and len(self._batches) > 1:
-            self._calls -= self._batches.pop().count
+        """Let samples go until at most so many are left, evenly spread ones, and the first batch among them."""
+        if self._calls <= most:
+            return
+        left = max(1, most // self._batches[0].count)
+        places = np.linspace(0, len(self._batches) - 1, min(left, len(self._batches))).astype(int)
+        self._batches[:] = [self._batches[place] for place in places]
 
     def _refill(self) -> None:
         """Let further samples follow up to the cut, if there is room for them."""
@@ -118,12 +128,14 @@ class StagedSamples:
         calls = min(total, self._affordable())
         if calls <= self._calls or (calls < total and calls < _GROWTH * self._calls):
             return
-        chosen = ChosenSamples(self._data, frozenset(self._order[self._calls : calls].tolist()))
+        held = {number for batch in self._batches for number in batch.numbers}
+        numbers = sorted([number for number in self._order if number not in held][: calls - len(held)])
+        chosen = ChosenSamples(self._data, frozenset(numbers))
         runs = [_Segment(model, (), cut) for model, cut in zip(self._models, self._cuts, strict=True)]
         for feeds, where, count in batches(chosen, self._models[0]):
             states = [run.on(feeds, where) for run in runs]
-            self._batches.append(_Batch(where, count, states))
-            self._calls += count
+            self._batches.append(_Batch(where, numbers[:count], states))
+            del numbers[:count]
 
 
 def _room_for(states: Sequence[Mapping[str, np.ndarray]], count: int) -> int:
