@@ -68,7 +68,8 @@ class PruneChannels(ShapingPass):
     multiple: int | None = Field(
         default=None,
         ge=1,
-        description="what the number of channels left is divided by; if unset, 8 in groups of 96 channels and more",
+        description="what the number of channels left is divided by; if unset, 8 in groups of 96 channels and more "
+        "that go through depthwise convolutions",
     )
     epochs: int = Field(
         default=20, ge=0, description="most runs over the data in which all layers are fitted together, in small steps"

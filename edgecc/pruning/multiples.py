@@ -21,18 +21,25 @@ def multiples_of(groups: Sequence[Group], wanted: int | None) -> tuple[list[int]
 
     Args:
         groups: that may lose something.
-        wanted: what the number of channels is divided by; None for what kernels like, of groups that are large enough.
+        wanted: what the number of channels is divided by; None for what kernels like, of groups that are large
+            enough and go through depthwise convolutions.
     """
     found, small = [], []
     for group in groups:
         units, size = units_per(group, wanted or KERNEL_MULTIPLE), len(group.units)
         if wanted is None:
-            units = units if size >= _STEPS * units else 1
+            units = units if size >= _STEPS * units and is_depthwise(group) else 1
         elif units >= size:
             small.append(group)
             units = 1
         found.append(units)
     return found, small
+
+
+def is_depthwise(group: Group) -> bool:
+    """Whether a convolution looks at its channels one by one: of these, kernels compute blocks or nothing fast."""
+    readers = (node for place in group.units[0].places for node in place.constant.outputs)
+    return any(node.op == "Conv" and node.attrs.get("group", 1) > 1 for node in readers)
 
 
 def units_per(group: Group, multiple: int) -> int:

@@ -363,7 +363,10 @@ class _Fitting:
             wanted = aim.wanted(seen.tensors[aim.tensor])
             if aim.tensor not in self._scales:
                 # Of the mean of one sample, relative to the variance.
-                variance = float(wanted.var())
+                with np.errstate(
+                    invalid="ignore"
+                ):  # of masks of minus infinity there is none, and no error: nothing moves
+                    variance = float(wanted.var())
                 self._scales[aim.tensor] = count / wanted.size / variance if variance > _LEAST else 0.0
             feeds[self._gradients.targets[aim.tensor]] = wanted
             feeds[self._gradients.scales[aim.tensor]] = np.array(self._scales[aim.tensor], np.float32)

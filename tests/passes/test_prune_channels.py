@@ -141,15 +141,15 @@ def test_multiples_of_groups_that_have_none() -> None:
     assert ctx.notes == ["prune-channels: 2 groups have too few channels for multiples of 16 ('Conv_0')"]
 
 
-def test_large_groups_go_in_what_kernels_like() -> None:
+def test_large_groups_of_depthwise_convolutions_go_in_what_kernels_like() -> None:
     rng = np.random.default_rng(0)
-    shapes = {"w": (128, 3, 1, 1), "v": (24, 128, 1, 1), "u": (2, 24, 1, 1)}
+    shapes = {"w": (128, 3, 1, 1), "k": (128, 1, 1, 1), "v": (24, 128, 1, 1), "u": (2, 24, 1, 1)}
     model = Model.from_text(
         """g (float[1,3,8,8] x) => (float[1,2,8,8] y)
-        { a = Conv(x, w) b = Relu(a) c = Conv(b, v) d = Relu(c) y = Conv(d, u) }""",
+        { a = Conv(x, w) b = Conv<group = 128>(a, k) c = Conv(b, v) d = Relu(c) y = Conv(d, u) }""",
         {key: rng.standard_normal(shape).astype(np.float32) for key, shape in shapes.items()},
     )
-    ways = {None: [96, 17, 2], 1: [90, 17, 2], 8: [96, 24, 2]}
+    ways = {None: [96, 96, 17, 2], 1: [90, 90, 17, 2], 8: [96, 96, 24, 2]}
     for multiple, left in ways.items():
         result = model.clone()
         step = PruneChannels(ratio=0.3, multiple=multiple, criterion="magnitude", repair=False)
@@ -404,3 +404,19 @@ def test_layers_to_be_ignored_keep_their_weights(epochs: int) -> None:
             after.nodes("Gemm")[0].inputs[index].values, model.nodes("Gemm")[0].inputs[index].values
         )
     assert len(ctx.notes) == bool(epochs)
+
+
+def test_sums_with_masks_of_minus_infinity_are_left_out_of_fits() -> None:
+    rng = np.random.default_rng(0)
+    shapes = {"w": (6, 24), "v": (24, 4)}
+    model = Model.from_text(
+        """g (float[N,6] x, float[N,4] mask) => (float[N,4] y)
+        { a = MatMul(x, w) b = Relu(a) c = MatMul(b, v) m = Log(mask) y = Add(c, m) }""",
+        {key: rng.standard_normal(shape).astype(np.float32) for key, shape in shapes.items()},
+    )
+    inputs = rng.standard_normal((64, 6)).astype(np.float32)
+    masks = np.tile(np.array([1, 1, 0, 1], np.float32), (64, 1))
+    ctx = PassContext(None, np.random.default_rng(0))
+    ctx.calibration = open_calibration({"x": inputs, "mask": masks}, model.signature)
+    assert PruneChannels(ratio=0.3).run(model, ctx)
+    assert all(np.isfinite(tensor.values).all() for tensor in model.constants())

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from edgecc.data.calibration import Calibration, CalibrationData, open_calibration
+from edgecc.model import Model
 from edgecc.passes.base import no_progress
 from edgecc.pruning.features import linear_of
-from edgecc.pruning.rows import RowTable, affordable, gather, products_of, rows_wanted
+from edgecc.pruning.rows import RowTable, affordable, gather, is_batched, products_of, rows_wanted
 
 from .test_coupling import with_weights
 
@@ -45,3 +46,17 @@ def test_sums_of_products_are_those_of_the_rows() -> None:
     large = open_calibration({"x": np.concatenate([values, values])}, model.signature)
     assert isinstance(large, CalibrationData)
     assert [affordable(model, large, calls * 1024 * 20).total for calls in (10, 70, 100)] == [64, 70, 96]
+
+
+def test_samples_are_joined_only_where_nothing_looks_along_them() -> None:
+    batched = {
+        "float[N,4] y { y = Relu(x) }": True,
+        "float[T,4] y { a = Transpose(x) b = MatMul(x, a) y = MatMul(b, x) }": False,
+        "float[T,4] y { a = Softmax<axis = 0>(x) y = Mul(a, x) }": False,
+        "float[T,4] y { a = ReduceMean<keepdims = 1>(x, axes) y = Sub(x, a) }": False,
+        "float[1,4] y { y = ReduceMean<keepdims = 1>(x, axes) }": False,
+    }
+    for text, expected in batched.items():
+        signature, body = text.split(" {")
+        source = f"g (float[{signature[6]},4] x) => ({signature}) <int64[1] axes = {{0}}> {{{body}"
+        assert is_batched(Model.from_text(source)) is expected, text
