@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 #: Most multiply-accumulates of all trials together.
 _WORK = 6e11
 #: Samples of one trial, and how often at most a group is looked at.
-_SAMPLES = (8, 256)
+_SAMPLES = (8, 512)
 _STOPS = 5
 #: Error of outputs that are not finite and were: prices are differences, so that it is a number.
 _WORST = 1e30
@@ -59,7 +59,8 @@ class Trials:
         affordable = (
             _WORK * self.data.per_call / max(1, self.groups * sum(macs(node) for node in self.model.all_nodes()))
         )
-        self.stops = max(1, min(_STOPS, int(affordable / most)))
+        # Half of the samples with another point each are worth more than all of them with fewer points.
+        self.stops = max(1, min(_STOPS, int(2 * affordable / most)))
         samples = max(least, min(most, int(affordable / self.stops)))
         self._runs = -(-samples // self.data.per_call)
         self._open()
