@@ -5,10 +5,10 @@ With several backends installed, importing the others takes longer than many a p
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from edgecc.deferred import imported
 from edgecc.errors import PluginError
 
 if TYPE_CHECKING:
@@ -34,11 +34,7 @@ class BackendEntry(NamedTuple):
         Raises:
             PluginError: it is not there, or has another name or other suffixes.
         """
-        module, _, name = self.where.partition(":")
-        try:
-            cls: type[Backend] = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError) as error:
-            raise PluginError(f"target {self.name!r} cannot be imported from {self.where}", why=str(error)) from error
+        cls: type[Backend] = imported(f"target {self.name!r}", self.where)
         listed, real = (self.name, self.suffixes), (cls.target.name, cls.target.suffixes)
         if listed != real:
             raise PluginError(f"{self.where} has target and suffixes {real}, which its plugin lists as {listed}")

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgecc.inspection import macs, stored_bytes
+from edgecc.inspection import macs
 from edgecc.low_rank.splits import Split, splits_of
 from edgecc.model import matches_any, origins
 from edgecc.pruning.features import Linear, linear_of
-from edgecc.pruning.works import size_of, weights_of
+from edgecc.pruning.works import size_of, size_of_constant, weights_of
 from edgecc.rewriting.linear import LINEAR
 from edgecc.rewriting.linear import linear_of as constant_linear
 from edgecc.rewriting.reading import constant, is_floating, is_op, is_scaled_gemm
@@ -134,7 +134,7 @@ def sizes_of(model: Model, measure: str) -> tuple[int, int]:
 def _size(node: Node, measure: str) -> int:
     if measure == "macs":
         return macs(node)
-    return sum(int(w.values.size) if measure == "params" else stored_bytes(w) for w in weights_of(node))
+    return sum(size_of_constant(tensor, measure) for tensor in weights_of(node))
 
 
 def _product_size(last: Node, model: Model, measure: str) -> int:

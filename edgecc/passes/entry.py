@@ -5,12 +5,12 @@ Importing every pass takes longer than compiling a small model does.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
+from edgecc.deferred import imported
 from edgecc.errors import PluginError
 
 if TYPE_CHECKING:
@@ -42,11 +42,7 @@ class PassEntry(NamedTuple):
         Raises:
             PluginError: it is not there, or has another name.
         """
-        module, _, name = self.where.partition(":")
-        try:
-            cls: type[Pass] = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError) as error:
-            raise PluginError(f"pass {self.name!r} cannot be imported from {self.where}", why=str(error)) from error
+        cls: type[Pass] = imported(f"pass {self.name!r}", self.where)
         if cls.name != self.name:
             raise PluginError(f"{self.where} is pass {cls.name!r}, which its plugin lists as {self.name!r}")
         return cls

@@ -60,6 +60,13 @@ def linear_of(node: Node, rows: int = 256) -> Linear | None:
     return Linear(node, request, np.concatenate([matrix, column], axis=1).astype(np.float64), taps)
 
 
+def constant_layer(node: Node) -> Linear:
+    """The same of a node that is known to be such a layer."""
+    linear = linear_of(node)
+    assert linear is not None, "it has constant weights"
+    return linear
+
+
 def arrays_of(node: Node, weights: Matrix) -> list[np.ndarray]:
     """Weights [outputs, features + 1] as the node reads them: its inputs from the second on.
 

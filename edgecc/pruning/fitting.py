@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecc.cleanup import sort
-from edgecc.pruning.features import Matrix, linear_of, set_linear
+from edgecc.pruning.features import Matrix, constant_layer, linear_of, set_linear
 from edgecc.pruning.repair import Gathering, Site, Target, added_to, fit, site_of
 from edgecc.pruning.rows import bytes_of, rows_wanted
 from edgecc.pruning.staged_samples import StagedSamples, names_behind
@@ -112,8 +112,7 @@ def _first_stage(
     found: list[str] = []
     filled = 0
     for name in left:
-        linear = linear_of(nodes[name])
-        assert linear is not None, "it has constant weights"
+        linear = constant_layer(nodes[name])
         outputs = int(linear.weights.shape[0])
         # What it reads, what it should compute, and what is added to that.
         filled += bytes_of(linear) + 2 * 4 * outputs * rows_wanted(linear)

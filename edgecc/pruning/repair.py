@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgecc.pruning.features import Linear, Matrix, linear_of
+from edgecc.pruning.features import Linear, Matrix, constant_layer, linear_of
 from edgecc.pruning.rows import RowTable, Seen
 from edgecc.statistics.patches import rows_of
 from edgecc.statistics.requests import Rows
@@ -49,18 +49,12 @@ class Site:
     @property
     def before(self) -> Linear:
         """The layer in the original."""
-        return _known(self.first)
+        return constant_layer(self.first)
 
     @property
     def after(self) -> Linear:
         """The layer in the model, as it is by now."""
-        return _known(self.second)
-
-
-def _known(node: Node) -> Linear:
-    linear = linear_of(node)
-    assert linear is not None, "it has constant weights"
-    return linear
+        return constant_layer(self.second)
 
 
 def site_of(before: Node, after: Node, outputs: np.ndarray, model: Model) -> Site | None:

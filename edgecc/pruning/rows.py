@@ -209,10 +209,9 @@ def products_of(
         progress: called after each run.
     """
     sums = [_Sums(linear.weights.shape[1]) for linear in linears]
-    names = {linear.request.tensor for linear in linears}
-    for seen in observed(model, names, data, what, progress) if names else ():
-        for linear, found in zip(linears, sums, strict=True):
-            found.add(seen.rows(linear, seen.share(linear)).astype(np.float32))
+    for tables in _tables(model, linears, data, what, progress):
+        for found, rows in zip(sums, tables, strict=True):
+            found.add(rows)
     return [found.value() for found in sums]
 
 
@@ -258,10 +257,14 @@ def gather(
         what: is said to be done.
         progress: called after each run.
     """
-    if not linears:
-        return []
-    tables: list[list[RowTable]] = [[] for _ in linears]
-    for seen in observed(model, {linear.request.tensor for linear in linears}, data, what, progress):
-        for linear, parts in zip(linears, tables, strict=True):
-            parts.append(seen.rows(linear, seen.share(linear)).astype(np.float32))
-    return [np.concatenate(parts) for parts in tables]
+    runs = list(_tables(model, linears, data, what, progress))
+    return [np.concatenate(parts) for parts in zip(*runs, strict=True)]
+
+
+def _tables(
+    model: Model, linears: Sequence[Linear], data: CalibrationData, what: str, progress: WorkProgress
+) -> Iterator[list[RowTable]]:
+    """Of each run of the model over samples, rows for each layer; no run without layers."""
+    names = {linear.request.tensor for linear in linears}
+    for seen in observed(model, names, data, what, progress) if names else ():
+        yield [seen.rows(linear, seen.share(linear)).astype(np.float32) for linear in linears]

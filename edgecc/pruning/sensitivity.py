@@ -127,8 +127,6 @@ class Trials:
             found.append(self._observation.run({**feeds, **self._fed, **changed}, where)[0])
             done += count
             self.progress("measuring what outputs lose", min(done, self._runs), self._runs)
-            if done >= self._runs:
-                break
         return found
 
 

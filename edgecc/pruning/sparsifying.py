@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 
 from edgecc.pruning.chunks import chunks
-from edgecc.pruning.features import Linear, Matrix, linear_of
+from edgecc.pruning.features import Linear, Matrix, constant_layer
 from edgecc.pruning.fitting import best_weights, fitted_layers, has_bias, layers_in_order, store
 from edgecc.pruning.masked_fit import Products
 from edgecc.pruning.repair import Target
@@ -158,8 +158,7 @@ class Sparsifier:
             lost = chosen.get(node.name)
             if lost is None:
                 continue
-            linear = linear_of(node)
-            assert linear is not None, "it has constant weights"
+            linear = constant_layer(node)
             weights = linear.weights.copy()
             weights[:, :-1][~lost.mask(scores[node.name], linear.taps, 1.0)] = 0
             store(model, node, np.concatenate([weights[:, :-1], linear.weights[:, -1:]], axis=1))

@@ -32,7 +32,7 @@ def size_of(model: Model, measure: str) -> int:
     """Of a whole model: multiply-accumulates (`macs`), values of layers' weights (`params`), or bytes (`bytes`)."""
     if measure == "macs":
         return sum(macs(node) for node in model.all_nodes())
-    return sum(_size(tensor, measure) for tensor in _constants(model, measure))
+    return sum(size_of_constant(tensor, measure) for tensor in _constants(model, measure))
 
 
 def works_of(model: Model, coupling: Coupling, groups: Sequence[Group], measure: str) -> list[Work]:
@@ -58,12 +58,13 @@ def works_of(model: Model, coupling: Coupling, groups: Sequence[Group], measure:
         return [work(size, axes) for size, axes in _multiplied(model, coupling)]
     tracker = coupling.tracker
     return [
-        work(_size(tensor, measure), [labels for _, labels in sorted(tracker.of(tensor).items())])
+        work(size_of_constant(tensor, measure), [labels for _, labels in sorted(tracker.of(tensor).items())])
         for tensor in _constants(model, measure)
     ]
 
 
-def _size(tensor: Constant, measure: str) -> int:
+def size_of_constant(tensor: Constant, measure: str) -> int:
+    """Of weights: how many they are (`params`), or their bytes (`bytes`)."""
     return int(tensor.values.size) if measure == "params" else stored_bytes(tensor)
 
 
