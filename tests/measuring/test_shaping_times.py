@@ -99,6 +99,7 @@ def test_multiples_that_kernels_like(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_the_recorded_recipe_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Machine(monkeypatch, lambda work: work)
+    slower(monkeypatch)
     result = compiled(tmp_path, prune="latency=0.6", low_rank="latency=0.8", quantize="int8-weights", measure=True)
     first, recorded = result.path.read_bytes(), result.artifact.report["recipe"]
     assert recorded["measure"] is False
@@ -131,6 +132,7 @@ def test_a_time_that_is_not_reached_says_how_far_it_got(tmp_path: Path, monkeypa
 
 def test_the_second_pass_is_timed_against_what_the_first_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Machine(monkeypatch, lambda work: work)
+    slower(monkeypatch)
     result = compiled(tmp_path, prune="latency=0.6,criterion=magnitude,repair=false", low_rank="latency=0.8")
     assert result.losses is not None
     first, second = (step.macs / result.losses.macs for step in result.losses.steps)
