@@ -354,7 +354,7 @@ def _calibration_notes(context: PassContext, losses: Losses | None, idle: tuple[
     if context.calibration is None or idle:
         return idle
     if not context.has_statistics and (losses is None or not losses.samples):
-        return ("the calibration data was not used: no pass asked for it",)
+        return ("the calibration data was not used: no pass needed it",)
     why = losses.why_no_accuracy if losses is not None else ""
     return (*context.calibration.notes, *((why,) if why else ()))
 

@@ -150,6 +150,11 @@ class Gate:
                 raise
             self.notes.append(f"{step.spec()}: {error.what} ({error.why})")
             return loss
+        if self._last is None and self._opened().distinct == 1 and found.samples > self._data.per_call:
+            self.notes.append(
+                f"all {found.samples} samples that losses are measured on are the same: "
+                "the figures say nothing about others, and what was fitted may be far off"
+            )
         self._last = found
         return replace(loss, samples=found.samples, outputs=found.outputs, accuracy=found.accuracy)
 

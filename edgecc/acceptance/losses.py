@@ -132,6 +132,12 @@ class Reference:
         self._session = Session(model, self.names)
         self._kept: dict[bytes, dict[str, np.ndarray]] = {}
         self._bytes = 0
+        self._seen: set[bytes] = set()
+
+    @property
+    def distinct(self) -> int:
+        """How many different feeds it was run on."""
+        return len(self._seen)
 
     def run(self, feeds: Feeds) -> dict[str, np.ndarray]:
         """Outputs by name. Known by the feeds' values: a function may yield others when it is called again."""
@@ -140,6 +146,7 @@ class Reference:
             digest.update(name.encode())
             digest.update(feeds[name].tobytes())
         key = digest.digest()
+        self._seen.add(key)
         if key in self._kept:
             return self._kept[key]
         found = self._session.run(feeds)

@@ -14,7 +14,7 @@ import numpy as np
 from edgecc.artifact import NOT_REGULAR
 from edgecc.data.feed_check import convert, fits
 from edgecc.data.names import is_function
-from edgecc.data.npz import read_npz, read_rows
+from edgecc.data.npz import read_npy, read_npz, read_rows
 from edgecc.errors import DataError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -172,8 +172,8 @@ def _batch_of(spec: TensorSpec, array: np.ndarray) -> int | None:
 def load_feeds(source: str | Path, signature: Signature) -> Dataset:
     """Samples from an `.npz` file: one array per input under the input's name, the first axis is samples.
 
-    A model with one input takes key `x` or any single key as well. Labels are under `y` or `labels`. Arrays that
-    are stored without compression (`np.savez`) are mapped into memory, not read.
+    A model with one input takes key `x` or any single key as well, or an `.npy` file. Labels are under `y` or `labels`.
+    Arrays that are stored without compression (`np.savez`, `np.save`) are mapped into memory, not read.
 
     Raises:
         DataError: the file does not fit the model; the message says what to change.
@@ -190,8 +190,8 @@ def load_feeds(source: str | Path, signature: Signature) -> Dataset:
         raise _missing(path, text)
     if not is_file:
         raise DataError(f"{text} cannot be read", why=NOT_REGULAR, hint=_HOW_TO_SAVE)
-    if path.suffix != ".npz":
-        raise DataError(f"{text} is not an .npz file", hint=_HOW_TO_SAVE)
+    if path.suffix not in (".npz", ".npy"):
+        raise DataError(f"{text} is neither an .npz nor an .npy file", hint=_HOW_TO_SAVE)
     return dataset_of(_read(path), signature, text)
 
 
@@ -222,10 +222,10 @@ _HOW_TO_SAVE = 'in Python: numpy.savez("data.npz", INPUT=array, y=labels), with 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     try:
-        return read_npz(path)
+        return read_npz(path) if path.suffix == ".npz" else {path.name: read_npy(path)}
     except (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, RuntimeError) as error:
         # RuntimeError: it is encrypted, or compressed in a way that Python does not know.
-        raise DataError(f"{path} cannot be read as .npz data", why=str(error), hint=_HOW_TO_SAVE) from error
+        raise DataError(f"{path} cannot be read as {path.suffix} data", why=str(error), hint=_HOW_TO_SAVE) from error
 
 
 def _missing(path: Path, text: str) -> DataError:

@@ -1,4 +1,4 @@
-"""Reading `.npz` files without holding them in memory, and writing them; without pickle."""
+"""Reading `.npz` and `.npy` files without holding them in memory, and writing them; without pickle."""
 
 from __future__ import annotations
 
@@ -20,6 +20,16 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(path) as archive:
         members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
         return {info.filename.removesuffix(".npy"): _read_member(path, archive, info) for info in members}
+
+
+def read_npy(path: Path) -> np.ndarray:
+    """The array of an `.npy` file, mapped into memory.
+
+    Raises:
+        OSError, ValueError, EOFError: it is not a whole `.npy` file of plain numbers, or there are none in it.
+    """
+    found: np.ndarray = np.lib.format.open_memmap(path, mode="r")
+    return found
 
 
 def read_rows(array: np.ndarray, start: int, stop: int) -> np.ndarray:

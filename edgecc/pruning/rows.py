@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -32,6 +33,10 @@ _FEWEST = 49152
 _MEMORY = 128 << 20
 #: Operators that look at a shape and not at values.
 _ASIDE = ("Shape", "Size")
+#: Operators that look along the first dimension, or may, though it does not show in the shapes.
+_ALONG = ("CumSum", "GRU", "If", "LSTM", "Loop", "RNN", "ReverseSequence", "Scan")
+#: Size of a batch by which it is found again.
+_UNLIKELY = 977
 #: Samples run at once where the model takes any number.
 _AT_ONCE = 16
 #: Most multiply-accumulates of a layer for all of its rows, as long as there are so many rows for each feature.
@@ -132,21 +137,19 @@ def observed(
     """
     total = data.total or sum(1 for _ in data.samples())
     observation, done = Observation(model, sorted(tensors)), 0
-    for feeds, where, count in batches(data, model, at_once):
+    for feeds, where, count in batches(data, is_batched(model), at_once):
         yield Seen(observation.run(feeds, where)[0], where, count, total)
         done += count
         progress(what, done, total)
 
 
 def batches(
-    data: CalibrationData, model: Model, at_once: int = _AT_ONCE
+    data: CalibrationData, several: bool, at_once: int = _AT_ONCE
 ) -> Iterator[tuple[dict[str, np.ndarray], str, int]]:
-    """Feeds of several samples at once where all that the model computes begins with one open dimension (see
-    `is_batched`), what to call them, and how many.
+    """Feeds of several samples at once, where a model takes them (see `is_batched`), what to call them, and how many.
 
     Whoever reads the same places of each batch in two models sees the same samples in both.
     """
-    several = is_batched(model)
     waiting: list[Mapping[str, np.ndarray]] = []
     for number, feeds in enumerate(data.samples()):
         if waiting and not (several and _fit(waiting[0], feeds) and len(waiting) < at_once):
@@ -158,23 +161,37 @@ def batches(
 
 
 def is_batched(model: Model) -> bool:
-    """Whether the first dimension of all inputs counts samples that have nothing to do with one another.
+    """Whether the first dimension of all inputs is open and counts samples that have nothing to do with one another.
 
-    All inputs and outputs begin with one open dimension, which is nowhere else than in front (attention over it has it
-    twice), is not the time of a recurrent layer, and does not vanish.
+    A size that is nowhere else in the model is followed through it, since the names of open dimensions begin anew
+    behind a Reshape: all that the inputs reach begins with it, it is nowhere else than in front (attention over it has
+    it twice), and no operator looks along it.
     """
-    symbols = {_first(tensor) for tensor in (*model.inputs, *model.outputs)}
-    symbol = next(iter(symbols), None)
-    if len(symbols) != 1 or not isinstance(symbol, str):
+    if not model.inputs or not all(isinstance(_first(tensor), str) for tensor in model.inputs):
         return False
-    if any(symbol in tuple(tensor.shape or ())[1:] for tensor in model.tensors()):
+    present = {size for tensor in model.tensors() for size in tensor.shape or ()}
+    size = next(number for number in itertools.count(_UNLIKELY) if number not in present)
+    sized = model.clone()
+    for node in sized.nodes():
+        for tensor in node.outputs:
+            tensor.shape = None
+    for tensor in sized.inputs:
+        tensor.shape = [size, *tensor.shape[1:]]
+    sized.infer_shapes()
+    return _stays_in_front(sized, size)
+
+
+def _stays_in_front(model: Model, size: int) -> bool:
+    if any(_first(tensor) != size for tensor in model.outputs):
+        return False
+    if any(size in tuple(tensor.shape or ())[1:] for tensor in model.tensors()):
         return False
     for node in model.nodes():
-        if node.op in _ASIDE or symbol not in {_first(tensor) for tensor in node.inputs}:
+        if node.op in _ASIDE or size not in {_first(tensor) for tensor in node.inputs}:
             continue
-        if node.op in ("LSTM", "GRU", "RNN") or any(isinstance(_first(t), int) for t in node.outputs):
+        if node.op in _ALONG or any(_first(tensor) != size for tensor in node.outputs):
             return False
-        if node.attrs.get("axis") == 0:
+        if node.attrs.get("axis") in (0, *(-len(tensor.shape) for tensor in node.outputs if tensor.shape)):
             return False
     return True
 

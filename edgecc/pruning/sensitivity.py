@@ -11,7 +11,7 @@ import numpy as np
 from edgecc.data.split import SpreadSamples
 from edgecc.inspection import macs
 from edgecc.pruning.features import Linear, Matrix, arrays_of, linear_of, set_linear
-from edgecc.pruning.rows import batches
+from edgecc.pruning.rows import batches, is_batched
 from edgecc.statistics.observation import Observation
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class Trials:
         self.stops = max(1, min(_STOPS, int(2 * affordable / most)))
         samples = max(least, min(most, int(affordable / self.stops)))
         self._runs = -(-samples // self.data.per_call)
+        self._several = is_batched(self.model)
         self._open()
         self._expected = self._outputs({})
 
@@ -123,7 +124,7 @@ class Trials:
 
     def _outputs(self, changed: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
         found, done = [], 0
-        for feeds, where, count in batches(SpreadSamples(self.data, self._runs), self.model):
+        for feeds, where, count in batches(SpreadSamples(self.data, self._runs), self._several):
             found.append(self._observation.run({**feeds, **self._fed, **changed}, where)[0])
             done += count
             self.progress("measuring what outputs lose", min(done, self._runs), self._runs)

@@ -18,7 +18,7 @@ from edgecc.data.calibration import CalibrationData
 from edgecc.data.split import ChosenSamples
 from edgecc.model import Model, value_of
 from edgecc.passes.base import WorkProgress
-from edgecc.pruning.rows import Seen, affordable, batches
+from edgecc.pruning.rows import Seen, affordable, batches, is_batched
 from edgecc.rewriting.extraction import extract
 from edgecc.statistics.observation import Observation
 
@@ -29,7 +29,7 @@ _FEWEST = 16
 #: More samples follow where the memory is enough for so many times those that are run.
 _GROWTH = 1.25
 #: Most multiply-accumulates of one run of a model over the samples.
-_WORK = 4e11
+_WORK = 3e11
 
 _State = dict[str, np.ndarray]
 
@@ -65,6 +65,7 @@ class StagedSamples:
 
     def __init__(self, models: tuple[Model, Model], data: CalibrationData, progress: WorkProgress) -> None:
         self._models, self._progress = models, progress
+        self._several = is_batched(models[0])
         self._data = affordable(models[0], data, _WORK)
         total = self._data.total or sum(1 for _ in self._data.samples())
         # Any first ones of these are spread over the data, whose neighbours may be alike.
@@ -132,7 +133,7 @@ class StagedSamples:
         numbers = sorted([number for number in self._order if number not in held][: calls - len(held)])
         chosen = ChosenSamples(self._data, frozenset(numbers))
         runs = [_Segment(model, (), cut) for model, cut in zip(self._models, self._cuts, strict=True)]
-        for feeds, where, count in batches(chosen, self._models[0]):
+        for feeds, where, count in batches(chosen, self._several):
             states = [run.on(feeds, where) for run in runs]
             self._batches.append(_Batch(where, numbers[:count], states))
             del numbers[:count]

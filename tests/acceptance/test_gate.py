@@ -73,6 +73,19 @@ def gated(
     return model, pipeline.gate, ctx, pipeline.run(model, ctx)
 
 
+@pytest.mark.parametrize("alike", [True, False])
+def test_samples_that_are_all_the_same_are_no_evidence(alike: bool) -> None:
+    values = np.zeros((20, 6), np.float32) if alike else np.eye(20, 6, dtype=np.float32)
+    samples = open_calibration(values, net().signature)
+    assert isinstance(samples, CalibrationData)
+    gate, pipeline = Gate(held_out=samples), PassPipeline([Scale(), Scale(by=3.0)])
+    pipeline.gate = gate
+    pipeline.run(net(), PassContext(None))
+    assert [note.startswith("all 20 samples that losses are measured on are the same") for note in gate.notes] == (
+        [True] if alike else []
+    )
+
+
 def first_column(model: Model) -> float:
     """By what it was multiplied."""
     values = value_of(model.nodes("MatMul")[0].inputs[1])

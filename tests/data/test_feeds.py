@@ -293,13 +293,32 @@ def test_missing_file_lists_what_is_there(tmp_path: Path) -> None:
     assert "calibration.npz" in caught.value.hint
 
 
+def test_an_array_of_its_own(tmp_path: Path) -> None:
+    """An `.npy` file is what a model with one input takes; it is mapped, whatever its size."""
+    np.save(tmp_path / "data.npy", images(3))
+    found = load_feeds(tmp_path / "data.npy", ONE)
+    assert isinstance(found.arrays["image"], np.memmap)
+    np.testing.assert_array_equal(found.arrays["image"], images(3))
+    np.save(tmp_path / "flat.npy", np.zeros((2, 5), np.float32))
+    with pytest.raises(DataError, match=r"array 'flat.npy', taken for input 'image', has shape \(2, 5\)"):
+        load_feeds(tmp_path / "flat.npy", ONE)
+    with pytest.raises(DataError, match=r"array 'data.npy' is not an input of the model"):
+        load_feeds(tmp_path / "data.npy", TWO)
+    np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
+    with pytest.raises(DataError, match=r"objects.npy cannot be read as .npy data"):
+        load_feeds(tmp_path / "objects.npy", ONE)
+    (tmp_path / "cut.npy").write_bytes((tmp_path / "data.npy").read_bytes()[:200])
+    with pytest.raises(DataError, match=r"cut.npy cannot be read as .npy data"):
+        load_feeds(tmp_path / "cut.npy", ONE)
+
+
 def test_other_kinds_of_data_are_refused_clearly(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="data from a Python function can calibrate, not evaluate"):
         load_feeds("package.module:function", ONE)
     with pytest.raises(DataError, match="folders of images are not read yet"):
         load_feeds(tmp_path, ONE)
     (tmp_path / "data.csv").write_text("1,2")
-    with pytest.raises(DataError, match=r"data.csv is not an .npz file"):
+    with pytest.raises(DataError, match=r"data.csv is neither an .npz nor an .npy file"):
         load_feeds(tmp_path / "data.csv", ONE)
 
 

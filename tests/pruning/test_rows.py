@@ -51,12 +51,23 @@ def test_sums_of_products_are_those_of_the_rows() -> None:
 def test_samples_are_joined_only_where_nothing_looks_along_them() -> None:
     batched = {
         "float[N,4] y { y = Relu(x) }": True,
-        "float[T,4] y { a = Transpose(x) b = MatMul(x, a) y = MatMul(b, x) }": False,
-        "float[T,4] y { a = Softmax<axis = 0>(x) y = Mul(a, x) }": False,
-        "float[T,4] y { a = ReduceMean<keepdims = 1>(x, axes) y = Sub(x, a) }": False,
+        "float[N,4] y { a = Transpose(x) b = MatMul(x, a) y = MatMul(b, x) }": False,
+        "float[N,4] y { a = Softmax<axis = 0>(x) y = Mul(a, x) }": False,
+        "float[N,4] y { a = Softmax<axis = -2>(x) y = Mul(a, x) }": False,
+        "float[N,4] y { a = ReduceMean<keepdims = 1>(x, axes) y = Sub(x, a) }": False,
+        "float[N,4] y { y = CumSum(x, start) }": False,
         "float[1,4] y { y = ReduceMean<keepdims = 1>(x, axes) }": False,
+        # As tf2onnx writes them: names for open dimensions begin anew behind a Reshape.
+        "float[M,4] y { y = Reshape(x, fours) }": True,
+        "float[M,2] y { y = Reshape(x, twos) }": False,
+        # The name says that it is the same dimension, and it is not.
+        "float[N,2] y { y = Reshape(x, twos) }": False,
     }
+    constants = "int64[1] axes = {0}, int64 start = {0}, int64[2] fours = {-1, 4}, int64[2] twos = {-1, 2}"
     for text, expected in batched.items():
         signature, body = text.split(" {")
-        source = f"g (float[{signature[6]},4] x) => ({signature}) <int64[1] axes = {{0}}> {{{body}"
+        source = f"g (float[N,4] x) => ({signature}) <{constants}> {{{body}"
         assert is_batched(Model.from_text(source)) is expected, text
+    assert not is_batched(Model.from_text("g (float[1,4] x) => (float[1,4] y) { y = Relu(x) }"))
+    two = "g (float[N,4] a, float[M,4] b) => (float[K,4] y) { y = Add(a, b) }"
+    assert is_batched(Model.from_text(two))
