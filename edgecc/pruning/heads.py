@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,9 +11,12 @@ from edgecc.pruning.allocation import Work, allocate
 from edgecc.rewriting.reading import is_op, rank
 
 if TYPE_CHECKING:
-    from edgecc.model import Model, Node
+    from edgecc.model import Model, Node, Tensor
     from edgecc.pruning.groups import Coupling, Group
     from edgecc.pruning.saliency import Curve
+
+#: What may stand between a Softmax and the product with values.
+_BEHIND_SOFTMAX = ("Cast", "Dropout", "Identity", "Where")
 
 
 def head_groups(coupling: Coupling) -> list[Group]:
@@ -29,19 +32,37 @@ def kept_whole(model: Model, coupling: Coupling) -> list[tuple[Node, str]]:
         model: that the coupling was found in.
         coupling: its groups.
     """
-    found = []
-    for node in model.nodes("MatMul", "Attention"):
-        if node.op == "MatMul" and not any(is_op(model.producer(tensor), "Softmax") for tensor in node.inputs):
-            continue
-        operands = node.inputs[: 3 if node.op == "Attention" else 2]
-        ranks = [rank(tensor) or 0 for tensor in operands]
-        if min(ranks) < 4:
-            found.append((node, f"{operands[ranks.index(min(ranks))].name!r} has no axis of heads"))
-            continue
-        stuck = [t for t, axes in zip(operands, ranks, strict=True) if coupling.tracker.of(t).get(axes - 3) is None]
-        if stuck:
-            found.append((node, f"{stuck[0].name!r} keeps all of its heads"))
-    return found
+    grouped = {unit.root for group in coupling.groups for unit in group.units}
+    return [
+        (node, reason)
+        for node in model.nodes("MatMul", "Attention")
+        if node.op == "Attention" or any(_is_softmax(tensor, model) for tensor in node.inputs)
+        if (reason := _why_kept(node, coupling, grouped))
+    ]
+
+
+def _is_softmax(tensor: Tensor, model: Model) -> bool:
+    """Whether it is the result of a Softmax, with or without what mends NaN of rows that are masked as a whole."""
+    writer = model.producer(tensor)
+    while is_op(writer, *_BEHIND_SOFTMAX):
+        assert writer is not None, "it is an operator"
+        writer = model.producer(writer.inputs[2 if writer.op == "Where" else 0])
+    return is_op(writer, "Softmax")
+
+
+def _why_kept(node: Node, coupling: Coupling, grouped: Container[int]) -> str:
+    """Why a product's heads are in no group; "" if they are in one."""
+    operands = node.inputs[: 3 if node.op == "Attention" else 2]
+    ranks = [rank(tensor) or 0 for tensor in operands]
+    if min(ranks) < 4:
+        return f"{operands[ranks.index(min(ranks))].name!r} has no axis of heads"
+    heads = [coupling.tracker.of(tensor).get(axes - 3) for tensor, axes in zip(operands, ranks, strict=True)]
+    stuck = [tensor for tensor, labels in zip(operands, heads, strict=True) if labels is None]
+    if stuck:
+        return f"{stuck[0].name!r} keeps all of its heads"
+    roots = [int(root) for labels in heads if labels is not None for root in coupling.root_of(labels)]
+    alone = [root for root in roots if root not in grouped]
+    return (coupling.tracker.ties.reason(alone[0]) or "no layer writes its heads") if alone else ""
 
 
 def heads_to_remove(curves: Sequence[Curve], sizes: Sequence[int], share: float) -> list[int]:

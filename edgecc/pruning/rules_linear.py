@@ -176,18 +176,25 @@ def _batch(node: Node, place: int, tracker: Tracker) -> None:
 
 
 def attention(node: Node, tracker: Tracker) -> None:
-    """Attention of [batch, heads, length, size] tensors: heads go together, and so do the sizes of queries and keys."""
+    """Attention of [batch, heads, length, size] tensors: heads go together, and so do the sizes of queries and keys.
+
+    Where several heads of queries share one of keys and values, it goes with all of them.
+    """
     tensors, result = node.inputs[:3], node.outputs[0]
     mask = node.inputs[3] if has_operand(node, 3) else None
     if any(rank(tensor) != 4 for tensor in tensors) or rank(result) != 4 or len(node.inputs) > 4:
         return
-    if len({tensor.shape[1] for tensor in tensors if tensor.shape}) > 1 or len(node.outputs) > 1:
-        return  # several heads of queries share one of keys
-    heads = [tracker.of(tensor).get(1) for tensor in tensors]
-    if all(labels is not None for labels in heads) and _is_common(mask):
+    if len(node.outputs) > 1:
+        return
+    heads = [labels for tensor in tensors if (labels := tracker.of(tensor).get(1)) is not None]
+    if len(heads) == 3 and _is_common(mask):
+        tracker.tie(result, 1, heads[0])
+        tracker.ties.unite(heads[1], heads[2])
+        if len(heads[0]) == len(heads[1]):
+            tracker.ties.unite(heads[0], heads[1])
+        else:
+            tracker.factorize(heads[0], [heads[1], None], [len(heads[1]), len(heads[0]) // len(heads[1])])
         for index, labels in enumerate(heads):
-            assert labels is not None
-            tracker.tie(result, 1, labels)
             tracker.handle(node, index, 1)
             tracker.heads.append(labels)
     query, key, value = (tracker.of(tensor).get(3) for tensor in tensors)

@@ -150,8 +150,16 @@ class Tracker:
                         self.ties.freeze(labels, f"{describe(node)} needs all of axis {axis} of {tensor.name!r}")
         for tensor in self.model.outputs:
             self.freeze(tensor, f"{tensor.name!r} is an output of the model")
+        # Heads that several heads share are heads too: what is put together last is looked at first.
+        for item in reversed(self.factorizations):
+            if self._are_heads(item.long):
+                self.heads += [labels for labels in item.factors if labels is not None]
         for item in self.factorizations:
             self._choose(item)
+
+    def _are_heads(self, labels: Labels) -> bool:
+        heads = {int(root) for known in self.heads for root in self.ties.roots(known)}
+        return not heads.isdisjoint(self.ties.roots(labels).tolist())
 
     def _choose(self, item: Factorization) -> None:
         """Tie the long axis to one factor: heads before others, then the one with most indices that may go."""
@@ -159,14 +167,10 @@ class Tracker:
             index for index, labels in enumerate(item.factors) if labels is not None and not self.ties.is_frozen(labels)
         ]
 
-        # Roots change with every choice.
-        heads = {int(root) for labels in self.heads for root in self.ties.roots(labels)}
-
         def rank(index: int) -> tuple[bool, int]:
             labels = item.factors[index]
             assert labels is not None
-            roots = {int(root) for root in self.ties.roots(labels)}
-            return bool(roots & heads), len(roots)
+            return self._are_heads(labels), len(set(self.ties.roots(labels).tolist()))
 
         chosen = max(open_ones, key=rank, default=None)
         for index, labels in enumerate(item.factors):

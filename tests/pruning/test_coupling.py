@@ -103,6 +103,30 @@ CASES: dict[str, tuple[str, list[int]]] = {
           t = Transpose<perm = [0, 2, 1, 3]>(m) w = Reshape(t, whole) y = MatMul(w, o) }""",
         [3],
     ),
+    "heads that share keys and values": (
+        """g (float[1,5,6] x) => (float[1,5,3] y)
+        <float[6,12] q, float[6,6] k, float[6,6] v, float[12,3] o, float scale,
+         int64[4] apart, int64[4] pairs, int64[1] axis, int64[5] twice, int64[4] all, int64[3] whole>
+        { a = MatMul(x, q) b = MatMul(x, k) c = MatMul(x, v)
+          ra = Reshape(a, apart) rb = Reshape(b, pairs) rc = Reshape(c, pairs)
+          ta = Transpose<perm = [0, 2, 1, 3]>(ra)
+          tb = Transpose<perm = [0, 2, 1, 3]>(rb) ub = Unsqueeze(tb, axis) eb = Expand(ub, twice) fb = Reshape(eb, all)
+          tc = Transpose<perm = [0, 2, 1, 3]>(rc) uc = Unsqueeze(tc, axis) ec = Expand(uc, twice) fc = Reshape(ec, all)
+          gb = Transpose<perm = [0, 1, 3, 2]>(fb)
+          s = MatMul(ta, gb) ss = Mul(s, scale) p = Softmax(ss) m = MatMul(p, fc)
+          t = Transpose<perm = [0, 2, 1, 3]>(m) w = Reshape(t, whole) y = MatMul(w, o) }""",
+        [2],
+    ),
+    "heads that share keys and values in one operator": (
+        """g (float[1,5,6] x) => (float[1,5,3] y)
+        <float[6,12] q, float[6,6] k, float[6,6] v, float[12,3] o, int64[4] apart, int64[4] pairs, int64[3] whole>
+        { a = MatMul(x, q) b = MatMul(x, k) c = MatMul(x, v)
+          ra = Reshape(a, apart) rb = Reshape(b, pairs) rc = Reshape(c, pairs)
+          ta = Transpose<perm = [0, 2, 1, 3]>(ra) tb = Transpose<perm = [0, 2, 1, 3]>(rb)
+          tc = Transpose<perm = [0, 2, 1, 3]>(rc)
+          m = Attention(ta, tb, tc) t = Transpose<perm = [0, 2, 1, 3]>(m) w = Reshape(t, whole) y = MatMul(w, o) }""",
+        [2],
+    ),
     "group normalization": (
         """g (float[1,3,4,4] x) => (float[1,2,4,4] y) <float[6,3,1,1] w, float[6] s, float[6] b, float[2,6,1,1] u>
         { a = Conv(x, w) c = GroupNormalization<num_groups = 3>(a, s, b) y = Conv(c, u) }""",
@@ -133,12 +157,17 @@ CASES: dict[str, tuple[str, list[int]]] = {
     ),
 }
 
+SHARED = "heads that share keys and values"
+FUSED = f"{SHARED} in one operator"
 INTEGERS = {
-    "apart": {"channel shuffle": [0, 2, 3, 4, 4], "heads": [1, 5, 3, 4]},
-    "whole": {"channel shuffle": [0, -1, 4, 4], "heads": [1, 5, 12]},
+    "apart": {"channel shuffle": [0, 2, 3, 4, 4], "heads": [1, 5, 3, 4], SHARED: [1, 5, 4, 3], FUSED: [1, 5, 4, 3]},
+    "whole": {"channel shuffle": [0, -1, 4, 4], "heads": [1, 5, 12], SHARED: [1, 5, 12], FUSED: [1, 5, 12]},
+    "pairs": {SHARED: [1, 5, 2, 3], FUSED: [1, 5, 2, 3]},
+    "twice": {SHARED: [1, 2, 2, 5, 3]},
+    "all": {SHARED: [1, 4, 5, 3]},
     "from": {"concatenation, and a part of it": [2], "reversed": [-1]},
     "to": {"concatenation, and a part of it": [5], "reversed": [-(1 << 31)]},
-    "axis": {"concatenation, and a part of it": [1], "reversed": [1]},
+    "axis": {"concatenation, and a part of it": [1], "reversed": [1], SHARED: [2]},
     "step": {"reversed": [-1]},
     "sizes": {"split": [3, 3], "resized": [1, 4, 8, 8]},
     "flat": {"hidden units of both directions": [5, 1, 8]},
