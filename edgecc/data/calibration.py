@@ -106,6 +106,11 @@ def open_calibration(
         return ArraySource.of(given, signature, "arrays in memory", limit)
     if callable(given):
         return FunctionSource(given, signature, str(getattr(given, "__qualname__", "a function")), limit)
+    if not isinstance(given, Iterable):
+        raise DataError(
+            f"calibration data cannot be read from a value of type {type(given).__name__}",
+            hint="give arrays by input name, a function that returns feeds, or the name of an .npz file",
+        )
     if iter(given) is given:
         raise DataError(
             "a generator can be read only once, calibration may read the data again",

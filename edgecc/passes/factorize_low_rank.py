@@ -9,7 +9,7 @@ from pydantic import Field
 from edgecc.passes.base import Loss, PassContext, check_ignore
 from edgecc.passes.leaving_alone import ignored_layers, leave_quantized, leave_recurrent, note_nothing
 from edgecc.passes.observing import samples_of
-from edgecc.passes.shaping import KERNEL_MULTIPLE, ShapingPass, hint_to_take, how_far, one_budget
+from edgecc.passes.shaping import BUDGETS, KERNEL_MULTIPLE, ShapingPass, hint_to_take, how_far, one_budget
 
 if TYPE_CHECKING:
     from edgecc.data.calibration import CalibrationData
@@ -205,6 +205,9 @@ class FactorizeLowRank(ShapingPass):
         now, whole = sizes_of(model, counted)
         wanted = float(getattr(self, counted))
         share = wanted if wanted < 1 else wanted / max(1, whole)
+        if now <= share * whole:
+            ctx.note(f"{self.name}: nothing goes: the {BUDGETS[counted]} are within the budget")
+            return [layer[0] for layer in layers]
         fixed = now - sum(layer[0].cost(counted) for layer in layers)
         chosen = to_budget(
             [list(filter(self._keeps_enough, layer)) for layer in layers], counted, share * whole - fixed

@@ -171,6 +171,8 @@ class PruneChannels(ShapingPass):
             what = "1 group has" if len(small) == 1 else f"{len(small)} groups have"
             ctx.note(f"{self.name}: {what} too few channels for multiples of {self.multiple} ({small[0].name!r})")
         if self.ratio is not None:
+            if self.ratio > 1 - self.keep:
+                ctx.note(f"{self.name}: {self.keep:.0%} of each group stay: keep={1 - self.ratio:.3g} lets more of it go")
             return uniform(plan.curves, self.ratio, multiples, sizes)
         works, budget, counted = self._budget(plan)
         if budget >= 1:
@@ -179,7 +181,8 @@ class PruneChannels(ShapingPass):
         gone = allocate(plan.curves, works, budget, multiples, sizes)
         left = share_left(works, gone)
         if left > budget:
-            missed = shortfall(left, budget, counted, len(plan.groups), plan.frozen, self.keep)
+            units = [size - count for size, count in zip(sizes, gone, strict=True)]
+            missed = shortfall(left, budget, counted, units, plan.frozen, self.keep)
             ctx.note(f"{self.name}: {missed}")
         return gone
 
@@ -201,7 +204,7 @@ class PruneChannels(ShapingPass):
         layers = {layer.node.name: layer for layer in coupling.tracker.layers}
         inputs = {tensor.name for tensor in model.inputs}
         ignored = ignored_layers(self.ignore, model)
-        nodes = [layers[name].node for name in fitted_layers(model, ignored) if name in layers]
+        nodes = [layers[name].node for name in fitted_layers(original, ignored) if name in layers]
         names = [node.name for node in nodes if node.inputs[0].name not in inputs]
         if not names:
             return  # recurrent layers and those of several groups are not fitted

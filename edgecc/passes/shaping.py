@@ -101,7 +101,7 @@ def how_far(counted: str, left: float, share: float) -> str:
 
 
 def hint_to_take(flag: str, counted: str, left: float, share: float) -> str:
-    """What to type so that another pass takes the rest, or what to ask for if no pass could.
+    """What to type to ask another pass for the rest, or what to ask for if no pass could.
 
     Args:
         flag: of the other pass, such as `--prune`.
@@ -115,4 +115,4 @@ def hint_to_take(flag: str, counted: str, left: float, share: float) -> str:
     # Rounded so that what is left is within the budget; an amount of the whole is a share of what is left.
     value = f"{math.ceil(100 * (1 - needed) - 1e-6) / 100:.2f}" if counted == "macs" else ""
     value = value or f"{counted}={max(0.01, math.floor(100 * needed + 1e-6) / 100):.2f}"
-    return f"{flag} {value} takes the rest"
+    return f"{flag} {value} asks for the rest"

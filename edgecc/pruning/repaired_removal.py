@@ -43,7 +43,7 @@ def remove_with_repair(
     kept = remove_units(model, coupling, units)
     model.infer_shapes()
     layers = {layer.node.name: layer for layer in coupling.tracker.layers}
-    names = [name for name in fitted_layers(model, ignored) if name in layers]
+    names = [name for name in fitted_layers(original, ignored) if name in layers]
 
     def reads_less(name: str) -> bool:
         reads = layers[name].reads

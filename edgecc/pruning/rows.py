@@ -31,6 +31,8 @@ _PER_FEATURE = 128
 _FEWEST = 49152
 #: The rows of one layer, and what is computed from them, take at most so many bytes each.
 _MEMORY = 128 << 20
+#: Float32 holds the sum of the squares of as many such values as there may be.
+_LARGEST = 1e15
 #: Operators that look at a shape and not at values.
 _ASIDE = ("Shape", "Size")
 #: Operators that look along the first dimension, or may, though it does not show in the shapes.
@@ -102,13 +104,15 @@ class Seen:
         """At most so many rows [n, features + 1] of a layer.
 
         Raises:
-            DataError: some are not finite.
+            DataError: some are not finite, or so large that sums of their squares would not be.
         """
         request = linear.request
         rows: npt.NDArray[np.float64] = rows_of(self.tensors[request.tensor], request.layout, limit)[0]
-        if not np.isfinite(rows).all():
+        largest = max(float(rows.max()), -float(rows.min())) if rows.size else 0.0
+        if not largest <= _LARGEST:  # NaN is not either
+            found = f"values as large as {largest:.0e}" if np.isfinite(largest) else "NaN or infinities"
             raise DataError(
-                f"the model computes NaN or infinities in {request.tensor!r}",
+                f"the model computes {found} in {request.tensor!r}",
                 where=self.where,
                 why=f"{linear.node.name} is to be fitted to what it reads there",
                 hint="leave the sample out, or the layer: ignore=[...]",

@@ -26,27 +26,31 @@ class Frozen:
     reason: str
 
 
-def shortfall(left: float, budget: float, counted: str, open_groups: int, frozen: Sequence[Frozen], keep: float) -> str:
+def shortfall(
+    left: float, budget: float, counted: str, units: Sequence[int], frozen: Sequence[Frozen], keep: float
+) -> str:
     """A sentence for the user.
 
     Args:
         left: share that is left when nothing more may go.
         budget: share that was asked for.
         counted: what the budget counts, a key of `BUDGETS`.
-        open_groups: how many groups lost what they may.
+        units: that are left to each group which lost what it may.
         frozen: the others.
         keep: least share of a group that stays.
     """
     parts = [how_far(counted, left, budget)]
     causes = []
-    if open_groups:
-        causes.append(f"{_groups(open_groups)} down to {keep:.0%} of {'its' if open_groups == 1 else 'their'} units")
+    if max(units, default=0) > 1:
+        causes.append(f"{_groups(len(units))} down to {keep:.0%} of {'its' if len(units) == 1 else 'their'} units")
+    elif units:
+        causes.append(f"{_groups(len(units))} down to a single unit")
     if frozen:
-        causes.append(f"{_groups(len(frozen))} {'not to lose any' if open_groups else 'to stay'} ({_named(frozen)})")
+        causes.append(f"{_groups(len(frozen))} {'not to lose any' if units else 'to stay'} ({_named(frozen)})")
     if causes:
         parts.append(" and ".join(causes))
     hints = []
-    if open_groups and keep > 0:
+    if keep > 0 and max(units, default=0) > 1:
         hints.append(f"keep={keep / 2:g} lets more of each group go")
     hints.append(hint_to_take("--low-rank", counted, left, budget))
     return f"{': '.join(parts)}. Try: {', or '.join(hints)}"

@@ -198,6 +198,12 @@ def test_a_generator_is_refused() -> None:
     assert "calibration=function" in caught.value.hint
 
 
+def test_what_is_no_data() -> None:
+    with pytest.raises(DataError, match="cannot be read from a value of type int") as caught:
+        opened(5)  # type: ignore[arg-type]
+    assert "arrays by input name" in caught.value.hint
+
+
 def test_a_function_that_raises() -> None:
     def broken() -> Iterator[dict[str, np.ndarray]]:
         yield {"image": images(1)}

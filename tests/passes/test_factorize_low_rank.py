@@ -237,9 +237,9 @@ def test_layers_that_no_rank_keeps_enough_of_stay_whole():
 @pytest.mark.parametrize(
     ("options", "hint"),
     [
-        ({"macs": 0.2}, r"or --prune 0\.\d\d takes the rest$"),
-        ({"params": 0.2}, r"or --prune params=0\.\d\d takes the rest$"),
-        ({"bytes": 0.2}, r"or --prune bytes=0\.\d\d takes the rest$"),
+        ({"macs": 0.2}, r"or --prune 0\.\d\d asks for the rest$"),
+        ({"params": 0.2}, r"or --prune params=0\.\d\d asks for the rest$"),
+        ({"bytes": 0.2}, r"or --prune bytes=0\.\d\d asks for the rest$"),
     ],
 )
 def test_what_other_pass_takes_the_rest(options, hint):

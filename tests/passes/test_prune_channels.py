@@ -214,6 +214,35 @@ def test_a_budget_that_cannot_be_met_says_how_far_it_got() -> None:
     assert after.nodes("Conv")[0].inputs[1].shape[0] == 8
 
 
+def test_where_a_single_unit_is_left_no_smaller_keep_is_offered() -> None:
+    _, ctx = pruned(PruneChannels(macs=0.001, keep=0.01, epochs=0), net())
+    (note,) = (note for note in ctx.notes if "are left, not" in note)
+    assert "2 groups of channels are down to a single unit" in note
+    assert "keep=" not in note
+
+
+def test_a_ratio_beyond_what_stays() -> None:
+    _, ctx = pruned(PruneChannels(ratio=0.9, criterion="magnitude", repair=False), net())
+    assert ctx.notes == ["prune-channels: 20% of each group stay: keep=0.1 lets more of it go"]
+
+
+def test_a_depthwise_convolution_that_keeps_one_channel() -> None:
+    """It is no depthwise one any more, and has weights like any other: it is still not fitted."""
+    rng = np.random.default_rng(0)
+    shapes = {"w": (4, 3, 1, 1), "v": (4, 1, 3, 3), "u": (2, 4, 1, 1)}
+    model = Model.from_text(
+        """g (float[1,3,8,8] x) => (float[1,2,8,8] y)
+        { a = Conv(x, w) b = Conv<group = 4, pads = [1, 1, 1, 1]>(a, v) y = Conv(b, u) }""",
+        {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()},
+    )
+    ctx = PassContext(None, np.random.default_rng(0))
+    images = rng.standard_normal((64, 3, 8, 8)).astype(np.float32)
+    ctx.calibration = open_calibration(images, model.signature)
+    PassPipeline([PruneChannels(macs=0.01, keep=0, epochs=1)]).run(model, ctx)
+    assert [node.inputs[1].shape[0] for node in model.nodes("Conv")] == [1, 1, 2]
+    assert np.isfinite(run(model, {"x": images[:1]})["y"]).all()
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -289,6 +318,13 @@ def test_values_that_are_not_finite() -> None:
     ctx.calibration = open_calibration({"x": rng.standard_normal((8, 4)).astype(np.float32)}, model.signature)
     with pytest.raises(DataError, match="computes NaN or infinities in 'b'"):
         PassPipeline([PruneChannels(ratio=0.5)]).run(model, ctx)
+
+
+def test_values_whose_squares_are_not_finite() -> None:
+    model, ctx = net(), PassContext(None, np.random.default_rng(0))
+    ctx.calibration = open_calibration(np.full((8, 3, 8, 8), 1e30, np.float32), model.signature)
+    with pytest.raises(DataError, match=r"computes values as large as 1e\+\d\d in "):
+        PassPipeline([PruneChannels(macs=0.5)]).run(model, ctx)
 
 
 @pytest.mark.parametrize("words", ["", ":macs=0.5,params=0.5"])
