@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def reference_session(
-    proto: onnx.ModelProto, *, prepacking: bool = True, deterministic: bool = False
+    proto: onnx.ModelProto, *, prepacking: bool = True, deterministic: bool = False, threads: int = 0
 ) -> ort.InferenceSession:
     """Load a model without graph optimizations and without log lines.
 
@@ -18,6 +18,7 @@ def reference_session(
         proto: the model; raises whatever ONNX Runtime raises, whose errors share no base class beside Exception.
         prepacking: whether kernels may pack weights, which may sum them in another order.
         deterministic: whether only kernels may be taken that give the same bits every time.
+        threads: that one operator may use; all that there are if 0.
     """
     import onnxruntime as ort
 
@@ -25,6 +26,7 @@ def reference_session(
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     options.use_deterministic_compute = deterministic
+    options.intra_op_num_threads = threads
     # Threads would wait busily after a run too, and take time from whoever looks at what it gave.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if not prepacking:

@@ -172,7 +172,9 @@ class PruneChannels(ShapingPass):
             ctx.note(f"{self.name}: {what} too few channels for multiples of {self.multiple} ({small[0].name!r})")
         if self.ratio is not None:
             if self.ratio > 1 - self.keep:
-                ctx.note(f"{self.name}: {self.keep:.0%} of each group stay: keep={1 - self.ratio:.3g} lets more of it go")
+                ctx.note(
+                    f"{self.name}: {self.keep:.0%} of each group stay: keep={1 - self.ratio:.3g} lets more of it go"
+                )
             return uniform(plan.curves, self.ratio, multiples, sizes)
         works, budget, counted = self._budget(plan)
         if budget >= 1:

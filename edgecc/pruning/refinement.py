@@ -10,28 +10,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
 
 from edgecc.inspection import macs
-from edgecc.pruning.gradients import Tape, add_gradients
+from edgecc.pruning.error_gradients import Aim, ErrorGradients, aims_of
 from edgecc.pruning.rows import RowTable, Seen, observed
-from edgecc.reference_session import reference_session
-from edgecc.rewriting.linear import linear_of
-from edgecc.statistics.observation import keep_needed
 
 if TYPE_CHECKING:
     from edgecc.data.calibration import CalibrationData
-    from edgecc.model import Model, Tensor
+    from edgecc.model import Model
     from edgecc.passes.base import WorkProgress
     from edgecc.pruning.repair import Site
 
-_LAYERS = ("Conv", "Gemm", "MatMul")
-#: Samples of one step.
-_BATCH = 8
+#: Samples of one step, those that are run at once, and runs side by side: as many on every machine, since sums depend
+#: on their order.
+_BATCH, _AT_ONCE, _WORKERS = 8, 4, 2
 #: Of the first step, relative to the root mean square of the weights; what it is multiplied by where the first run
 #: over the data gains nothing, and how often that is tried.
 _RATE, _SLOWER, _TRIES = 3e-3, 0.3, 4
@@ -47,58 +44,8 @@ _FEWEST = 64
 _WORK = 2.4e12
 #: Bytes of weights beside which there is no room for their moments.
 _LARGEST = 1 << 30
-#: Smallest variance that errors can be relative to.
-_LEAST = 1e-20
 #: What the original computes is kept if it takes at most so many bytes.
 _MEMORY = 512 << 20
-
-
-@dataclass(frozen=True)
-class Aim:
-    """A tensor that should be as it was.
-
-    Attributes:
-        tensor: its name, in both models.
-        kept: mask of the original's channels that are left.
-        axis: of the channels.
-        rectified: whether a Relu follows, so that one number below 0 is as good as another.
-    """
-
-    tensor: str
-    kept: np.ndarray
-    axis: int
-    rectified: bool
-
-    def wanted(self, values: np.ndarray) -> RowTable:
-        """What it should be, from the original's."""
-        found: RowTable = np.compress(self.kept, values, axis=self.axis).astype(np.float32)
-        return np.maximum(found, 0) if self.rectified else found
-
-
-def aims_of(sites: Sequence[Site], model: Model) -> list[Aim]:
-    """What layers compute in float32, with what is added to it; each tensor once.
-
-    Args:
-        sites: layers.
-        model: that they are in.
-    """
-    found = {}
-    nodes = {node.name: node for node in model.nodes()}
-    for site in sites:
-        node = nodes[site.after.node.name]
-        tensor = node.outputs[0]
-        if site.other:
-            adder = model.single_consumer(tensor)
-            assert adder is not None, "its result is added"
-            tensor = adder.outputs[0]
-        elif node.op == "MatMul":
-            linear = linear_of(node, model)
-            # Its bias may have been fitted: only with it is the result what it was.
-            tensor = tensor if isinstance(linear, str) else linear.last.outputs[0]
-        if tensor.dtype != np.float32:
-            continue
-        found[tensor.name] = Aim(tensor.name, site.outputs, 1 if node.op == "Conv" else -1, site.rectified)
-    return list(found.values())
 
 
 def refine(
@@ -133,91 +80,17 @@ def refine(
         return 0.0
     if sum(tensor.values.nbytes for tensor in model.constants()) > _LARGEST:
         return 0.0
-    gradients = _Gradients(model, aims, kept)
+    gradients = ErrorGradients(model, aims, kept)
     if not gradients.values:
         return 0.0
-    fitting = _Fitting(original, gradients, aims, data, progress)
-    gain = fitting.run(epochs)
+    with ThreadPoolExecutor(_WORKERS) as workers:
+        gain = _Fitting(original, gradients, aims, data, workers, progress).run(epochs)
     if not gain > 0:
         return 0.0
     for tensor in model.constants():
         if tensor.name in gradients.values:
             tensor.values = gradients.values[tensor.name]
     return gain
-
-
-class _Gradients:
-    """A session that computes a model's errors and their gradients.
-
-    Args:
-        model: not changed.
-        aims: where they are measured.
-        kept: names of layers whose weights have no gradients.
-    """
-
-    def __init__(self, model: Model, aims: Sequence[Aim], kept: Collection[str] = ()) -> None:
-        graph = model.clone()
-        nodes, tape = graph.nodes(), Tape(graph)
-        tensors = {tensor.name: tensor for tensor in graph.tensors()}
-        self.targets = {aim.tensor: f"{aim.tensor}/target" for aim in aims}
-        self.scales = {aim.tensor: f"{aim.tensor}/scale" for aim in aims}
-        seeds, errors = {}, []
-        for aim in aims:
-            target, scale = (graph.variable(n[aim.tensor], np.float32, None) for n in (self.targets, self.scales))
-            seed, error = _seed(tape, tensors[aim.tensor], target, scale, aim.rectified)
-            seeds[aim.tensor] = seed
-            errors.append(error)
-        # Before gradients read weights too, through operators of other names.
-        constants = {id(t): t for n in graph.nodes(*_LAYERS) for t in n.inputs[1:3] if _is_weight(t, kept)}
-        gradients = add_gradients(tape, nodes, seeds)
-        asked = {key: gradients[key] for key in constants if key in gradients}
-        self.values: dict[str, RowTable] = {constants[key].name: constants[key].values for key in asked}
-        self._outputs = [tensor.name for tensor in (tape.add("Sum", *errors), *asked.values())]
-        proto = graph.to_proto()
-        _open(proto.graph, self._outputs, self.values, [*self.targets.values(), *self.scales.values()])
-        self._session = reference_session(proto, deterministic=True)
-        self._inputs = {info.name for info in self._session.get_inputs()}
-
-    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, RowTable]:
-        """The error's gradients by the weights' names."""
-        given = {name: values for name, values in feeds.items() if name in self._inputs}
-        gradients = self._session.run(self._outputs[1:], {**given, **self.values})
-        return dict(zip(self.values, gradients, strict=True))
-
-    def error(self, feeds: Mapping[str, np.ndarray]) -> float:
-        given = {name: values for name, values in feeds.items() if name in self._inputs}
-        return float(self._session.run(self._outputs[:1], {**given, **self.values})[0])
-
-
-def _is_weight(tensor: Tensor, kept: Collection[str]) -> bool:
-    """Whether it is a constant that nothing but layers reads, none of which are to be kept."""
-    values = getattr(tensor, "values", None)
-    if values is None or values.dtype != np.float32:
-        return False
-    return all(reader.op in _LAYERS and reader.name not in kept for reader in tensor.outputs)
-
-
-def _seed(tape: Tape, tensor: Tensor, target: Tensor, scale: Tensor, rectified: bool) -> tuple[Tensor, Tensor]:
-    """The gradient of the error at a tensor, and the error."""
-    now = tape.add("Relu", tensor) if rectified else tensor
-    difference = tape.add("Sub", now, target)
-    error = tape.add("ReduceSum", tape.add("Mul", tape.add("Mul", difference, difference), scale), keepdims=0)
-    seed = tape.add("Mul", difference, tape.add("Add", scale, scale))
-    return (tape.add("Mul", seed, tape.add("Sign", now)) if rectified else seed), error
-
-
-def _open(
-    graph: onnx.GraphProto, outputs: Sequence[str], weights: Mapping[str, RowTable], given: Sequence[str]
-) -> None:
-    """Make weights and what the errors are relative to inputs, and leave only what the outputs need."""
-    kept = [tensor for tensor in graph.initializer if tensor.name not in weights]
-    del graph.initializer[:], graph.output[:]
-    graph.initializer.extend(kept)
-    graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
-    for name in (*weights, *given):
-        shape = list(weights[name].shape) if name in weights else None
-        graph.input.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape))
-    keep_needed(graph, outputs)
 
 
 class _Adam:
@@ -274,19 +147,22 @@ class _Fitting:
         gradients: of the model; its weights are changed.
         aims: where errors are measured.
         data: samples.
+        workers: run the gradients.
         progress: called after each run.
     """
 
     def __init__(
         self,
         original: Model,
-        gradients: _Gradients,
+        gradients: ErrorGradients,
         aims: Sequence[Aim],
         data: CalibrationData,
+        workers: ThreadPoolExecutor,
         progress: WorkProgress,
     ) -> None:
         self._original, self._gradients, self._aims = original, gradients, aims
         self._data, self._progress = data, progress
+        self._workers = workers
         self._scales: dict[str, float] = {}
         self._known: list[_Batch] | None = None
 
@@ -325,17 +201,17 @@ class _Fitting:
         return 1 - least / before
 
     def _epoch(self, adam: _Adam) -> None:
-        sums: dict[str, RowTable] = {}
-        count = 0
+        runs: list[_Batch] = []
         for batch in self._batches("fitting all layers"):
             if batch.held:
                 continue
-            for name, gradient in self._gradients.run(batch.feeds).items():
-                sums[name] = sums[name] + gradient if name in sums else gradient
-            count += batch.count
-            if count >= _BATCH:
-                adam.step({name: gradient / np.float32(count) for name, gradient in sums.items()})
-                sums, count = {}, 0
+            runs.append(batch)
+            count = sum(run.count for run in runs)
+            if count < _BATCH:
+                continue
+            found = list(self._workers.map(self._gradients.run, [run.feeds for run in runs]))
+            adam.step({name: _total([part[name] for part in found]) / np.float32(count) for name in found[0]})
+            runs = []
 
     def _batches(self, what: str) -> Iterator[_Batch]:
         """What the original computes, again and again: from memory where all of it fits there."""
@@ -346,7 +222,7 @@ class _Fitting:
             return
         names = {aim.tensor for aim in self._aims} | {tensor.name for tensor in self._original.inputs}
         known: list[_Batch] | None = []
-        run = observed(self._original, names, self._data, what, self._progress, at_once=_BATCH)
+        run = observed(self._original, names, self._data, what, self._progress, at_once=_AT_ONCE)
         for number, seen in enumerate(run):
             count = seen.count * self._data.per_call
             batch = _Batch(self._feeds(seen, count), count, number % _VALIDATION == _VALIDATION // 2 - 1)
@@ -362,12 +238,14 @@ class _Fitting:
         for aim in self._aims:
             wanted = aim.wanted(seen.tensors[aim.tensor])
             if aim.tensor not in self._scales:
-                # Of the mean of one sample, relative to the variance.
-                with np.errstate(
-                    invalid="ignore"
-                ):  # of masks of minus infinity there is none, and no error: nothing moves
-                    variance = float(wanted.var())
-                self._scales[aim.tensor] = count / wanted.size / variance if variance > _LEAST else 0.0
+                self._scales[aim.tensor] = aim.scale(wanted, count)
             feeds[self._gradients.targets[aim.tensor]] = wanted
             feeds[self._gradients.scales[aim.tensor]] = np.array(self._scales[aim.tensor], np.float32)
         return feeds
+
+
+def _total(parts: Sequence[RowTable]) -> RowTable:
+    found = parts[0]
+    for part in parts[1:]:
+        found = found + part
+    return found

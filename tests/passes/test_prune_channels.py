@@ -323,7 +323,7 @@ def test_values_that_are_not_finite() -> None:
 def test_values_whose_squares_are_not_finite() -> None:
     model, ctx = net(), PassContext(None, np.random.default_rng(0))
     ctx.calibration = open_calibration(np.full((8, 3, 12, 12), 1e30, np.float32), model.signature)
-    with pytest.raises(DataError, match=r"computes values as large as 1e\+\d\d in "):
+    with pytest.raises(DataError, match=r"computes values as large as 2e\+30 in "):
         PassPipeline([PruneChannels(macs=0.5)]).run(model, ctx)
 
 
