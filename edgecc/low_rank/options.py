@@ -207,6 +207,11 @@ def to_floor(layers: Sequence[Sequence[Option]], measure: Measure, most: float) 
     return chosen
 
 
+def cost_of(chosen: Sequence[Option], measure: Measure) -> int:
+    """What the layers cost together."""
+    return sum(option.cost(measure) for option in chosen)
+
+
 def _steps(hulls: Sequence[Sequence[Option]], measure: Measure) -> list[tuple[int, Option]]:
     """Layers and what they become next, along all hulls, the cheapest for what it saves first."""
     steps = sorted(

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from edgecc.passes.shaping import Shapes
 
 
+#: Layers are left alone where all of them are a smaller part of what should go.
+_WORTH = 0.1
+
+
 class FactorizeLowRank(ShapingPass):
     """Replace layers by two or three smaller ones in a row whose product computes nearly the same on the data.
 
@@ -71,7 +75,7 @@ class FactorizeLowRank(ShapingPass):
     )
     multiple: int = Field(default=1, ge=1, description="what ranks are divided by")
     epochs: int = Field(
-        default=20, ge=0, description="most runs over the data in which all layers are fitted together, in small steps"
+        default=40, ge=0, description="most runs over the data in which all layers are fitted together, in small steps"
     )
     ignore: tuple[str, ...] = Field(default=(), description="patterns of names of layers that stay as they are")
     whole: tuple[str, ...] = Field(
@@ -197,7 +201,7 @@ class FactorizeLowRank(ShapingPass):
         self, model: Model, found: list[Candidate], measured: list[list[Option]], ctx: PassContext
     ) -> list[Option]:
         from edgecc.low_rank.layers import sizes_of
-        from edgecc.low_rank.options import to_budget, to_floor, unchanged
+        from edgecc.low_rank.options import cost_of, to_budget, to_floor, unchanged
 
         counted = self._counted()
         assert counted is not None, "there is a budget"
@@ -208,14 +212,21 @@ class FactorizeLowRank(ShapingPass):
         if now <= share * whole:
             ctx.note(f"{self.name}: nothing goes: the {BUDGETS[counted]} are within the budget")
             return [layer[0] for layer in layers]
-        fixed = now - sum(layer[0].cost(counted) for layer in layers)
-        chosen = to_budget(
-            [list(filter(self._keeps_enough, layer)) for layer in layers], counted, share * whole - fixed
-        )
-        if fixed + sum(option.cost(counted) for option in chosen) > share * whole:
+        costs = sum(layer[0].cost(counted) for layer in layers)
+        fixed = now - costs
+        sensible = [list(filter(self._keeps_enough, layer)) for layer in layers]
+        chosen = to_budget(sensible, counted, share * whole - fixed)
+        if fixed + cost_of(chosen, counted) <= share * whole:
+            return chosen
+        # Where all factors together could not meet it, layers give their own share, or nothing if that is next to none.
+        if costs < _WORTH * (1 - share) * whole:
+            chosen = [layer[0] for layer in layers]
+        elif fixed <= share * whole or cost_of(chosen, counted) > share * costs:
             chosen = to_floor(layers, counted, 1 - self.keep)
-            left = (fixed + sum(option.cost(counted) for option in chosen)) / max(1, whole)
-            ctx.note(f"{self.name}: {self._shortfall(left, share, counted, fixed / max(1, whole))}")
+        else:
+            chosen = to_budget(sensible, counted, share * costs)
+        left = (fixed + cost_of(chosen, counted)) / max(1, whole)
+        ctx.note(f"{self.name}: {self._shortfall(left, share, counted, fixed / max(1, whole))}")
         return chosen
 
     def _keeps_enough(self, option: Option) -> bool:
@@ -223,11 +234,13 @@ class FactorizeLowRank(ShapingPass):
 
     def _shortfall(self, left: float, share: float, counted: Measure, fixed: float) -> str:
         """Why a budget is not met, and what to type next."""
-        floor = f"no more goes without layers that keep less than {self.keep:.0%} of the variance of their outputs"
-        causes = [floor if self.keep > 0 else "all layers are at their smallest ranks"]
+        causes = []
+        if fixed < share:
+            floor = f"no more goes without layers that keep less than {self.keep:.0%} of the variance of their outputs"
+            causes.append(floor if self.keep > 0 else "all layers are at their smallest ranks")
         if fixed >= 0.005:
             causes.append(f"{fixed:.0%} is in what cannot be factorized (the report says why)")
-        hints = [f"keep={self.keep / 2:g} lets more go"] if self.keep > 0 else []
+        hints = [f"keep={self.keep / 2:g} lets more go"] if self.keep > 0 and fixed < share else []
         hints.append(hint_to_take("--prune", counted, left, share))
         return f"{how_far(counted, left, share)}: {', and '.join(causes)}. Try: {', or '.join(hints)}"
 

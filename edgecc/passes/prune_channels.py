@@ -72,7 +72,7 @@ class PruneChannels(ShapingPass):
         "that go through depthwise convolutions",
     )
     epochs: int = Field(
-        default=20, ge=0, description="most runs over the data in which all layers are fitted together, in small steps"
+        default=40, ge=0, description="most runs over the data in which all layers are fitted together, in small steps"
     )
     ignore: tuple[str, ...] = Field(default=(), description="patterns of names of layers whose groups stay")
 

@@ -26,7 +26,7 @@ _DAMPING = 1e-3
 #: Rounds in which what a Relu sets to 0 is set free.
 _ROUNDS = 4
 #: Most multiply-accumulates of a layer for all rows and rounds, of which there is one at least.
-_WORK = 20_000_000_000
+_WORK = 12_000_000_000
 
 
 @dataclass(frozen=True)

@@ -221,6 +221,41 @@ def test_a_budget_that_cannot_be_met_says_how_far_it_got():
     assert error(model, result) < 0.7 * error(model, wrecked)
 
 
+def test_what_may_go_is_not_taken_apart_for_what_may_not():
+    """Where most of the work cannot be factorized, the other layers give the share that was asked for, and no more."""
+    model = network()
+    sizes = {node.name: macs(node) for node in model.nodes("Conv", "Gemm", "MatMul")}
+    largest = max(sizes, key=sizes.get)
+    rest = sum(sizes.values()) - sizes[largest]
+    share = 0.9 * sizes[largest] / sum(sizes.values())
+    result, ctx = factorized(FactorizeLowRank(macs=share, ignore=(largest,)), model)
+    left = sum(macs(node) for node in result.nodes("Conv", "Gemm", "MatMul") if node.name != largest)
+    assert 0.5 * share * rest < left <= share * rest
+    note = next(note for note in ctx.notes if "are left, not" in note)
+    assert "is in what cannot be factorized" in note
+    assert "keep=" not in note
+
+
+def test_little_is_left_alone_where_much_should_go():
+    """The head of a recurrent layer: a hundredth of the work would go, for half of what it computes."""
+    text = """g (float[32,1,8] x) => (float[1,6] y)
+    { h, last, cell = LSTM<hidden_size = 24>(x, w, r) s = Squeeze(last, axis) y = MatMul(s, u) }"""
+    rng = np.random.default_rng(0)
+    shapes = {"w": (1, 96, 8), "r": (1, 96, 24), "u": (24, 6)}
+    weights = {name: rng.standard_normal(shape).astype(np.float32) / 4 for name, shape in shapes.items()}
+    model = Model.from_text(text, {**weights, "axis": np.array([0])})
+    ctx = PassContext(None, rng)
+    ctx.calibration = open_calibration(rng.standard_normal((64, 32, 1, 8)).astype(np.float32), model.signature)
+    assert not PassPipeline([FactorizeLowRank(macs=0.7)]).run(model, ctx).records[0].changed
+    assert ctx.notes[0].startswith("factorize-low-rank: 100% of the multiply-accumulates are left, not 70%: 100% is in")
+    assert "keep=" not in ctx.notes[0]
+
+
+def test_a_budget_that_is_met_already():
+    _, ctx = factorized(FactorizeLowRank(bytes=5_000_000), network())
+    assert ctx.notes == ["factorize-low-rank: nothing goes: the bytes of the weights are within the budget"]
+
+
 def test_nothing_to_do_says_why():
     _, ctx = factorized(FactorizeLowRank(energy=0.9999), network())
     assert ctx.notes[0].startswith(
