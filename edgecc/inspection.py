@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from edgecc.compiler import arrange, preset_passes, resolve_pass, resolve_target
 from edgecc.errors import EdgeccError, Unsupported
-from edgecc.model import Model, Node, Signature
+from edgecc.loop_shapes import iterations_of
+from edgecc.model import Model, Node, Signature, is_standard
 from edgecc.passes.base import Change, PassContext, Skip
 from edgecc.passes.pipeline import PassPipeline, Rounds
 from edgecc.presets import DEFAULT
 from edgecc.registry import Registry, default_registry
+from edgecc.rewriting.reading import has_operand
+from edgecc.serialization import subgraphs_of
 
 if TYPE_CHECKING:
     from onnx_graphsurgeon import Constant
@@ -34,8 +37,10 @@ class Inspection:
         operators: how often each operator occurs.
         parameters: number of values in constants.
         parameter_bytes: their size.
-        macs: multiply-accumulates of convolutions, matrix products and recurrent layers; an open dimension counts as 1.
+        macs: multiply-accumulates of convolutions, matrix products, attentions and recurrent layers. An open dimension
+            counts as 1; what is in a body of Loop or Scan counts as often as it runs; of an If the larger branch.
         uncounted: how many of those have shapes that are open or unknown, so that `macs` is too low.
+        unrepeated: how many others are in loops whose number of iterations is not known, and count once.
     """
 
     signature: Signature
@@ -44,6 +49,7 @@ class Inspection:
     parameter_bytes: int
     macs: int
     uncounted: int
+    unrepeated: int
 
 
 @dataclass(frozen=True)
@@ -65,14 +71,15 @@ class Support:
 
 def inspect_model(model: Model) -> Inspection:
     """Count what is in the model, subgraphs included."""
-    nodes = model.all_nodes()
+    nodes, products = model.all_nodes(), counted_products(model.graph.nodes)
     return Inspection(
         signature=model.signature,
         operators=dict(Counter(_qualified(node) for node in nodes).most_common()),
         parameters=model.parameter_count,
         parameter_bytes=sum(map(stored_bytes, model.constants())),
-        macs=sum(macs(node) for node in nodes),
-        uncounted=sum(not _is_static(node) for node in nodes if node.op in _COUNTED),
+        macs=sum(product.macs for product in products),
+        uncounted=sum(not product.is_static for product in products),
+        unrepeated=sum(product.is_static and not product.is_repeated for product in products),
     )
 
 
@@ -151,11 +158,63 @@ def explain_pass(model: Model, spec: str, target: str = "", *, registry: Registr
 #: Layers that multiply a state of theirs by weights, step by step.
 RECURRENT = ("LSTM", "GRU", "RNN")
 #: Operators that multiply and accumulate.
-_COUNTED = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm", *RECURRENT})
+_COUNTED = frozenset(
+    {"Attention", "Conv", "ConvInteger", "ConvTranspose", "Gemm", "MatMul", "MatMulInteger", *RECURRENT}
+)
+
+
+class Product(NamedTuple):
+    """A node that multiplies and accumulates.
+
+    Attributes:
+        node: in the main graph or in a subgraph.
+        macs: of all of its runs; 0 in the branch of an If that has less than the other one.
+        is_static: whether its shapes are known, so that they are all counted.
+        is_repeated: whether it is known how often it runs.
+    """
+
+    node: Node
+    macs: int
+    is_static: bool
+    is_repeated: bool
+
+
+def counted_products(nodes: Iterable[Node]) -> list[Product]:
+    """What multiplies among the nodes of a graph, and in their subgraphs.
+
+    A body of Loop or Scan counts as often as it runs, once if that depends on what is computed. Which branch of an If
+    runs is not known either: the one that has more counts, so that the sum is the most that a run can take.
+    """
+    found = []
+    for node in nodes:
+        if node.op in _COUNTED and node.outputs and (node.op != "Attention" or is_standard(node)):
+            found.append(Product(node, macs(node), _is_static(node), is_repeated=True))
+        parts = [counted_products(body.nodes) for body in subgraphs_of(node)]
+        if node.op == "If":
+            found += _of_branches(parts)
+            continue
+        times = iterations_of(node) if parts else None
+        for product in (product for part in parts for product in part):
+            repeated = product.is_repeated and times is not None
+            found.append(product._replace(macs=product.macs * (1 if times is None else times), is_repeated=repeated))
+    return found
+
+
+def _of_branches(parts: Sequence[list[Product]]) -> list[Product]:
+    """Those of all branches, of which the one with most counts."""
+    most = max(range(len(parts)), key=lambda index: sum(product.macs for product in parts[index]), default=0)
+    return [
+        product if index == most else product._replace(macs=0) for index, part in enumerate(parts) for product in part
+    ]
+
+
+def total_macs(nodes: Iterable[Node]) -> int:
+    """Multiply-accumulates of nodes of a graph, with what is in their subgraphs."""
+    return sum(product.macs for product in counted_products(nodes))
 
 
 def macs(node: Node) -> int:
-    """Multiply-accumulates of one node; 0 for operators other than convolutions, matrix and recurrent products."""
+    """Multiply-accumulates of one run of a node; 0 for operators that are none of those counted."""
     if node.op in ("Conv", "ConvInteger"):
         return _size(node.outputs[0].shape) * _size((node.inputs[1].shape or [0])[1:])
     if node.op == "ConvTranspose":
@@ -167,7 +226,20 @@ def macs(node: Node) -> int:
     if node.op in RECURRENT:
         # At each step of each sequence, all weights of data and state once; either layout has these two axes in front.
         return _size((node.inputs[0].shape or [0])[:2]) * sum(_size(tensor.shape) for tensor in node.inputs[1:3])
-    return 0
+    return sum(attention_macs(node))
+
+
+def attention_macs(node: Node) -> tuple[int, int]:
+    """Of an Attention: queries times keys, and weights times values, masked or not; 0 for other operators.
+
+    Heads are an axis of [batch, heads, length, size], or parts of the last one of [batch, length, heads * size]. Each
+    query is multiplied by every key, the past ones included, whichever of the heads of keys it shares.
+    """
+    if node.op != "Attention" or not is_standard(node):
+        return 0, 0
+    keys = [node.inputs[1], *([node.inputs[4]] if has_operand(node, 4) else [])]
+    length = sum(_size((tensor.shape or [0, 0])[-2:-1]) for tensor in keys)
+    return _size(node.inputs[0].shape) * length, _size(node.outputs[0].shape) * length
 
 
 def _size(shape: Sequence[int | str] | None) -> int:
@@ -177,7 +249,8 @@ def _size(shape: Sequence[int | str] | None) -> int:
 
 
 def _is_static(node: Node) -> bool:
-    shapes = [tensor.shape for tensor in (*node.inputs[:2], node.outputs[0])]
+    past = node.inputs[4:5] if node.op == "Attention" and has_operand(node, 4) else []
+    shapes = [tensor.shape for tensor in (*node.inputs[:2], *past, node.outputs[0])]
     return all(shape is not None and all(isinstance(dim, int) for dim in shape) for shape in shapes)
 
 

@@ -152,6 +152,41 @@ def _iterations(node: onnx.NodeProto, body: onnx.GraphProto, constants: Mapping[
     return max(int(onnx.numpy_helper.to_array(limit).reshape(-1)[0]), 0)
 
 
+def iterations_of(node: gs.Node) -> int | None:
+    """How often a Loop or a Scan runs its body; None if that depends on what is computed, and for other operators."""
+    body = node.attrs.get("body")
+    if node.op not in ("Loop", "Scan") or node.domain not in ("", "ai.onnx", None) or not isinstance(body, gs.Graph):
+        return None
+    return _steps(node) if node.op == "Scan" else _turns(node, body)
+
+
+def _steps(node: gs.Node) -> int | None:
+    """The length of what a Scan goes along."""
+    count = node.attrs["num_scan_inputs"]
+    axis, shape = (node.attrs.get("scan_input_axes") or [0])[0], node.inputs[-count].shape
+    length = shape[axis] if shape else None
+    return length if isinstance(length, int) else None
+
+
+def _turns(node: gs.Node, body: gs.Graph) -> int | None:
+    """The limit of a Loop whose condition is true, and stays as it is."""
+    limit, begins = node.inputs[0], node.inputs[1] if len(node.inputs) > 1 else None
+    if not isinstance(limit, gs.Constant):
+        return None
+    if begins is not None and not begins.is_empty() and not _is_always(begins):
+        return None
+    goes_on = body.outputs[0]
+    while goes_on.inputs and goes_on.inputs[0].op == "Identity":
+        goes_on = goes_on.inputs[0].inputs[0]
+    if goes_on is not body.inputs[1] and not _is_always(goes_on):
+        return None
+    return max(int(limit.values.reshape(-1)[0]), 0)
+
+
+def _is_always(condition: gs.Tensor) -> bool:
+    return isinstance(condition, gs.Constant) and bool(condition.values.all())
+
+
 def _is_true(condition: onnx.TensorProto | None) -> bool:
     return condition is not None and bool(onnx.numpy_helper.to_array(condition).all())
 

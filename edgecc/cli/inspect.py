@@ -110,11 +110,15 @@ def _print(facts: Inspection, support: list[Support]) -> None:
     for kind, specs in (("input", facts.signature.inputs), ("output", facts.signature.outputs)):
         for spec in specs:
             click.echo(f"{kind:7} {spec}")
-    least = "at least " if facts.uncounted else ""
+    least = "at least " if facts.uncounted or facts.unrepeated else ""
     size = format_bytes(facts.parameter_bytes)
     click.echo(f"{facts.parameters:,} parameters, {size}, {least}{facts.macs:,} MACs")
     if facts.uncounted:
         click.echo(f"(open or unknown sizes in {facts.uncounted} of the operators counted; fix them: --shape NAME=...)")
+    if facts.unrepeated:
+        click.echo(
+            f"({facts.unrepeated} of the operators are in loops that run an unknown number of times: counted once)"
+        )
     click.echo()
     print_table(["operator", "count"], [[op, str(count)] for op, count in facts.operators.items()], right=["count"])
     click.echo()

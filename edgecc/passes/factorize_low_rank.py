@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from edgecc.passes.base import Loss, PassContext, check_ignore
-from edgecc.passes.leaving_alone import ignored_layers, leave_quantized, leave_recurrent, note_nothing
+from edgecc.passes.leaving_alone import ignored_layers, leave_quantized, leave_recurrent, note_nothing, note_uncounted
 from edgecc.passes.observing import samples_of
 from edgecc.passes.shaping import BUDGETS, KERNEL_MULTIPLE, ShapingPass, hint_to_take, how_far, one_budget
 
@@ -132,6 +132,8 @@ class FactorizeLowRank(ShapingPass):
                 none = "no layer with constant weights"
                 note_nothing(self, ctx, "layer", none, "--prune 0.3 takes channels out")
             return False
+        if self.macs is not None:
+            note_uncounted(self, model, ctx)
         data = self._data(ctx)
         chosen = self._choose(model, found, self._measured(model, found, data, ctx), ctx)
         if not chosen:

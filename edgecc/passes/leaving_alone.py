@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from edgecc.inspection import Product
     from edgecc.model import Model
     from edgecc.passes.base import Pass, PassContext
 
@@ -102,3 +103,54 @@ def open_sizes(model: Model) -> str:
     specs = [spec for spec in model.signature.inputs if not spec.is_static]
     shapes = [f"{spec.name}={','.join(str(d) if isinstance(d, int) else '1' for d in spec.shape)}" for spec in specs]
     return " ".join(f"--shape {shape}" for shape in shapes)
+
+
+def note_uncounted(step: Pass, model: Model, ctx: PassContext) -> None:
+    """Say that a budget of multiply-accumulates is about a part of them, if it is.
+
+    Args:
+        step: whose budget it is.
+        model: that it is about.
+        ctx: gets the note.
+    """
+    from edgecc.inspection import counted_products
+
+    products = counted_products(model.graph.nodes)
+    missed = _miscounted(model, products)
+    if missed:
+        fixed = open_sizes(model)
+        hint = f"{fixed}, with the sizes that it is used with" if fixed else f"{step.name}:params=0.5 counts weights"
+        ctx.note(
+            f"{step.name}: the budget counts {missed} of the {len(products)} operators that multiply too low or not at "
+            f"all, since sizes are open or unknown. Try: {hint}"
+        )
+    once = sum(product.is_static and not product.is_repeated for product in products)
+    if once:
+        ctx.note(
+            f"{step.name}: the budget counts {once} of the {len(products)} operators that multiply once: they are in "
+            "loops that run an unknown number of times"
+        )
+
+
+def _miscounted(model: Model, products: Sequence[Product]) -> int:
+    """How many products have another share in the whole than they are counted with, as far as is known.
+
+    That no size of the batch is given is no reason: all shares stay what they are, unless the batch is one axis with
+    something else somewhere.
+    """
+    from edgecc.inspection import counted_products
+
+    unknown = [product for product in products if not product.is_static]
+    sizes = [(size, axis) for tensor in model.inputs for axis, size in enumerate(tensor.shape or ())]
+    if not unknown or any(axis for size, axis in sizes if not isinstance(size, int)):
+        return len(unknown)
+    single = model.clone()
+    for tensor in single.inputs:
+        tensor.shape = [size if isinstance(size, int) else 1 for size in tensor.shape or ()]
+    single.cleanup()
+    found = {product.node.name: product for product in counted_products(single.graph.nodes)}
+    same = [found.get(product.node.name) for product in unknown]
+    return sum(
+        other is None or not other.is_static or other.macs != product.macs
+        for product, other in zip(unknown, same, strict=True)
+    )

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from edgecc.passes.base import Loss, PassContext, check_ignore
-from edgecc.passes.leaving_alone import ignored_layers, leave_quantized
+from edgecc.passes.leaving_alone import ignored_layers, leave_quantized, note_uncounted
 from edgecc.passes.observing import samples_of
 from edgecc.passes.shaping import BUDGETS, KERNEL_MULTIPLE, ShapingPass, one_budget
 
@@ -113,6 +113,8 @@ class PruneChannels(ShapingPass):
         plan = self._plan(model, ctx)
         if plan is None:
             return False
+        if self.macs is not None:
+            note_uncounted(self, model, ctx)
         gone = self._allocate(plan, ctx)
         units = plan.units(gone)
         if not units:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from edgecc.passes.base import Loss, Pass, PassContext, check_ignore
-from edgecc.passes.leaving_alone import ignored_layers, leave_quantized, note_nothing
+from edgecc.passes.leaving_alone import ignored_layers, leave_quantized, note_nothing, note_uncounted
 from edgecc.passes.observing import samples_of
 from edgecc.passes.shaping import how_far, one_budget
 
@@ -63,6 +63,8 @@ class PruneLayers(Pass):
                 none = "no residual branch: no layers whose result is added to what they read"
                 note_nothing(self, ctx, "addition", none, "--prune 0.3 takes channels out")
             return False
+        if self.macs is not None:
+            note_uncounted(self, model, ctx)
         data = samples_of(self, ctx, "it measures what is lost without each block, and fits the layers behind")
         original = model.clone()
         gone = self._remove(model, data, ctx)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from edgecc.inspection import macs
+from edgecc.inspection import total_macs
 from edgecc.pruning.works import weights_of
 from edgecc.rewriting.reading import constant, same_shape
 
@@ -47,7 +47,7 @@ class Block:
     def cost(self, measure: str) -> int:
         """Multiply-accumulates (`macs`), or values of its layers' weights (`params`)."""
         if measure == "macs":
-            return sum(macs(node) for node in self.nodes)
+            return total_macs(self.nodes)
         inside = {id(node) for node in self.nodes}
         weights = {id(tensor): tensor for node in self.nodes for tensor in weights_of(node)}
         # What others read too stays.

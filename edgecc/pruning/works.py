@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from edgecc.inspection import RECURRENT, macs, stored_bytes
+from edgecc.inspection import RECURRENT, attention_macs, counted_products, stored_bytes, total_macs
 from edgecc.pruning.allocation import Work, per_unit
 from edgecc.rewriting.linear import LINEAR
 from edgecc.rewriting.reading import is_op
@@ -31,7 +31,7 @@ def weights_of(node: Node) -> list[Constant]:
 def size_of(model: Model, measure: str) -> int:
     """Of a whole model: multiply-accumulates (`macs`), values of layers' weights (`params`), or bytes (`bytes`)."""
     if measure == "macs":
-        return sum(macs(node) for node in model.all_nodes())
+        return total_macs(model.graph.nodes)
     return sum(size_of_constant(tensor, measure) for tensor in _constants(model, measure))
 
 
@@ -79,9 +79,12 @@ def _multiplied(model: Model, coupling: Coupling) -> Iterator[tuple[int, list[La
     """Multiply-accumulates of each product, with the labels of the axes to whose lengths they are proportional."""
     tracker = coupling.tracker
     layers = {id(layer.node): layer for layer in tracker.layers}
-    for node in model.all_nodes():
-        size, layer = macs(node), layers.get(id(node))
+    for product in counted_products(model.graph.nodes):
+        node, size, layer = product.node, product.macs, layers.get(id(product.node))
         if not size:
+            continue
+        if node.op == "Attention":
+            yield from _attention(node, coupling, size)
             continue
         if layer is not None and node.op in RECURRENT:
             yield from _recurrent(node, layer, size)
@@ -97,6 +100,14 @@ def _recurrent(node: Node, layer: Layer, size: int) -> Iterator[tuple[int, list[
     of_state = size * state // max(1, data + state)
     yield size - of_state, [layer.writes, *([] if layer.reads is None else [layer.reads])]
     yield of_state, [layer.writes, layer.writes]
+
+
+def _attention(node: Node, coupling: Coupling, size: int) -> Iterator[tuple[int, list[Labels]]]:
+    """Queries times keys, and weights times values: proportional to heads and to what each head reads or gives."""
+    first, second = attention_macs(node)
+    times = size // max(1, first + second)
+    for part, tensor in ((first, node.inputs[0]), (second, node.outputs[0])):
+        yield part * times, [labels for _, labels in sorted(coupling.tracker.of(tensor).items())]
 
 
 def _summed(node: Node, coupling: Coupling) -> Labels | None:

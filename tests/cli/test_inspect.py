@@ -71,6 +71,17 @@ def test_says_when_macs_are_incomplete(edgecc: Run, save: Callable[[str], Path])
     assert "at least" not in out
 
 
+def test_says_when_loops_are_counted_once(edgecc: Run, save: Callable[[str], Path]) -> None:
+    source = save(
+        """g (float[1,4] x, float[4,4] w, int64 n) => (float[1,4] y) {
+        y = Loop(n, "", x) <body = b (int64 i, bool c, float[1,4] s) => (bool d, float[1,4] t)
+        { t = MatMul(s, w) d = Identity(c) }> }"""
+    )
+    out = edgecc("inspect", source, "-t", "onnxruntime").out
+    once = "(1 of the operators are in loops that run an unknown number of times: counted once)"
+    assert f"at least 16 MACs\n{once}" in out
+
+
 def test_damaged_source(edgecc: Run) -> None:
     Path("empty.onnx").touch()
     done = edgecc("inspect", "empty.onnx")

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from edgecc.compiler import resolve_pass
+from edgecc.data.calibration import open_calibration
 from edgecc.model import Model
 from edgecc.passes.base import PassContext
 from edgecc.passes.expand_qoperators import ExpandQOperators
+from edgecc.passes.leaving_alone import note_uncounted
 from edgecc.passes.pipeline import PassPipeline
 from edgecc.registry import default_registry
 
@@ -18,6 +20,16 @@ PAIRS = """g (float[1,3,8,8] x) => (float[1,3,8,8] y)
 OPERATORS = """g (float[1,3,8,8] x) => (float[1,3,8,8] y)
 { a = QuantizeLinear(x, s, z) r = QLinearConv(a, s, z, w, s, z, s, z) h = QLinearConv(r, s, z, w, s, z, s, z)
   y = DequantizeLinear(h, s, z) }"""
+#: Both layers behind the first Reshape work on the batch and the sequence as one axis, which a batch of 1 tells apart.
+JOINED = """g (float[{batch},9,8] x) => (float[{batch},9,8] y) <int64[2] flat = {{-1, 8}}, int64[3] back = {{-1, 9, 8}}>
+{{ a = MatMul(x, w) f = Reshape(a, flat) b = MatMul(f, w2) c = Relu(b) d = MatMul(c, w3) e = Reshape(d, back)
+  y = Add(e, a) }}"""
+SIZES = """g (float[1,S,8] x) => (float[1,S,8] y)
+{ a = MatMul(x, w) b = Relu(a) c = MatMul(b, w2) d = Relu(c) e = MatMul(d, w3) y = Add(e, b) }"""
+TIMES = """g (float[1,8] x, int64 n) => (float[1,8] y)
+{ a = MatMul(x, w) b = MatMul(a, w2) c = Add(a, b)
+  y = Loop(n, "", c) <body = l (int64 i, bool g, float[1,8] s) => (bool h, float[1,8] t)
+    { t = MatMul(s, w) h = Identity(g) }> }"""
 STEPS = (
     "prune-channels:macs=0.7",
     "prune-heads:ratio=0.5",
@@ -53,3 +65,53 @@ def test_quantized_models(text: str, spec: str, expanded: bool) -> None:
     ]
     quantized = [skip for skip in ctx.skips if skip.reason == "its weights are quantized already"]
     assert len(quantized) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            JOINED.format(batch="N"),
+            "the budget counts 2 of the 3 operators that multiply too low or not at all, since sizes are open or "
+            "unknown. Try: --shape x=1,9,8, with the sizes that it is used with",
+        ),
+        (JOINED.format(batch="1"), ""),
+        (
+            SIZES,
+            "the budget counts 3 of the 3 operators that multiply too low or not at all, since sizes are open or "
+            "unknown. Try: --shape x=1,1,8, with the sizes that it is used with",
+        ),
+        (SIZES.replace("[1,S,8]", "[N,6,8]"), ""),
+        (
+            TIMES,
+            "the budget counts 1 of the 3 operators that multiply once: they are in loops that run an unknown number "
+            "of times",
+        ),
+    ],
+)
+@pytest.mark.parametrize("name", ["prune-channels", "prune-layers", "factorize-low-rank"])
+def test_budgets_about_a_part_of_the_work(text: str, said: str, name: str) -> None:
+    rng = np.random.default_rng(0)
+    shapes = {"w": (8, 8), "w2": (8, 16), "w3": (16, 8)}
+    if text == TIMES:
+        shapes["w2"] = (8, 8)
+    model = Model.from_text(text, {key: rng.standard_normal(shape).astype(np.float32) for key, shape in shapes.items()})
+    model.cleanup()
+    step, ctx = resolve_pass(f"{name}:macs=0.8", default_registry()), PassContext(None, rng)
+    note_uncounted(step, model, ctx)
+    assert ctx.notes == ([f"{name}: {said}"] if said else [])
+
+
+@pytest.mark.parametrize("spec", ["prune-channels:macs=0.8", "prune-layers:macs=0.8", "factorize-low-rank:macs=0.8"])
+def test_the_passes_say_it(spec: str) -> None:
+    rng = np.random.default_rng(0)
+    shapes = {"w": (8, 8), "w2": (8, 16), "w3": (16, 8)}
+    model = Model.from_text(
+        SIZES, {key: rng.standard_normal(shape).astype(np.float32) for key, shape in shapes.items()}
+    )
+    model.cleanup()
+    for other, count in ((spec, 1), (spec.replace("macs", "params"), 0)):
+        ctx = PassContext(None, rng)
+        ctx.calibration = open_calibration({"x": rng.standard_normal((32, 6, 8)).astype(np.float32)}, model.signature)
+        PassPipeline([resolve_pass(other, default_registry())]).run(model.clone(), ctx)
+        assert sum("the budget counts 3 of the 3" in note for note in ctx.notes) == count

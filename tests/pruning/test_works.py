@@ -47,6 +47,40 @@ MODELS = {
           f = Reshape(ot, flat) y = MatMul(f, wo) }""",
         {"wq": (16, 16), "wk": (16, 16), "wv": (16, 16), "wo": (16, 16)},
     ),
+    "attention as one operator": (
+        """g (float[1,7,16] x) => (float[1,7,16] y) <int64[4] heads = {1, 7, 4, 4}, int64[3] flat = {1, 7, 16}>
+        { q = MatMul(x, wq) k = MatMul(x, wk) v = MatMul(x, wv)
+          q4 = Reshape(q, heads) k4 = Reshape(k, heads) v4 = Reshape(v, heads)
+          qt = Transpose<perm = [0, 2, 1, 3]>(q4) kt = Transpose<perm = [0, 2, 1, 3]>(k4)
+          vt = Transpose<perm = [0, 2, 1, 3]>(v4)
+          o = Attention<scale = 0.5>(qt, kt, vt) ot = Transpose<perm = [0, 2, 1, 3]>(o)
+          f = Reshape(ot, flat) y = MatMul(f, wo) }""",
+        {"wq": (16, 16), "wk": (16, 16), "wv": (16, 16), "wo": (16, 16)},
+    ),
+    "attention of grouped heads": (
+        """g (float[1,7,16] x) => (float[1,7,16] y)
+        <int64[4] heads = {1, 7, 4, 4}, int64[4] few = {1, 7, 2, 4}, int64[3] flat = {1, 7, 16}>
+        { q = MatMul(x, wq) k = MatMul(x, wk) v = MatMul(x, wv)
+          q4 = Reshape(q, heads) k4 = Reshape(k, few) v4 = Reshape(v, few)
+          qt = Transpose<perm = [0, 2, 1, 3]>(q4) kt = Transpose<perm = [0, 2, 1, 3]>(k4)
+          vt = Transpose<perm = [0, 2, 1, 3]>(v4)
+          o = Attention<scale = 0.5>(qt, kt, vt) ot = Transpose<perm = [0, 2, 1, 3]>(o)
+          f = Reshape(ot, flat) y = MatMul(f, wo) }""",
+        {"wq": (16, 16), "wk": (16, 8), "wv": (16, 8), "wo": (16, 16)},
+    ),
+    "attention of flat heads": (
+        """g (float[1,7,16] x) => (float[1,7,16] y)
+        { h = MatMul(x, w1) r = Relu(h) z = MatMul(r, w2) q = MatMul(z, wq) k = MatMul(z, wk) v = MatMul(z, wv)
+          o = Attention<q_num_heads = 4, kv_num_heads = 4>(q, k, v) y = MatMul(o, wo) }""",
+        {"w1": (16, 24), "w2": (24, 16), "wq": (16, 16), "wk": (16, 16), "wv": (16, 16), "wo": (16, 16)},
+    ),
+    "steps": (
+        """g (float[1,8] x) => (float[1,4] y) <int64 n = {5}>
+        { a = MatMul(x, w) r = Relu(a) b = MatMul(r, v)
+          y = Loop(n, "", b) <body = l (int64 i, bool c, float[1,4] s) => (bool d, float[1,4] t)
+            { t = MatMul(s, u) d = Identity(c) }> }""",
+        {"w": (8, 16), "v": (16, 4), "u": (4, 4)},
+    ),
     "channels mixed along both axes": (
         """g (float[1,9,8] x) => (float[1,9,3] y)
         { a = MatMul(x, w) t = Transpose<perm = [0, 2, 1]>(a) b = MatMul(t, v) c = Relu(b) d = MatMul(c, u)
@@ -57,8 +91,8 @@ MODELS = {
         """g (float[1,8] x, bool c) => (float[1,4] y)
         { a = MatMul(x, w) r = Relu(a) b = MatMul(r, v)
           y = If(c) <then_branch = t () => (float[1,4] p) { p = MatMul(b, i) },
-                     else_branch = e () => (float[1,4] q) { q = MatMul(b, j) }> }""",
-        {"w": (8, 16), "v": (16, 4), "i": (4, 4), "j": (4, 4)},
+                     else_branch = e () => (float[1,4] q) { j = MatMul(b, i) q = MatMul(j, k) }> }""",
+        {"w": (8, 16), "v": (16, 4), "i": (4, 4), "k": (4, 4)},
     ),
 }
 
