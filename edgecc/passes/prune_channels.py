@@ -146,8 +146,8 @@ class PruneChannels(ShapingPass):
                 ctx.note(f"{self.name}: {nothing_goes(frozen)}")
             return None
         data = None if self.criterion == "magnitude" and not self.repair else self._data(ctx)
-        measured = self.sensitivity == "outputs" and self.ratio is None
-        planner = Planner(model, coupling, self.criterion, self.keep, ctx.progress, measured)
+        measured, priced = self.sensitivity == "outputs", self.ratio is None
+        planner = Planner(model, coupling, self.criterion, self.keep, ctx.progress, measured, priced)
         curves = planner.curves(groups, data)
         return Plan(model, coupling, tuple(groups), tuple(frozen), tuple(curves), data)
 

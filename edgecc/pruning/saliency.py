@@ -123,7 +123,8 @@ def surgeon_curve(
     count: int,
     most: int,
     stops: Sequence[int] = (),
-    watch: Callable[[], None] = lambda: None,
+    watch: Callable[[Labels], None] = lambda _: None,
+    others: Matrix | None = None,
 ) -> Curve:
     """Remove the unit that costs least, again and again.
 
@@ -132,14 +133,16 @@ def surgeon_curve(
         count: units of the group.
         most: how many may go.
         stops: numbers of units, in order, with which gone `watch` is called.
-        watch: looks at the readers.
+        watch: looks at the readers, given the units that are gone.
+        others: what each unit costs beside, whatever else is gone; nothing if None.
     """
+    fixed = np.zeros(count) if others is None else others
     left = np.arange(count)
     order: list[int] = []
     errors = [0.0]
     step = max(1, round(count * _STEP))
     while len(order) < most:
-        scores = sum((reader.scores(left) for reader in readers), np.zeros(len(left)))
+        scores = sum((reader.scores(left) for reader in readers), fixed[left])
         chosen = np.argsort(scores, kind="stable")[: min(step, most - len(order))]
         errors += (errors[-1] + np.cumsum(scores[chosen])).tolist()
         places = [stop - len(order) for stop in stops if len(order) < stop < len(order) + len(chosen)]
@@ -148,7 +151,7 @@ def surgeon_curve(
                 reader.remove(units)
             order += units.tolist()
             if len(order) in stops:
-                watch()
+                watch(np.array(order, np.int64))
         left = np.delete(left, chosen)
     return Curve(np.array(order, np.int64), np.array(errors))
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -16,14 +16,20 @@ from edgecc.statistics.observation import Observation
 
 if TYPE_CHECKING:
     from edgecc.data.calibration import CalibrationData
-    from edgecc.model import Model
+    from edgecc.model import Constant, Model
     from edgecc.passes.base import WorkProgress
+    from edgecc.pruning.groups import Place
 
-#: Most multiply-accumulates of all trials together.
+#: By name.
+Outputs: TypeAlias = "dict[str, np.ndarray]"
+
+#: Most multiply-accumulates of all trials together, and again of those of single units.
 _WORK = 6e11
 #: Samples of one trial, and how often at most a group is looked at.
 _SAMPLES = (8, 512)
 _STOPS = 5
+#: Samples with which each unit is tried alone, at most.
+_UNIT_SAMPLES = 64
 #: Error of outputs that are not finite and were: prices are differences, so that it is a number.
 _WORST = 1e30
 
@@ -37,15 +43,20 @@ class Trials:
         data: samples, of which evenly spread ones are looked at.
         groups: how many groups there are to be looked at.
         progress: called after each run.
+        silent: constants of which parts are to be zero in trials.
+        units: how many units are to be tried alone.
     """
 
     model: Model
     data: CalibrationData
     groups: int
     progress: WorkProgress
-    _expected: list[dict[str, np.ndarray]] = field(default_factory=list, init=False)
+    silent: Sequence[Constant] = ()
+    units: int = 0
+    _expected: list[Outputs] = field(default_factory=list, init=False)
     _fed: dict[str, np.ndarray] = field(default_factory=dict, init=False)
     _places: dict[str, list[str]] = field(default_factory=dict, init=False)
+    _inputs: dict[str, list[str]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         outputs = [tensor for tensor in self.model.outputs if np.dtype(tensor.dtype).kind == "f"]
@@ -56,27 +67,37 @@ class Trials:
             if (node := self.model.producer(tensor)) is not None and node.op == "Softmax"
         }
         least, most = _SAMPLES
-        affordable = (
-            _WORK * self.data.per_call / max(1, self.groups * sum(macs(node) for node in self.model.all_nodes()))
-        )
+        calls = _WORK / max(1, sum(macs(node) for node in self.model.all_nodes()))
+        affordable = calls * self.data.per_call / max(1, self.groups)
         # Half of the samples with another point each are worth more than all of them with fewer points.
         self.stops = max(1, min(_STOPS, int(2 * affordable / most)))
         samples = max(least, min(most, int(affordable / self.stops)))
         self._runs = -(-samples // self.data.per_call)
         self._several = is_batched(self.model)
         self._open()
-        self._expected = self._outputs({})
+        seen = 0
+        for feeds, where, count in self._feeds():
+            self._expected.append(self._run(feeds, where, {}))
+            seen += count * self.data.per_call
+        alone = min(_UNIT_SAMPLES, int(calls * self.data.per_call / max(1, self.units)))
+        self._every = -(-seen // alone) if alone >= least else 0
+
+    @property
+    def can_try_units(self) -> bool:
+        """Whether there is time to try each unit alone."""
+        return self._every > 0
 
     def counts(self, most: int) -> list[int]:
         """After how many units of a group its readers are tried, growing towards all that may go."""
         parts = np.linspace(0, 1, self.stops + 1)[1:] ** 1.5
         return sorted({max(1, round(most * float(part))) for part in parts}) if most else []
 
-    def error(self, layers: Sequence[tuple[Linear, Matrix]]) -> float:
+    def error(self, layers: Sequence[tuple[Linear, Matrix]], silent: Iterable[Place] = ()) -> float:
         """Of the outputs, summed over them, when layers have other weights.
 
         Args:
             layers: of the model, with weights [outputs, features + 1].
+            silent: parts of constants that are zero.
 
         Returns:
             Of class probabilities the mean Kullback-Leibler divergence, of other outputs the squared error relative to
@@ -86,24 +107,62 @@ class Trials:
         for linear, weights in layers:
             arrays = arrays_of(linear.node, weights)
             changed |= dict(zip(self._places[linear.node.name], arrays, strict=True))
-        found = self._outputs(changed)
+        found = self._outputs(self._silenced(silent, changed))
         return sum(self._distance(name, found) for name in self._names)
+
+    def unit_errors(self, units: Sequence[Sequence[Place]]) -> Matrix:
+        """Errors of the outputs with each unit alone gone, on fewer samples than `error` looks at.
+
+        Args:
+            units: parts of constants that are zero without the unit.
+        """
+        lost = np.zeros((len(units), len(self._names)))
+        scale = np.full(len(self._names), np.finfo(np.float32).tiny, np.float64)
+        for number, (feeds, where, _) in enumerate(self._feeds()):
+            if number % self._every:
+                continue  # evenly spread ones of those that are looked at
+            for unit, places in enumerate(units):
+                found = self._run(feeds, where, self._silenced(places, {}))
+                parts = np.array([self._compared(name, self._expected[number], found) for name in self._names])
+                lost[unit] += parts[:, 0]
+            scale += parts[:, 1]
+        errors: Matrix = np.minimum(np.maximum(lost, 0) / scale, _WORST).sum(axis=1)
+        return errors
+
+    def _silenced(self, places: Iterable[Place], changed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The changes, with zeros at these places."""
+        found, own = dict(changed), set[str]()
+        for place in places:
+            # From the end: of a bias for rows, the session has the last axis alone.
+            axis = place.axis - place.constant.values.ndim
+            for name in self._inputs[place.constant.name]:
+                if name not in own:
+                    found[name] = np.array(found.get(name, self._fed[name]))
+                    own.add(name)
+                np.moveaxis(found[name], axis, 0)[place.indices] = 0
+        return found
 
     def _distance(self, name: str, found: Sequence[Mapping[str, np.ndarray]]) -> float:
         lost, scale = 0.0, float(np.finfo(np.float32).tiny)
         for expected, run in zip(self._expected, found, strict=True):
-            first, second = (values[name].astype(np.float64) for values in (expected, run))
-            whole = np.isfinite(first)  # scores of what is masked may be infinite
-            if not np.isfinite(second[whole]).all():
-                return _WORST
-            if name in self._classes:
-                lost += _divergence(first, second)
-                scale += first.size / first.shape[self._classes[name]]
-            else:
-                first, second = first[whole], second[whole]
-                lost += float(((second - first) ** 2).sum())
-                scale += float(((first - first.mean()) ** 2).sum()) if first.size else 0.0
-        return max(0.0, lost) / scale
+            part, size = self._compared(name, expected, run)
+            lost += part
+            scale += size
+        return min(max(0.0, lost) / scale, _WORST)
+
+    def _compared(
+        self, name: str, before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]
+    ) -> tuple[float, float]:
+        """What an output of one run has lost, infinite if it is no longer finite, and what that is relative to."""
+        first, second = (values[name].astype(np.float64) for values in (before, after))
+        whole = np.isfinite(first)  # scores of what is masked may be infinite
+        if not np.isfinite(second[whole]).all():
+            return np.inf, 0.0
+        if name in self._classes:
+            return _divergence(first, second), first.size / first.shape[self._classes[name]]
+        first, second = first[whole], second[whole]
+        size = float(((first - first.mean()) ** 2).sum()) if first.size else 0.0
+        return float(((second - first) ** 2).sum()), size
 
     def _open(self) -> None:
         """One session for all trials: the weights are inputs of it."""
@@ -112,6 +171,7 @@ class Trials:
             linear = linear_of(node)
             if linear is None:
                 continue
+            constants = [tensor.name for tensor in node.inputs[1:]]
             set_linear(copy, node, linear.weights)
             arrays = arrays_of(node, linear.weights)
             fed = [copy.variable(f"{node.name}/tried", values.dtype, values.shape) for values in arrays]
@@ -120,15 +180,38 @@ class Trials:
             copy.graph.inputs.extend(fed)
             self._places[node.name] = [tensor.name for tensor in fed]
             self._fed |= dict(zip(self._places[node.name], arrays, strict=True))
+            for constant, tensor in zip(constants, fed, strict=False):
+                self._inputs.setdefault(constant, []).append(tensor.name)
+        self._open_silent(copy)
         self._observation = Observation(copy, self._names)
 
-    def _outputs(self, changed: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
-        found, done = [], 0
+    def _open_silent(self, copy: Model) -> None:
+        """The constants that other nodes read are inputs too."""
+        wanted = {tensor.name for tensor in self.silent}
+        for constant in copy.constants():
+            if constant.name not in wanted or not constant.outputs:
+                continue
+            fed = copy.variable(f"{constant.name}/tried", constant.values.dtype, constant.values.shape)
+            for node in list(constant.outputs):
+                for index in [place for place, tensor in enumerate(node.inputs) if tensor is constant]:
+                    copy.set_input(node, index, fed)
+            copy.graph.inputs.append(fed)
+            self._fed[fed.name] = constant.values
+            self._inputs.setdefault(constant.name, []).append(fed.name)
+
+    def _outputs(self, changed: Mapping[str, np.ndarray]) -> list[Outputs]:
+        return [self._run(feeds, where, changed) for feeds, where, _ in self._feeds()]
+
+    def _run(self, feeds: Mapping[str, np.ndarray], where: str, changed: Mapping[str, np.ndarray]) -> Outputs:
+        return self._observation.run({**feeds, **self._fed, **changed}, where)[0]
+
+    def _feeds(self) -> Iterator[tuple[Mapping[str, np.ndarray], str, int]]:
+        """See `batches`."""
+        done = 0
         for feeds, where, count in batches(SpreadSamples(self.data, self._runs), self._several):
-            found.append(self._observation.run({**feeds, **self._fed, **changed}, where)[0])
+            yield feeds, where, count
             done += count
             self.progress("measuring what outputs lose", min(done, self._runs), self._runs)
-        return found
 
 
 def has_scores(model: Model) -> bool:

@@ -376,6 +376,42 @@ def test_recurrent_layers_alone() -> None:
     assert run(model, feeds[0])["y"].shape == (5, 1, 2, 6)
 
 
+def stacked() -> tuple[Model, dict[str, np.ndarray], PassContext]:
+    """Half of the first layer's units have the largest weights, and are read neither by it nor behind it."""
+    rng = np.random.default_rng(0)
+    shapes = {"w": (1, 64, 4), "r": (1, 64, 16), "v": (1, 48, 16), "q": (1, 48, 16), "u": (16, 3)}
+    values = {name: rng.standard_normal(shape).astype(np.float32) / 4 for name, shape in shapes.items()}
+    values["r"][:, :, 8:] = values["v"][:, :, 8:] = 0
+    values["w"].reshape(4, 16, 4)[:, 8:] *= 4
+    text = """g (float[5,2,4] x) => (float[5,2,3] y)
+{ a = LSTM<hidden_size = 16>(x, w, r) c = Squeeze(a, axes) d = GRU<hidden_size = 16>(c, v, q) e = Squeeze(d, axes)
+  y = MatMul(e, u) }"""
+    model = Model.from_text(text, {**values, "axes": np.array([1], np.int64)})
+    model.cleanup()
+    ctx = PassContext(None, np.random.default_rng(0))
+    feeds = [{"x": rng.standard_normal((5, 2, 4)).astype(np.float32)} for _ in range(8)]
+    ctx.calibration = open_calibration(feeds, model.signature)
+    return model, feeds[0], ctx
+
+
+@pytest.mark.parametrize("options", ["", ",sensitivity=layers", ",criterion=activation"])
+def test_units_of_stacked_recurrent_layers_that_nothing_reads_go_first(options: str) -> None:
+    model, feeds, ctx = stacked()
+    expected = run(model, feeds)["y"]
+    step = resolve_pass(f"prune-channels:macs=0.56,repair=false{options}", default_registry())
+    PassPipeline([step]).run(model, ctx)
+    assert [node.attrs["hidden_size"] for node in model.nodes("LSTM", "GRU")] == [8, 16]
+    np.testing.assert_allclose(run(model, feeds)["y"], expected, atol=1e-6)
+
+
+def test_units_of_recurrent_layers_that_nothing_reads_go_first_where_each_layer_loses_as_many() -> None:
+    model, _, ctx = stacked()
+    PassPipeline([PruneChannels(ratio=0.5, repair=False)]).run(model, ctx)
+    lstm, gru = (node.inputs[2].values for node in model.nodes("LSTM", "GRU"))
+    assert (lstm.shape[2], gru.shape[2]) == (8, 8)
+    assert (np.abs(lstm).sum(axis=(0, 1)) > 0).all()
+
+
 def test_shared_weights_stay_shared() -> None:
     rng = np.random.default_rng(0)
     shapes = {"w": (8, 3, 1, 1), "s": (8, 8, 1, 1), "v": (5, 8, 1, 1)}

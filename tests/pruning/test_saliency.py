@@ -33,7 +33,9 @@ def test_what_is_left_makes_up_for_what_is_gone_as_well_as_it_can() -> None:
 def test_looked_at_where_it_was_asked_for() -> None:
     weights, sums, columns = problem(200, 1)
     reader, seen = Reader(weights, sums, columns), []
-    curve = surgeon_curve([reader], 200, 150, [1, 50, 77, 150], lambda: seen.append((reader.weights == 0).all(axis=0)))
+    curve = surgeon_curve(
+        [reader], 200, 150, [1, 50, 77, 150], lambda _: seen.append((reader.weights == 0).all(axis=0))
+    )
     assert [int(zeros.sum()) for zeros in seen] == [1, 50, 77, 150]
     for zeros in seen:
         assert set(np.flatnonzero(zeros)) == set(curve.order[: int(zeros.sum())].tolist())
