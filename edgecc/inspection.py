@@ -14,7 +14,7 @@ from edgecc.compiler import arrange, preset_passes, resolve_pass, resolve_target
 from edgecc.errors import EdgeccError, Unsupported
 from edgecc.loop_shapes import iterations_of
 from edgecc.model import Model, Node, Signature, is_standard
-from edgecc.passes.base import Change, PassContext, Skip
+from edgecc.passes.base import Change, Loss, PassContext, Skip, no_progress
 from edgecc.passes.pipeline import PassPipeline, Rounds
 from edgecc.presets import DEFAULT
 from edgecc.registry import Registry, default_registry
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from onnx_graphsurgeon import Constant
 
     from edgecc.backend import Backend, NodeSupport
+    from edgecc.data.calibration import Calibration
+    from edgecc.passes.base import WorkProgress
     from edgecc.target import Target
 
 
@@ -125,21 +127,39 @@ class Explanation:
         pass_name: its name.
         changes: what it changed.
         skips: what it left alone, with reasons.
+        notes: what it says of the model as a whole.
+        changed: whether the model is another one; some passes do not say node by node how.
     """
 
     pass_name: str
     changes: tuple[Change, ...]
     skips: tuple[Skip, ...]
+    notes: tuple[str, ...]
+    changed: bool
 
 
-def explain_pass(model: Model, spec: str, target: str = "", *, registry: Registry | None = None) -> Explanation:
+def explain_pass(
+    model: Model,
+    spec: str,
+    target: str = "",
+    *,
+    calibration: Calibration | None = None,
+    registry: Registry | None = None,
+    progress: WorkProgress = no_progress,
+) -> Explanation:
     """Run a pass as `-O1` would, among the others, or behind them if it is not one of them; the model is not changed.
 
     Args:
         model: to be looked at.
         spec: `NAME` or `NAME:key=value,...`.
         target: `NAME` or `NAME:key=value,...`: what the model is compiled for; "" for no target in particular.
+        calibration: samples or statistics for a pass that needs them, as `compile` takes them; a lossy pass sees seven
+            of eight samples, as there.
         registry: where names are looked up; everything installed if None.
+        progress: called during long steps.
+
+    Raises:
+        DataError: the pass needs data and there is none, or it does not fit the model.
     """
     registry = registry or default_registry()
     step = resolve_pass(spec, registry)
@@ -149,10 +169,28 @@ def explain_pass(model: Model, spec: str, target: str = "", *, registry: Registr
     rounds = Rounds(tuple(other for other in preset if not own or other.name != step.name))
     within = any(other.name == step.name for other in rounds.passes)
     value = resolve_target(target, registry)[1] if target else None
-    ctx = PassContext(value, 0)
-    PassPipeline([rounds] if within else [rounds, step]).run(model.clone(), ctx)
+    ctx = PassContext(value, 0, progress=progress)
+    if calibration is not None:
+        _give(ctx, calibration, model, lossy=step.loses() is Loss.LOSSY)
+    result = PassPipeline([rounds] if within else [rounds, step]).run(model.clone(), ctx)
     changes = tuple(change for change in ctx.changes if change.pass_name == step.name)
-    return Explanation(step.name, changes, tuple(skip for skip in ctx.skips if skip.pass_name == step.name))
+    skips = tuple(skip for skip in ctx.skips if skip.pass_name == step.name)
+    notes = tuple(note for note in ctx.notes if note.startswith(f"{step.name}:"))
+    changed = any(record.changed for record in result.records if record.spec == step.spec())
+    return Explanation(step.name, changes, skips, notes, changed)
+
+
+def _give(ctx: PassContext, calibration: Calibration, model: Model, *, lossy: bool) -> None:
+    """Let a pass have the data as `compile` would."""
+    from edgecc.data.calibration import open_calibration
+    from edgecc.data.split import Part
+    from edgecc.statistics.table import StatisticTable
+
+    data = open_calibration(calibration, model.signature)
+    if isinstance(data, StatisticTable):
+        ctx.statistics = data
+    else:
+        ctx.calibration = Part(data, held_out=False) if lossy else data
 
 
 #: Layers that multiply a state of theirs by weights, step by step.

@@ -10,6 +10,7 @@ import click
 
 from edgecc.cli.options import importer_option, json_option, parse_key_values, parse_shapes, shape_option
 from edgecc.cli.output import format_bytes, log, print_json, print_table, status
+from edgecc.errors import OptionError
 
 if TYPE_CHECKING:
     from edgecc.backend import NodeSupport
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
     help="Say of each candidate of a pass what it made of it, or why it left it alone, as -O1 would run it for the "
     "target of -t; without -t for one that gains from every operator.",
 )
+@click.option(
+    "--calibration",
+    metavar="DATA",
+    help="With --explain, samples for a pass that needs them: .npz, package.module:function, random, or statistics in "
+    ".json.",
+)
 @click.option("--nodes", is_flag=True, help="List every node with its output shapes.")
 @shape_option
 @importer_option
@@ -34,6 +41,7 @@ def command(
     source: str,
     target: str | None,
     explain: str | None,
+    calibration: str | None,
     nodes: bool,
     shapes: tuple[str, ...],
     importer: tuple[str, ...],
@@ -48,13 +56,24 @@ def command(
     from edgecc.loading import load_model
     from edgecc.registry import default_registry
 
+    if calibration and not explain:
+        raise OptionError(
+            "--calibration is for --explain", hint="add --explain PASS: only a pass makes something of samples"
+        )
     registry = default_registry()
     chosen = [resolve_target(spec, registry) for spec in ([target] if target else sorted(registry.backends))]
     with status() as progress:
         progress(f"reading {source}")
         model = load_model(Path(source), registry, parse_shapes(shapes), parse_key_values(importer))
         if explain:
-            explanation = explain_pass(model, explain, target or "", registry=registry)
+            explanation = explain_pass(
+                model,
+                explain,
+                target or "",
+                calibration=calibration or None,
+                registry=registry,
+                progress=progress.work,
+            )
             _print_explanation(explanation, has_target=target is not None, as_json=as_json)
             return
         facts = inspect_model(model)
@@ -81,8 +100,13 @@ def _print_explanation(explanation: Explanation, *, has_target: bool, as_json: b
         return
     done = [[change.node, change.op, change.what] for change in explanation.changes]
     left = [[skip.node, skip.op, f"left alone: {skip.reason}"] for skip in explanation.skips]
-    if not done and not left:
+    for note in explanation.notes:
+        log(f"note: {note}")
+    if explanation.changed and not done:
+        click.echo(f"{explanation.pass_name} changes the model, and does not say node by node how")
+    elif not done and not left:
         click.echo(f"{explanation.pass_name} has no candidate in this model")
+    if not done and not left:
         return
     print_table(["node", "op", explanation.pass_name], [*done, *left])
     if not has_target:

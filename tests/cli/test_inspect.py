@@ -6,6 +6,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pytest
+
+from edgecc.model import Model
+
 Run = Callable[..., "Outcome"]  # noqa: F821 - of conftest.py
 Save = Callable[[str], Path]
 
@@ -114,6 +119,53 @@ def test_explains_for_a_target(edgecc: Run, save: Save) -> None:
 def test_explains_where_there_is_nothing(edgecc: Run, save: Save) -> None:
     done = edgecc("inspect", save("g (float[2] x) => (float[2] y) { y = Relu(x) }"), "--explain", "fuse-gelu")
     assert done.out == "fuse-gelu has no candidate in this model\n"
+
+
+NETWORK = """g (float[1,8,4,4] x) => (float[1,8,4,4] y) {
+    [first] a = Conv(x, w) b = Relu(a) [second] c = Conv(b, v) [end] y = Add(x, c) }"""
+
+
+def network() -> str:
+    """Of two layers whose inner features can go."""
+    rng = np.random.default_rng(0)
+    weights = {"w": rng.standard_normal((16, 8, 1, 1)), "v": rng.standard_normal((8, 16, 1, 1))}
+    model = Model.from_text(NETWORK, {name: value.astype(np.float32) for name, value in weights.items()})
+    model.cleanup()
+    model.save("network.onnx")
+    np.savez("data.npz", x=rng.standard_normal((64, 8, 4, 4)).astype(np.float32))
+    return "network.onnx"
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("prune-channels:macs=0.5", "8 of 16 units removed"),
+        ("factorize-low-rank:macs=0.5,keep=0", "channel factors of rank"),
+        ("prune-layers:blocks=1", "its branch of 2 layers is gone"),
+        ("prune-weights:sparsity=0.5", "of its weights are 0"),
+        ("quantize-static", "quantize-static changes the model, and does not say node by node how"),
+    ],
+)
+def test_explains_passes_that_need_data(edgecc: Run, spec: str, said: str) -> None:
+    source = network()
+    without = edgecc("inspect", source, "--explain", spec)
+    assert without.code == 2
+    assert "add --calibration DATA.npz" in without.err
+    found = edgecc("inspect", source, "--explain", spec, "--calibration", "data.npz", "-t", "onnxruntime")
+    assert found.code == 0, found.err
+    assert said in found.out
+
+
+def test_what_a_pass_says_of_the_whole_model(edgecc: Run) -> None:
+    words = ("inspect", network(), "--explain", "prune-weights:sparsity=0.5", "--calibration", "data.npz")
+    assert "note: prune-weights: 50% of the weights of 2 layers are 0" in edgecc(*words).err
+    assert json.loads(edgecc(*words, "--json").out)["notes"][0].startswith("prune-weights: 50%")
+
+
+def test_data_is_for_explanations(edgecc: Run) -> None:
+    done = edgecc("inspect", network(), "--calibration", "data.npz")
+    assert done.code == 2
+    assert "add --explain PASS" in done.err
 
 
 def test_explains_no_pass_that_is_not_there(edgecc: Run, save: Save) -> None:
