@@ -150,7 +150,7 @@ class Gate:
                 raise
             self.notes.append(f"{step.spec()}: {error.what} ({error.why})")
             return loss
-        if self._last is None and self._opened().distinct == 1 and found.samples > self._data.per_call:
+        if self._last is None and self._data.per_call == 1 and self._opened().distinct == 1 < found.samples:
             self.notes.append(
                 f"all {found.samples} samples that losses are measured on are the same: "
                 "the figures say nothing about others, and what was fitted may be far off"

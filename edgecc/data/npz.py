@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping
+from mmap import mmap
 from pathlib import Path
 from typing import IO, Any
 
@@ -39,6 +40,9 @@ def read_rows(array: np.ndarray, start: int, stop: int) -> np.ndarray:
     as long as it lives.
     """
     if not isinstance(array, np.memmap) or not array.flags.c_contiguous or array.filename is None:
+        return np.asarray(array[start:stop])
+    begin: Any = array.base
+    if not isinstance(begin, mmap):  # a part of a mapping says where the whole begins
         return np.asarray(array[start:stop])
     stop = min(stop, len(array))
     row = array.nbytes // len(array)

@@ -183,7 +183,7 @@ def to_budget(layers: Sequence[Sequence[Option]], measure: Measure, budget: floa
     return chosen
 
 
-def to_floor(layers: Sequence[Sequence[Option]], measure: Measure, most: float) -> list[Option]:
+def to_floor(layers: Sequence[Sequence[Option]], measure: Measure, most: float, dearest: float) -> list[Option]:
     """How far it is sensible to go where a budget cannot be met: the same steps, the cheapest first.
 
     They end where the next one would take a layer beyond an error. All that come after it cost even more for what they
@@ -193,6 +193,7 @@ def to_floor(layers: Sequence[Sequence[Option]], measure: Measure, most: float) 
         layers: of each the options, the unchanged layer first.
         measure: what is counted.
         most: error of one layer.
+        dearest: error for one of what is saved.
 
     Returns:
         One for each layer.
@@ -200,6 +201,8 @@ def to_floor(layers: Sequence[Sequence[Option]], measure: Measure, most: float) 
     hulls = [frontier(options, measure) for options in layers]
     chosen = [hull[0] for hull in hulls]
     for layer, step in _steps(hulls, measure):
+        if _slope(chosen[layer], step, measure) > dearest:
+            break
         if step.error <= most:
             chosen[layer] = step
         elif len(hulls[layer]) > 1 and hulls[layer][1].error <= most:

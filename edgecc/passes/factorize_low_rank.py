@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from edgecc.passes.shaping import Shapes
 
 
-#: Layers are left alone where all of them are a smaller part of what should go.
-_WORTH = 0.1
+#: Where a budget cannot be met, the most that is lost, of the variance of a layer's output, for a hundredth of the model's
+#: work, in hundredths: a layer that is next to nothing of the work is not taken apart for it.
+_DEAREST = 20.0
 
 
 class FactorizeLowRank(ShapingPass):
@@ -184,7 +185,10 @@ class FactorizeLowRank(ShapingPass):
         elif self._counted() is None:
             chosen = [by_energy(layer, self.energy or 0.99) for layer in measured]
         else:
-            chosen = list(self._to_budget(model, found, measured, ctx))
+            reached = self._to_budget(model, found, measured, ctx)
+            if reached is None:
+                return {}
+            chosen = list(reached)
         result = {}
         for candidate, options, option in zip(found, measured, chosen, strict=True):
             if option is None or option.split is None:
@@ -201,7 +205,8 @@ class FactorizeLowRank(ShapingPass):
 
     def _to_budget(
         self, model: Model, found: list[Candidate], measured: list[list[Option]], ctx: PassContext
-    ) -> list[Option]:
+    ) -> list[Option] | None:
+        """What becomes of each layer; None if the budget is met already."""
         from edgecc.low_rank.layers import sizes_of
         from edgecc.low_rank.options import cost_of, to_budget, to_floor, unchanged
 
@@ -213,20 +218,14 @@ class FactorizeLowRank(ShapingPass):
         share = wanted if wanted < 1 else wanted / max(1, whole)
         if now <= share * whole:
             ctx.note(f"{self.name}: nothing goes: the {BUDGETS[counted]} are within the budget")
-            return [layer[0] for layer in layers]
-        costs = sum(layer[0].cost(counted) for layer in layers)
-        fixed = now - costs
+            return None
+        fixed = now - sum(layer[0].cost(counted) for layer in layers)
         sensible = [list(filter(self._keeps_enough, layer)) for layer in layers]
         chosen = to_budget(sensible, counted, share * whole - fixed)
         if fixed + cost_of(chosen, counted) <= share * whole:
             return chosen
-        # Where all factors together could not meet it, layers give their own share, or nothing if that is next to none.
-        if costs < _WORTH * (1 - share) * whole:
-            chosen = [layer[0] for layer in layers]
-        elif fixed <= share * whole or cost_of(chosen, counted) > share * costs:
-            chosen = to_floor(layers, counted, 1 - self.keep)
-        else:
-            chosen = to_budget(sensible, counted, share * costs)
+        dearest = _DEAREST / max(1, whole) if self.keep > 0 else float("inf")
+        chosen = to_floor(layers, counted, 1 - self.keep, dearest)
         left = (fixed + cost_of(chosen, counted)) / max(1, whole)
         ctx.note(f"{self.name}: {self._shortfall(left, share, counted, fixed / max(1, whole))}")
         return chosen

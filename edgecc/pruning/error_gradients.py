@@ -48,19 +48,41 @@ class Aim:
         found: RowTable = np.compress(self.kept, values, axis=self.axis).astype(np.float32)
         return np.maximum(found, 0) if self.rectified else found
 
-    def scale(self, wanted: RowTable, count: int) -> float:
+    def scale(self, spread: Spread) -> float:
         """What a squared error is multiplied by, to be the mean of one sample relative to the variance.
 
         Args:
-            wanted: what the tensor should be, of the first samples.
-            count: how many they are.
+            spread: of what the tensor should be.
         """
-        with np.errstate(invalid="ignore"):  # of masks of minus infinity there is none, and no error: nothing moves
-            variance = float(wanted.var())
+        variance = spread.variance()
         if not variance > _LEAST:
             return 0.0
-        is_single = wanted.size <= count * int(self.kept.sum())
-        return (_SINGLE if is_single else 1.0) * count / wanted.size / variance
+        is_single = spread.values <= spread.samples * int(self.kept.sum())
+        return (_SINGLE if is_single else 1.0) * spread.samples / spread.values / variance
+
+
+class Spread:
+    """Variance of all values of a tensor, over samples as they come.
+
+    Attributes:
+        samples, values: how many there were.
+    """
+
+    def __init__(self) -> None:
+        self.samples = self.values = 0
+        self._sum = self._squares = 0.0
+
+    def add(self, values: RowTable, samples: int) -> None:
+        with np.errstate(invalid="ignore"):  # of masks of minus infinity there is none, and no error: nothing moves
+            self._sum += float(values.sum(dtype=np.float64))
+            self._squares += float(np.square(values, dtype=np.float64).sum())
+        self.samples += samples
+        self.values += values.size
+
+    def variance(self) -> float:
+        """NaN where some values are not finite."""
+        mean = self._sum / max(1, self.values)
+        return self._squares / max(1, self.values) - mean**2 if np.isfinite(mean) else float("nan")
 
 
 def aims_of(sites: Sequence[Site], model: Model) -> list[Aim]:

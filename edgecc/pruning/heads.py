@@ -57,7 +57,13 @@ def _why_kept(node: Node, coupling: Coupling, grouped: Container[int]) -> str:
     if min(ranks) < 4:
         return f"{operands[ranks.index(min(ranks))].name!r} has no axis of heads"
     heads = [coupling.tracker.of(tensor).get(axes - 3) for tensor, axes in zip(operands, ranks, strict=True)]
-    stuck = [tensor for tensor, labels in zip(operands, heads, strict=True) if labels is None]
+    # What all heads share has an axis of size 1.
+    own = [
+        (tensor, labels)
+        for tensor, labels, axes in zip(operands, heads, ranks, strict=True)
+        if tensor.shape[axes - 3] != 1
+    ]
+    stuck = [tensor for tensor, labels in own if labels is None]
     if stuck:
         return f"{stuck[0].name!r} keeps all of its heads"
     roots = [int(root) for labels in heads if labels is not None for root in coupling.root_of(labels)]

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgecc.inspection import macs
-from edgecc.pruning.error_gradients import Aim, ErrorGradients, aims_of
+from edgecc.inspection import total_macs
+from edgecc.pruning.error_gradients import Aim, ErrorGradients, Spread, aims_of
 from edgecc.pruning.rows import RowTable, Seen, observed
 
 if TYPE_CHECKING:
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from edgecc.passes.base import WorkProgress
     from edgecc.pruning.repair import Site
 
-#: Samples of one step, those that are run at once, and runs side by side: as many on every machine, since sums depend
-#: on their order.
+#: Samples of one step, those that are run at once, and runs side by side: each has all gradients in memory.
 _BATCH, _AT_ONCE, _WORKERS = 8, 4, 2
 #: Of the first step, relative to the root mean square of the weights; what it is multiplied by where the first run
 #: over the data gains nothing, and how often that is tried.
@@ -73,7 +72,7 @@ def refine(
         little less; 0 if nothing was changed.
     """
     total = data.total * data.per_call
-    work = sum(macs(node) for part in (model, model, model, original) for node in part.nodes())
+    work = 3 * total_macs(model.nodes()) + total_macs(original.nodes())
     epochs = min(epochs, int(_WORK / max(1, work * data.total)))
     aims = aims_of(sites, model)
     if not aims or total < _FEWEST or epochs * total < _STEPS * _BATCH:
@@ -163,12 +162,13 @@ class _Fitting:
         self._original, self._gradients, self._aims = original, gradients, aims
         self._data, self._progress = data, progress
         self._workers = workers
-        self._scales: dict[str, float] = {}
+        self._scales: dict[str, np.ndarray] = {}
         self._known: list[_Batch] | None = None
 
     def error(self) -> float:
         """On validation samples."""
-        return sum(self._gradients.error(batch.feeds) for batch in self._batches("measuring errors") if batch.held)
+        held = (batch.feeds for batch in self._batches("measuring errors") if batch.held)
+        return sum(self._gradients.error(self._scaled(feeds)) for feeds in held)
 
     def run(self, epochs: int) -> float:
         """Change the weights to the best of those after each run over the data.
@@ -176,6 +176,7 @@ class _Fitting:
         Returns:
             By which share the error on validation samples fell; 0 if it did not.
         """
+        self._measure_scales()
         weights = self._gradients.values
         start, before, rate = dict(weights), self.error(), _RATE
         if not before > 0:
@@ -201,17 +202,22 @@ class _Fitting:
         return 1 - least / before
 
     def _epoch(self, adam: _Adam) -> None:
-        runs: list[_Batch] = []
+        sums: dict[str, RowTable] = {}
+        waiting: list[_Batch] = []
+        count = 0
         for batch in self._batches("fitting all layers"):
             if batch.held:
                 continue
-            runs.append(batch)
-            count = sum(run.count for run in runs)
-            if count < _BATCH:
+            waiting.append(batch)
+            count += batch.count
+            if len(waiting) < _WORKERS and count < _BATCH:
                 continue
-            found = list(self._workers.map(self._gradients.run, [run.feeds for run in runs]))
-            adam.step({name: _total([part[name] for part in found]) / np.float32(count) for name in found[0]})
-            runs = []
+            for part in self._workers.map(self._gradients.run, [self._scaled(one.feeds) for one in waiting]):
+                sums = {name: sums[name] + gradient if name in sums else gradient for name, gradient in part.items()}
+            waiting = []
+            if count >= _BATCH:
+                adam.step({name: gradient / np.float32(count) for name, gradient in sums.items()})
+                sums, count = {}, 0
 
     def _batches(self, what: str) -> Iterator[_Batch]:
         """What the original computes, again and again: from memory where all of it fits there."""
@@ -225,7 +231,7 @@ class _Fitting:
         run = observed(self._original, names, self._data, what, self._progress, at_once=_AT_ONCE)
         for number, seen in enumerate(run):
             count = seen.count * self._data.per_call
-            batch = _Batch(self._feeds(seen, count), count, number % _VALIDATION == _VALIDATION // 2 - 1)
+            batch = _Batch(self._feeds(seen), count, number % _VALIDATION == _VALIDATION // 2 - 1)
             if known is not None and batch.nbytes() * seen.total > _MEMORY * seen.count:
                 known = None
             if known is not None:
@@ -233,19 +239,19 @@ class _Fitting:
             yield batch
         self._known = known
 
-    def _feeds(self, seen: Seen, count: int) -> dict[str, np.ndarray]:
-        feeds = dict(seen.tensors)
+    def _feeds(self, seen: Seen) -> dict[str, np.ndarray]:
+        wanted = {self._gradients.targets[aim.tensor]: aim.wanted(seen.tensors[aim.tensor]) for aim in self._aims}
+        return {**seen.tensors, **wanted}
+
+    def _measure_scales(self) -> None:
+        """What errors of each tensor are multiplied by, from all samples."""
+        spreads = {aim.tensor: Spread() for aim in self._aims}
+        for batch in self._batches("measuring what layers compute"):
+            for aim in self._aims:
+                spreads[aim.tensor].add(batch.feeds[self._gradients.targets[aim.tensor]], batch.count)
         for aim in self._aims:
-            wanted = aim.wanted(seen.tensors[aim.tensor])
-            if aim.tensor not in self._scales:
-                self._scales[aim.tensor] = aim.scale(wanted, count)
-            feeds[self._gradients.targets[aim.tensor]] = wanted
-            feeds[self._gradients.scales[aim.tensor]] = np.array(self._scales[aim.tensor], np.float32)
-        return feeds
+            scale = aim.scale(spreads[aim.tensor])
+            self._scales[self._gradients.scales[aim.tensor]] = np.array(scale, np.float32)
 
-
-def _total(parts: Sequence[RowTable]) -> RowTable:
-    found = parts[0]
-    for part in parts[1:]:
-        found = found + part
-    return found
+    def _scaled(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {**feeds, **self._scales}

@@ -12,13 +12,15 @@ import numpy.typing as npt
 
 from edgecc.data.split import SpreadSamples
 from edgecc.errors import DataError
-from edgecc.inspection import macs
+from edgecc.inspection import total_macs
+from edgecc.model import value_of
+from edgecc.rewriting.reading import is_op
 from edgecc.statistics.observation import Observation
 from edgecc.statistics.patches import rows_of
 
 if TYPE_CHECKING:
     from edgecc.data.calibration import CalibrationData
-    from edgecc.model import Model, Tensor
+    from edgecc.model import Model, Node, Tensor
     from edgecc.passes.base import WorkProgress
     from edgecc.pruning.features import Linear
 
@@ -35,8 +37,31 @@ _MEMORY = 128 << 20
 _LARGEST = 1e15
 #: Operators that look at a shape and not at values.
 _ASIDE = ("Shape", "Size")
-#: Operators that look along the first dimension, or may, though it does not show in the shapes.
-_ALONG = ("CumSum", "GRU", "If", "LSTM", "Loop", "RNN", "ReverseSequence", "Scan")
+#: Operators that look at each sample alone where samples are all along the first dimension of what they read and give,
+#: unless their attribute `axis` says otherwise.
+_APART = (
+    *(
+        "Abs",
+        "Add",
+        "And",
+        "ArgMax",
+        "ArgMin",
+        "Attention",
+        "AveragePool",
+        "BatchNormalization",
+        "Cast",
+        "Ceil",
+        "Celu",
+    ),
+    *("Clip", "Concat", "Conv", "ConvTranspose", "Cos", "DepthToSpace", "Div", "Dropout", "Elu", "Equal", "Erf", "Exp"),
+    *("Expand", "Flatten", "Floor", "Gather", "Gelu", "Gemm", "GlobalAveragePool", "GlobalMaxPool", "Greater"),
+    *("GreaterOrEqual", "GroupNormalization", "HardSigmoid", "HardSwish", "Identity", "InstanceNormalization", "IsNaN"),
+    *("LRN", "LayerNormalization", "LeakyRelu", "Less", "LessOrEqual", "Log", "LogSoftmax", "MatMul", "Max", "MaxPool"),
+    *("Min", "Mish", "Mul", "Neg", "Not", "Or", "PRelu", "Pad", "Pow", "RMSNormalization", "Reciprocal", "ReduceL2"),
+    *("ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "Relu", "Reshape", "Resize", "Round", "Selu", "Sigmoid"),
+    *("Sign", "Sin", "Softmax", "Softplus", "Softsign", "SpaceToDepth", "Split", "Sqrt", "Squeeze", "Sub", "Sum"),
+    *("Tanh", "Transpose", "Unsqueeze", "Where"),
+)
 #: Size of a batch by which it is found again.
 _UNLIKELY = 977
 #: Samples run at once where the model takes any number.
@@ -76,7 +101,7 @@ def affordable(model: Model, data: CalibrationData, work: float) -> CalibrationD
         data: all samples.
         work: most multiply-accumulates.
     """
-    calls = int(work / max(1, sum(macs(node) for node in model.all_nodes())))
+    calls = int(work / max(1, total_macs(model.nodes())))
     return SpreadSamples(data, max(-(-_FEWEST_SAMPLES // data.per_call), calls))
 
 
@@ -168,13 +193,15 @@ def is_batched(model: Model) -> bool:
     """Whether the first dimension of all inputs is open and counts samples that have nothing to do with one another.
 
     A size that is nowhere else in the model is followed through it, since the names of open dimensions begin anew
-    behind a Reshape: all that the inputs reach begins with it, it is nowhere else than in front (attention over it has
-    it twice), and no operator looks along it.
+    behind a Reshape: all that the inputs reach begins with it or, where samples are taken apart into rows, a multiple
+    of it; it is nowhere else than in front (attention over it has it twice), and only operators read it that are known
+    not to look along it.
     """
-    if not model.inputs or not all(isinstance(_first(tensor), str) for tensor in model.inputs):
+    symbols = {_first(tensor) for tensor in model.inputs}
+    if len(symbols) != 1 or not isinstance(next(iter(symbols)), str) or len(model.all_nodes()) > len(model.nodes()):
         return False
-    present = {size for tensor in model.tensors() for size in tensor.shape or ()}
-    size = next(number for number in itertools.count(_UNLIKELY) if number not in present)
+    present = {dim for tensor in model.tensors() for dim in tensor.shape or ()}
+    size = next(n for n in itertools.count(_UNLIKELY) if not any(_is_multiple(dim, n) for dim in present))
     sized = model.clone()
     for node in sized.nodes():
         for tensor in node.outputs:
@@ -182,22 +209,25 @@ def is_batched(model: Model) -> bool:
     for tensor in sized.inputs:
         tensor.shape = [size, *tensor.shape[1:]]
     sized.infer_shapes()
-    return _stays_in_front(sized, size)
+    if any(_first(tensor) != size for tensor in sized.outputs):
+        return False
+    if any(_is_multiple(other, size) for tensor in sized.tensors() for other in tuple(tensor.shape or ())[1:]):
+        return False
+    reading = (node for node in sized.nodes() if any(_is_multiple(_first(tensor), size) for tensor in node.inputs))
+    return all(node.op in _ASIDE or _keeps_apart(node, size) for node in reading)
 
 
-def _stays_in_front(model: Model, size: int) -> bool:
-    if any(_first(tensor) != size for tensor in model.outputs):
+def _keeps_apart(node: Node, size: int) -> bool:
+    """Whether an operator that reads samples gives something for each of them that depends on no other one."""
+    if not is_op(node, *_APART) or not all(_is_multiple(_first(tensor), size) for tensor in node.outputs):
         return False
-    if any(size in tuple(tensor.shape or ())[1:] for tensor in model.tensors()):
-        return False
-    for node in model.nodes():
-        if node.op in _ASIDE or size not in {_first(tensor) for tensor in node.inputs}:
-            continue
-        if node.op in _ALONG or any(_first(tensor) != size for tensor in node.outputs):
-            return False
-        if node.attrs.get("axis") in (0, *(-len(tensor.shape) for tensor in node.outputs if tensor.shape)):
-            return False
-    return True
+    if node.op == "Gather":
+        return value_of(node.inputs[0]) is not None or int(node.attrs.get("axis", 0)) > 0
+    return node.attrs.get("axis") not in (0, *(-len(tensor.shape) for tensor in node.outputs if tensor.shape))
+
+
+def _is_multiple(dim: int | str | None, size: int) -> bool:
+    return isinstance(dim, int) and dim > 0 and dim % size == 0
 
 
 def _first(tensor: Tensor) -> int | str | None:

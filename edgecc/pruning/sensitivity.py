@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from edgecc.data.split import SpreadSamples
-from edgecc.inspection import macs
+from edgecc.inspection import total_macs
 from edgecc.pruning.features import Linear, Matrix, arrays_of, linear_of, set_linear
 from edgecc.pruning.rows import batches, is_batched
 from edgecc.statistics.observation import Observation
@@ -67,7 +67,7 @@ class Trials:
             if (node := self.model.producer(tensor)) is not None and node.op == "Softmax"
         }
         least, most = _SAMPLES
-        calls = _WORK / max(1, sum(macs(node) for node in self.model.all_nodes()))
+        calls = _WORK / max(1, total_macs(self.model.nodes()))
         affordable = calls * self.data.per_call / max(1, self.groups)
         # Half of the samples with another point each are worth more than all of them with fewer points.
         self.stops = max(1, min(_STOPS, int(2 * affordable / most)))

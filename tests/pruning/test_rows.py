@@ -56,18 +56,29 @@ def test_samples_are_joined_only_where_nothing_looks_along_them() -> None:
         "float[N,4] y { a = Softmax<axis = -2>(x) y = Mul(a, x) }": False,
         "float[N,4] y { a = ReduceMean<keepdims = 1>(x, axes) y = Sub(x, a) }": False,
         "float[N,4] y { y = CumSum(x, start) }": False,
+        "float[N,4] y { y = MeanVarianceNormalization<axes = [0, 1]>(x) }": False,
+        "float[N,4] y { y = Trilu(x) }": False,
+        'float[N,4] y { y = Einsum<equation = "ij->ij">(x) }': False,
+        "float[N,4] y { i = ArgMax<axis = 1, keepdims = 0>(x) y = Gather(x, i) }": False,
+        "float[N,3] y { i = ArgMax<axis = 1, keepdims = 0>(x) y = Gather(table, i) }": True,
+        "float[N,2] y { y = Gather<axis = 1>(x, places) }": True,
         "float[1,4] y { y = ReduceMean<keepdims = 1>(x, axes) }": False,
         # As tf2onnx writes them: names for open dimensions begin anew behind a Reshape.
         "float[M,4] y { y = Reshape(x, fours) }": True,
         "float[M,2] y { y = Reshape(x, twos) }": False,
+        "float[N,4] y { a = Reshape(x, twos) b = Relu(a) y = Reshape(b, fours) }": True,
+        "float[N,4] y { a = Reshape(x, twos) b = Softmax<axis = 0>(a) y = Reshape(b, fours) }": False,
+        "float[N,4] y { a = Reshape(x, twos) b = Transpose(a) c = Transpose(b) y = Reshape(c, fours) }": False,
         # The name says that it is the same dimension, and it is not.
         "float[N,2] y { y = Reshape(x, twos) }": False,
     }
     constants = "int64[1] axes = {0}, int64 start = {0}, int64[2] fours = {-1, 4}, int64[2] twos = {-1, 2}"
+    constants += ", int64[2] places = {3, 0}, float[4,3] table = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}"
     for text, expected in batched.items():
         signature, body = text.split(" {")
         source = f"g (float[N,4] x) => ({signature}) <{constants}> {{{body}"
         assert is_batched(Model.from_text(source)) is expected, text
     assert not is_batched(Model.from_text("g (float[1,4] x) => (float[1,4] y) { y = Relu(x) }"))
+    # Of two names nobody knows whether both count samples.
     two = "g (float[N,4] a, float[M,4] b) => (float[K,4] y) { y = Add(a, b) }"
-    assert is_batched(Model.from_text(two))
+    assert not is_batched(Model.from_text(two))
