@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from edgecc.passes.shaping import Shapes
 
 
-#: Where a budget cannot be met, the most that is lost, of the variance of a layer's output, for a hundredth of the model's
-#: work, in hundredths: a layer that is next to nothing of the work is not taken apart for it.
+#: Where a budget cannot be met, the most that layers lose of the variance of their outputs for what is saved of the
+#: model: a layer that is next to nothing of it is not taken apart.
 _DEAREST = 20.0
 
 
