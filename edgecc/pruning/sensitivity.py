@@ -28,8 +28,8 @@ _WORK = 6e11
 #: Samples of one trial, and how often at most a group is looked at.
 _SAMPLES = (8, 512)
 _STOPS = 5
-#: Samples with which each unit is tried alone, at most.
-_UNIT_SAMPLES = 64
+#: Samples with which each unit is tried alone, at most: with half as many, which ones they are shows in the result.
+_UNIT_SAMPLES = 128
 #: Error of outputs that are not finite and were: prices are differences, so that it is a number.
 _WORST = 1e30
 
