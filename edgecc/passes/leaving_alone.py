@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 
 #: Reasons that a note names; the report has all of them.
 _SHOWN = 3
+#: Why a layer stays that the user names.
+TO_BE_IGNORED = "it is to be ignored"
+#: Why a layer stays that is part of another operator.
+IN_SUBGRAPH = "it is in a subgraph of If, Loop or Scan"
 
 
 def named_reasons(pairs: Sequence[tuple[str, str]]) -> str:
@@ -68,6 +72,26 @@ def leave_quantized(step: Pass, model: Model, ctx: PassContext) -> bool:
     return True
 
 
+def leave_inner(model: Model, ctx: PassContext, ignore: Sequence[str] = ()) -> int:
+    """Report layers of subgraphs, of which no pass that makes models smaller changes any.
+
+    Args:
+        model: that the pass runs on.
+        ctx: gets the skips.
+        ignore: patterns of names of layers that are to stay anyway.
+
+    Returns:
+        How many there are.
+    """
+    from edgecc.model import matches_any
+    from edgecc.pruning.works import weights_of
+
+    found = [node for node in model.all_nodes() if model.is_inner(node) and weights_of(node)]
+    for node in found:
+        ctx.skip(node, TO_BE_IGNORED if matches_any(node, ignore) else IN_SUBGRAPH)
+    return len(found)
+
+
 def leave_recurrent(model: Model, ctx: PassContext, reason: str, ignore: Sequence[str] = ()) -> None:
     """Report recurrent layers, and layers of subgraphs, of which the pass changes none.
 
@@ -81,14 +105,10 @@ def leave_recurrent(model: Model, ctx: PassContext, reason: str, ignore: Sequenc
     from edgecc.model import matches_any
     from edgecc.pruning.works import weights_of
 
-    for node in model.all_nodes():
-        inner = model.is_inner(node)
-        if not weights_of(node) or not (inner or node.op in RECURRENT):
-            continue
-        if matches_any(node, ignore):
-            ctx.skip(node, "it is to be ignored")
-        else:
-            ctx.skip(node, "it is in a subgraph of If, Loop or Scan" if inner else reason)
+    for node in model.nodes(*RECURRENT):
+        if weights_of(node):
+            ctx.skip(node, TO_BE_IGNORED if matches_any(node, ignore) else reason)
+    leave_inner(model, ctx, ignore)
 
 
 def ignored_layers(patterns: Sequence[str], model: Model) -> set[str]:

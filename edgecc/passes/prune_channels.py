@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from edgecc.passes.base import Loss, PassContext, check_ignore
-from edgecc.passes.leaving_alone import ignored_layers, leave_quantized, note_uncounted
+from edgecc.passes.leaving_alone import ignored_layers, leave_inner, leave_quantized, note_uncounted
 from edgecc.passes.observing import samples_of
 from edgecc.passes.shaping import BUDGETS, KERNEL_MULTIPLE, ShapingPass, one_budget
 
@@ -140,10 +140,11 @@ class PruneChannels(ShapingPass):
         one_budget(self, ("macs", "params", "bytes", "latency", "ratio"))
         coupling = find_coupling(model)
         groups, frozen = self._groups(coupling, ctx)
+        inner = leave_inner(model, ctx, self.ignore)
         quantized = leave_quantized(self, model, ctx)
         if not groups:
             if not quantized:
-                ctx.note(f"{self.name}: {nothing_goes(frozen)}")
+                ctx.note(f"{self.name}: {nothing_goes(frozen, inner)}")
             return None
         data = None if self.criterion == "magnitude" and not self.repair else self._data(ctx)
         measured, priced = self.sensitivity == "outputs", self.ratio is None

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from edgecc.passes.base import Loss, Pass, PassContext, check_ignore
-from edgecc.passes.leaving_alone import ignored_layers, leave_quantized, note_nothing, open_sizes
+from edgecc.passes.leaving_alone import (
+    TO_BE_IGNORED,
+    ignored_layers,
+    leave_quantized,
+    named_reasons,
+    note_nothing,
+    open_sizes,
+)
 from edgecc.passes.observing import samples_of
 from edgecc.passes.shaping import one_budget
 
@@ -16,6 +24,7 @@ if TYPE_CHECKING:
     from edgecc.model import Model, Node
     from edgecc.pruning.groups import Coupling, Group
     from edgecc.pruning.saliency import Curve
+    from edgecc.pruning.shortfall import Frozen
 
 
 class PruneHeads(Pass):
@@ -51,7 +60,7 @@ class PruneHeads(Pass):
 
     def run(self, model: Model, ctx: PassContext) -> bool:
         from edgecc.pruning.groups import find_coupling
-        from edgecc.pruning.heads import kept_whole
+        from edgecc.pruning.heads import heads_of, kept_whole
         from edgecc.pruning.planning import Planner
         from edgecc.pruning.repaired_removal import remove_with_repair
 
@@ -60,7 +69,10 @@ class PruneHeads(Pass):
         hidden = kept_whole(model, coupling)
         for node, reason in hidden:
             ctx.skip(node, reason)
-        groups = self._groups(coupling, ctx)
+        groups, frozen = self._groups(coupling, ctx)
+        frozen = [one for one in frozen if one.reason != TO_BE_IGNORED]
+        left_alone = [(skip.node, skip.reason) for skip in ctx.skips if skip.pass_name == self.name]
+        left_alone = [pair for pair in left_alone if pair[1] != TO_BE_IGNORED]
         quantized = leave_quantized(self, model, ctx)
         if not groups:
             if not quantized:
@@ -81,6 +93,10 @@ class PruneHeads(Pass):
             asked = f"heads={self.heads}" if self.heads is not None else f"ratio={self.ratio:g}"
             ctx.note(f"{self.name}: nothing to do: with {asked}, attentions of at most {most} heads keep all of them")
             return False
+        if self.ratio is not None:
+            stuck = sum(heads_of(node) for node, _ in hidden) + sum(len(one.group.units) for one in frozen)
+            sizes = [len(group.units) for group in groups]
+            self._say_if_short(gone, sizes, stuck, left_alone, _hint(model, hidden), ctx)
         ignored = ignored_layers(self.ignore, model)
         remove_with_repair(model, coupling, units, data if self.repair else None, ignored, ctx.progress)
         return True
@@ -94,12 +110,12 @@ class PruneHeads(Pass):
         why = "it measures what each head contributes, and fits the layers that read heads"
         return samples_of(self, ctx, why, without=f"{self.name}:criterion=magnitude,repair=false,...")
 
-    def _groups(self, coupling: Coupling, ctx: PassContext) -> list[Group]:
+    def _groups(self, coupling: Coupling, ctx: PassContext) -> tuple[list[Group], list[Frozen]]:
         """Heads that may go; attentions that must keep theirs are reported with the reason."""
         from edgecc.pruning.heads import head_groups
         from edgecc.pruning.open_groups import open_groups
 
-        return open_groups(head_groups(coupling), self.ignore, ctx, unit="head", needs="readers")[0]
+        return open_groups(head_groups(coupling), self.ignore, ctx, unit="head", needs="readers")
 
     def _allocate(self, groups: list[Group], curves: list[Curve], ctx: PassContext) -> list[int]:
         """How many heads each attention loses."""
@@ -109,12 +125,47 @@ class PruneHeads(Pass):
         if self.heads is not None:
             return [max(0, size - self.heads) for size in sizes]
         assert self.ratio is not None, "it was checked"
-        gone = heads_to_remove(curves, sizes, self.ratio)
-        if sum(gone) < round(self.ratio * sum(sizes)):
-            ctx.note(
-                f"{self.name}: {sum(gone)} of {sum(sizes)} heads are gone, not {self.ratio:.0%}: the rest may not go"
+        return heads_to_remove(curves, sizes, self.ratio)
+
+    def _say_if_short(
+        self,
+        gone: Sequence[int],
+        sizes: Sequence[int],
+        stuck: int,
+        left_alone: Sequence[tuple[str, str]],
+        hint: str,
+        ctx: PassContext,
+    ) -> None:
+        """Say why fewer heads are gone than were asked for.
+
+        Args:
+            gone: heads that each attention loses.
+            sizes: that it had.
+            stuck: heads of attentions that keep all of theirs, as far as is known.
+            left_alone: those attentions, with reasons.
+            hint: what to try about them; "" for nothing.
+            ctx: gets the note.
+        """
+        assert self.ratio is not None, "it was checked"
+        total = sum(sizes) + stuck
+        if sum(gone) >= round(self.ratio * total):
+            return
+        causes, hints = [], []
+        if left_alone:
+            keep = "1 attention keeps" if len(left_alone) == 1 else f"{len(left_alone)} attentions keep"
+            causes.append(
+                f"{keep} all of {'its' if len(left_alone) == 1 else 'their'} heads ({named_reasons(left_alone)})"
             )
-        return gone
+            hints += [hint] if hint else []
+        if sum(gone) < round(self.ratio * sum(sizes)):
+            others = "each of the others keeps" if left_alone else "each attention keeps"
+            single = max(size - count for size, count in zip(sizes, gone, strict=True)) == 1
+            causes.append(f"{others} {'its last head' if single else f'{self.keep:.0%} of its heads'}")
+            hints += [] if single else [f"keep={self.keep / 2:g} lets more of each go"]
+        tries = f". Try: {', or '.join(hints)}" if hints else ""
+        ctx.note(
+            f"{self.name}: {sum(gone)} of {total} heads are gone, not {self.ratio:.0%}: {', and '.join(causes)}{tries}"
+        )
 
 
 def _hint(model: Model, hidden: list[tuple[Node, str]]) -> str:

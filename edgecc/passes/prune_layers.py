@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from edgecc.passes.base import Loss, Pass, PassContext, check_ignore
-from edgecc.passes.leaving_alone import ignored_layers, leave_quantized, note_nothing, note_uncounted
+from edgecc.passes.leaving_alone import ignored_layers, leave_inner, leave_quantized, note_nothing, note_uncounted
 from edgecc.passes.observing import samples_of
 from edgecc.passes.shaping import how_far, one_budget
 
@@ -57,11 +57,12 @@ class PruneLayers(Pass):
         for node, reason in others:
             ctx.skip(node, reason)
         found = [block for block in found if not self._is_ignored(block, ctx)]
+        inner = leave_inner(model, ctx, self.ignore)
         quantized = leave_quantized(self, model, ctx)
         if not found:
             if not quantized:
                 none = "no residual branch: no layers whose result is added to what they read"
-                note_nothing(self, ctx, "addition", none, "--prune 0.3 takes channels out")
+                note_nothing(self, ctx, "node" if inner else "addition", none, "--prune 0.3 takes channels out")
             return False
         if self.macs is not None:
             note_uncounted(self, model, ctx)

@@ -174,6 +174,7 @@ class PruneWeights(Pass):
 
     def _report(self, linears: list[Linear], model: Model, pattern: Pattern | None, ctx: PassContext) -> None:
         from edgecc.pruning.features import linear_of
+        from edgecc.pruning.works import size_of
 
         zeros = total = 0
         for before in linears:
@@ -184,11 +185,16 @@ class PruneWeights(Pass):
             gone = int(np.count_nonzero(weights == 0))
             ctx.done(before.node, f"{gone / weights.size:.0%} of its weights are 0")
             zeros, total = zeros + gone, total + weights.size
-        ctx.note(f"{self.name}: {zeros / total:.0%} of the weights of {len(linears)} layers are 0; {_WHAT_FOR}")
+        count = "1 layer" if len(linears) == 1 else f"{len(linears)} layers"
+        whole = size_of(model, "params")
+        share = f", {zeros / whole:.0%} of those of all layers" if total < _MOST * whole else ""
+        ctx.note(f"{self.name}: {zeros / total:.0%} of the weights of {count} are 0{share}; {_WHAT_FOR}")
         if self.sparsity is not None and zeros < self.sparsity * total - len(linears):
             ctx.note(f"{self.name}: not {self.sparsity:.0%}, since each layer keeps {self.keep:.0%}")
 
 
+#: From this share on, what the pass can reach is said to be the model.
+_MOST = 0.95
 #: What zeros are good for, as long as no target says more.
 _WHAT_FOR = "files become smaller only when they are compressed, or written without zeros (tflite:sparse=true)"
 

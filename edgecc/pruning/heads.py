@@ -41,6 +41,13 @@ def kept_whole(model: Model, coupling: Coupling) -> list[tuple[Node, str]]:
     ]
 
 
+def heads_of(node: Node) -> int:
+    """Heads of a product of attention weights and values, or of an Attention; 0 where that is not known."""
+    shape = node.outputs[0].shape
+    heads = shape[-3] if shape is not None and len(shape) >= 4 else node.attrs.get("q_num_heads", 0)
+    return heads if isinstance(heads, int) else 0
+
+
 def _is_softmax(tensor: Tensor, model: Model) -> bool:
     """Whether it is the result of a Softmax, with or without what mends NaN of rows that are masked as a whole."""
     writer = model.producer(tensor)

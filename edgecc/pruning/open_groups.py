@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from edgecc.model import matches_any
+from edgecc.passes.leaving_alone import TO_BE_IGNORED
 from edgecc.pruning.shortfall import Frozen
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def open_groups(
         layers = (*group.writers, *group.readers)
         reason = group.reason
         if ignore and any(matches_any(layer.node, ignore) for layer in layers):
-            reason = "it is to be ignored"
+            reason = TO_BE_IGNORED
         elif not reason and len(group.units) < 2:
             reason = f"it has no {unit} to lose"
         elif not reason and not getattr(group, needs):

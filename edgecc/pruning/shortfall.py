@@ -56,8 +56,16 @@ def shortfall(
     return f"{': '.join(parts)}. Try: {', or '.join(hints)}"
 
 
-def nothing_goes(frozen: Sequence[Frozen]) -> str:
-    """A sentence for a model of which nothing may go."""
+def nothing_goes(frozen: Sequence[Frozen], inner: int) -> str:
+    """A sentence for a model of which nothing may go.
+
+    Args:
+        frozen: its groups.
+        inner: how many of its layers are in subgraphs.
+    """
+    if not frozen and inner:
+        what = "1 layer is" if inner == 1 else f"{inner} layers are"
+        return f"nothing goes: {what} in subgraphs of If, Loop or Scan, which are left alone"
     if not frozen:
         return "nothing goes: the model has no layer whose channels are read by another one"
     return f"nothing goes: {_groups(len(frozen))} to stay ({_named(frozen)}). Try: --low-rank 0.3 makes layers smaller"

@@ -115,3 +115,33 @@ def test_the_passes_say_it(spec: str) -> None:
         ctx.calibration = open_calibration({"x": rng.standard_normal((32, 6, 8)).astype(np.float32)}, model.signature)
         PassPipeline([resolve_pass(other, default_registry())]).run(model.clone(), ctx)
         assert sum("the budget counts 3 of the 3" in note for note in ctx.notes) == count
+
+
+INNER = """g (float[1,8] x, bool c) => (float[1,8] y)
+{ y = If(c) <then_branch = t () => (float[1,8] p) { [first] a = MatMul(x, w) p = Add(a, x) },
+             else_branch = e () => (float[1,8] q) { [second] q = MatMul(x, w) }> }"""
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        (
+            "prune-channels:macs=0.7",
+            "nothing goes: 2 layers are in subgraphs of If, Loop or Scan, which are left alone",
+        ),
+        (
+            "prune-layers:blocks=1",
+            "nothing to do: 2 nodes stay as they are ('first': it is in a subgraph of If, Loop or Scan; "
+            "'second': it is in a subgraph of If, Loop or Scan). Try: --prune 0.3 takes channels out",
+        ),
+    ],
+)
+def test_layers_of_subgraphs_are_named(spec: str, said: str) -> None:
+    model = Model.from_text(INNER, {"w": np.eye(8, dtype=np.float32)})
+    model.cleanup()
+    step, ctx = resolve_pass(spec, default_registry()), PassContext(None)
+    PassPipeline([step]).run(model, ctx)
+    assert ctx.notes == [f"{step.name}: {said}"]
+    assert [(skip.node, skip.reason) for skip in ctx.skips] == [
+        (name, "it is in a subgraph of If, Loop or Scan") for name in ("first", "second")
+    ]

@@ -132,7 +132,39 @@ def test_a_share_of_all_heads() -> None:
 def test_each_attention_keeps_some() -> None:
     after, ctx = pruned(PruneHeads(ratio=0.7, keep=0.5), network())
     assert heads(after) == [2, 2]
-    assert "4 of 8 heads are gone, not 70%" in ctx.notes[0]
+    assert ctx.notes == [
+        "prune-heads: 4 of 8 heads are gone, not 70%: each attention keeps 50% of its heads. Try: keep=0.25 lets more "
+        "of each go"
+    ]
+
+
+def test_the_last_head_stays() -> None:
+    after, ctx = pruned(PruneHeads(ratio=0.9, keep=0), network())
+    assert heads(after) == [1, 1]
+    assert ctx.notes == ["prune-heads: 6 of 8 heads are gone, not 90%: each attention keeps its last head"]
+
+
+def test_fewer_go_where_attentions_are_left_alone() -> None:
+    """Values of the third attention are an input of the model."""
+    layers = "".join(ATTENTION.format(i=i, j=i + 1, keys="3, 1", core=WRITTEN_OUT.format(i=i)) for i in (0, 1))
+    text = f"""g (float[{{batch}},{LENGTH},{WIDTH}] x0, float[{{batch}},{HEADS},{LENGTH},{SIZE}] v)
+    => (float[{{batch}},{LENGTH},{WIDTH}] y, float[{{batch}},{HEADS},{LENGTH},{SIZE}] z) {{{{ {layers}
+    y = Identity(x2) u = Softmax(v) [third] z = MatMul(u, w) }}}}"""
+    weights = {
+        tensor.name: tensor.values for tensor in network().constants() if tensor.name[:2] in ("wq", "wk", "wv", "wo")
+    }
+    weights |= {"four": np.array([0, LENGTH, HEADS, SIZE]), "three": np.array([0, LENGTH, WIDTH])}
+    weights["w"] = np.ones((1, HEADS, SIZE, SIZE), np.float32)
+    step = PruneHeads(ratio=0.5, criterion="magnitude", repair=False)
+    reason = "1 attention keeps all of its heads ('third': 'u' keeps all of its heads)"
+    why = "since heads that share an axis with an open size cannot be told apart"
+    hint = f". Try: --shape x0=1,6,16 --shape v=1,4,6,4, {why}"
+    for batch, tries in (("1", ""), ("N", hint)):
+        model = Model.from_text(text.format(batch=batch), weights)
+        model.cleanup()
+        ctx = PassContext(None)
+        PassPipeline([step]).run(model, ctx)
+        assert ctx.notes == [f"prune-heads: 4 of 12 heads are gone, not 50%: {reason}{tries}"]
 
 
 def test_without_data() -> None:
@@ -220,6 +252,8 @@ def test_ignored_attentions_keep_their_heads() -> None:
     after, ctx = pruned(PruneHeads(heads=3, ignore=(projection,)), model)
     assert heads(after) == [4, 3]
     assert [skip.reason for skip in ctx.skips] == ["it is to be ignored"]
+    _, ctx = pruned(PruneHeads(ratio=0.5, ignore=(projection,)), model)
+    assert not ctx.notes
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,21 @@ def test_so_many_weights_are_zero(sparsity: float, options: dict[str, object]) -
     assert f"{sparsity:.0%} of the weights of 3 layers are 0" in ctx.notes[0]
 
 
+def test_the_share_of_all_weights_is_said_where_most_are_out_of_reach() -> None:
+    text = """g (float[5,1,8] x) => (float[5,1,4] y) <int64[1] axis = {1}>
+    { a = MatMul(x, w) l, h, s = LSTM<hidden_size = 8>(a, wx, wh) b = Squeeze(l, axis) y = MatMul(b, u) }"""
+    shapes = {"w": (8, 8), "wx": (1, 32, 8), "wh": (1, 32, 8), "u": (8, 4)}
+    rng = np.random.default_rng(0)
+    model = Model.from_text(text, {name: rng.standard_normal(s).astype(np.float32) for name, s in shapes.items()})
+    model.cleanup()
+    ctx = PassContext(None)
+    PassPipeline([PruneWeights(sparsity=0.5, criterion="magnitude", repair=False)]).run(model, ctx)
+    # 48 zeros of 64 + 32 weights that can be 0, and of 512 more that cannot.
+    assert ctx.notes[0].startswith("prune-weights: 50% of the weights of 2 layers are 0, 8% of those of all layers; ")
+    whole = pruned(PruneWeights(sparsity=0.5), net())[1]
+    assert "of all layers" not in whole.notes[0]
+
+
 def test_the_same_share_of_every_layer() -> None:
     after, _ = pruned(PruneWeights(sparsity=0.5, allocation="uniform"), net())
     assert zeros(after) == [0.5, 0.5, 0.5]
