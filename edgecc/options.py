@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from edgecc.errors import OptionError, UnknownNameError
 
@@ -82,14 +83,26 @@ def build(cls: type[T], kind: str, name: str, options: Mapping[str, object]) -> 
         return cls.model_validate({key: _listed(known[key], value) for key, value in options.items()})
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        # What an own validator raised is said in its words; one of the whole has no option to name.
-        problem = first.get("ctx", {}).get("error", first["msg"])
+        # Of a list, the option is named and not the place; an error of the whole has no option to name.
+        key = str(first["loc"][0]) if first["loc"] else ""
+        problem = _problem(known.get(key), first)
         raise OptionError(
             f"option {key!r} of {kind} {name!r}: {problem}" if key else f"options of {kind} {name!r}: {problem}",
             where=f"{key}={first.get('input')!r}" if key else ",".join(f"{k}={v!r}" for k, v in options.items()),
             hint=f"edgecc {_LISTING.get(kind, kind + 's')} {name} lists its options",
         ) from error
+
+
+def _problem(field: FieldInfo | None, error: ErrorDetails) -> object:
+    """What is wrong with a value, with an example where there is one."""
+    details = error.get("ctx", {})
+    if error["type"] == "string_pattern_mismatch":
+        example = field.examples[0] if field is not None and field.examples else details["pattern"]
+        return f"{error['input']!r} is not written like {example}"
+    if error["type"] == "too_short":
+        return f"at least {details['min_length']} must be given"
+    # What an own validator raised is said in its words.
+    return details.get("error", error["msg"])
 
 
 def _listed(field: FieldInfo, value: object) -> object:

@@ -9,7 +9,7 @@ from pydantic import Field
 from edgecc.passes.base import Loss, PassContext, check_ignore
 from edgecc.passes.leaving_alone import ignored_layers, leave_quantized, leave_recurrent, note_nothing, note_uncounted
 from edgecc.passes.observing import samples_of
-from edgecc.passes.shaping import BUDGETS, KERNEL_MULTIPLE, ShapingPass, hint_to_take, how_far, one_budget
+from edgecc.passes.shaping import BUDGETS, KERNEL_MULTIPLE, ShapingPass, hint_to_take, how_far, one_budget, refuse_idle
 
 if TYPE_CHECKING:
     from edgecc.data.calibration import CalibrationData
@@ -155,6 +155,9 @@ class FactorizeLowRank(ShapingPass):
         check_ignore(self, self.ignore, model)
         check_ignore(self, self.whole, model, option="whole")
         one_budget(self, ("energy", "rank", "macs", "params", "bytes", "latency"), optional=True)
+        if self._counted() is None and self.latency is None:
+            why = "it is about budgets, and without one energy or rank says how much of each layer stays"
+            refuse_idle(self, ("keep",), why, f"{self.name}:energy=0.9, or {self.name}:macs=0.5,keep=0.3")
         leave_recurrent(model, ctx, "recurrent layers are not factorized", self.ignore)
         return candidates(model, self.forms, self.ignore, self.whole, ctx)
 

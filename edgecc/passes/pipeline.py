@@ -98,7 +98,7 @@ class PassPipeline:
         self.steps = tuple(passes)
         self.instruments = tuple(instruments)
         self.verifier = verifier
-        self._mark = 0, 0
+        self._mark = 0, 0, 0, 0
         if asked is None:
             asked = [item for item in self.steps if not isinstance(item, Rounds)]
         check_order(self.passes, asked)
@@ -150,7 +150,7 @@ class PassPipeline:
             result.records.append(self._run_one(step, model, ctx, result))
             return
         if not gate.is_open:
-            self._mark = len(result.records), len(ctx.changes)
+            self._mark = len(result.records), len(ctx.changes), len(ctx.notes), len(result.notes)
         gate.enter(step, model)
         record = self._run_one(step, model, ctx, result)
         result.records.append(record)
@@ -159,10 +159,11 @@ class PassPipeline:
         if earlier is None:
             return
         model.restore(earlier)
-        records, changes = self._mark
+        records, changes, notes, cleaned = self._mark
         undone = [replace(one, changed=False, nodes_after=one.nodes_before) for one in result.records[records:]]
         result.records[records:] = undone
-        del ctx.changes[changes:]
+        # What a pass says that it did is not so any more; why it was taken back is a note of the gate.
+        del ctx.changes[changes:], ctx.notes[notes:], result.notes[cleaned:]
         if not model.nodes(*QUANTIZED):
             ctx.float_model = None
 

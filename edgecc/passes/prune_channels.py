@@ -11,7 +11,7 @@ from pydantic import Field
 from edgecc.passes.base import Loss, PassContext, check_ignore
 from edgecc.passes.leaving_alone import ignored_layers, leave_inner, leave_quantized, note_uncounted
 from edgecc.passes.observing import samples_of
-from edgecc.passes.shaping import BUDGETS, KERNEL_MULTIPLE, ShapingPass, one_budget
+from edgecc.passes.shaping import BUDGETS, KERNEL_MULTIPLE, ShapingPass, one_budget, refuse_idle
 
 if TYPE_CHECKING:
     from edgecc.data.calibration import CalibrationData
@@ -138,6 +138,9 @@ class PruneChannels(ShapingPass):
 
         check_ignore(self, self.ignore, model)
         one_budget(self, ("macs", "params", "bytes", "latency", "ratio"))
+        if self.criterion != "obs":
+            why = f"it is about errors of criterion obs, and the criterion is {self.criterion}"
+            refuse_idle(self, ("sensitivity",), why, "leave out either of them")
         coupling = find_coupling(model)
         groups, frozen = self._groups(coupling, ctx)
         inner = leave_inner(model, ctx, self.ignore)

@@ -12,7 +12,7 @@ from edgecc.errors import OptionError
 from edgecc.passes.base import Loss, Pass, PassContext, check_ignore
 from edgecc.passes.leaving_alone import ignored_layers, leave_quantized, leave_recurrent, note_nothing
 from edgecc.passes.observing import samples_of
-from edgecc.passes.shaping import one_budget
+from edgecc.passes.shaping import one_budget, refuse_idle
 
 if TYPE_CHECKING:
     from edgecc.data.calibration import CalibrationData
@@ -49,7 +49,10 @@ class PruneWeights(Pass):
 
     sparsity: float | None = Field(default=None, gt=0, lt=1, description="share of the weights that become 0")
     pattern: str | None = Field(
-        default=None, pattern=r"^[1-9]\d?:[1-9]\d?$", description="N:M: N of each M along the input channels may stay"
+        default=None,
+        pattern=r"^[1-9]\d?:[1-9]\d?$",
+        examples=["2:4"],
+        description="N:M: N of each M along the input channels may stay",
     )
     criterion: Literal["obs", "activation", "magnitude"] = Field(
         default="obs", description="what a weight costs: by inverse Hessian, by activations, or by its size"
@@ -102,6 +105,8 @@ class PruneWeights(Pass):
         one_budget(self, ("sparsity", "pattern"), hint=hint)
         if self.pattern is None:
             return None
+        why = "a pattern says how many weights of each layer stay"
+        refuse_idle(self, ("keep", "allocation"), why, f"{self.name}:pattern={self.pattern}, or sparsity=0.5 with them")
         keep, of = map(int, self.pattern.split(":"))
         if keep >= of:
             raise OptionError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from edgecc.errors import OptionError
@@ -86,6 +86,24 @@ def one_budget(step: Pass, keys: tuple[str, ...], *, optional: bool = False, hin
         where=f"pass {step.name}",
         hint=hint or f"{step.name}:macs=0.5 leaves half of the multiply-accumulates",
     )
+
+
+def refuse_idle(step: Pass, keys: Sequence[str], why: str, hint: str) -> None:
+    """Raise OptionError where the user gave options that another one leaves without a meaning; defaults may stand.
+
+    Args:
+        step: whose options they are.
+        keys: names of those options.
+        why: they mean nothing.
+        hint: what to type instead.
+    """
+    given = [key for key in keys if key in step.model_fields_set]
+    if given:
+        raise OptionError(
+            f"{' and '.join(given)} of {step.name} {'means' if len(given) == 1 else 'mean'} nothing here: {why}",
+            where=f"pass {step.name}, option {' and '.join(given)}",
+            hint=hint,
+        )
 
 
 def how_far(counted: str, left: float, share: float) -> str:

@@ -34,6 +34,7 @@ class Scale(Pass):
         values = value_of(node.inputs[1])
         assert values is not None
         ctx.done(node, f"scaled by {self.by:g}")
+        ctx.note(f"scaled by {self.by:g}")
         model.set_input(node, 1, model.constant("scaled", values * np.array([self.by, 1, 1, 1], np.float32)))
         return self.by != 1
 
@@ -120,6 +121,7 @@ def test_more_than_the_budget_is_taken_back() -> None:
     assert first_column(model) == 1
     assert not result.records[0].changed
     assert ctx.changes == []
+    assert result.notes == []
     found = gate.losses()
     assert found is not None
     assert found.kept is None
@@ -140,13 +142,14 @@ def test_as_much_as_the_budget_is_kept() -> None:
 def test_the_budget_is_for_all_passes_together() -> None:
     """The second alone would be within it, and what is behind goes on from the first."""
     drop = 100 * (1 - agreement(2))
-    model, gate, ctx, _ = gated([Scale(by=2), Scale(by=1.9), Scale(by=0.9)], LossBudget(max_drop=drop))
+    model, gate, ctx, result = gated([Scale(by=2), Scale(by=1.9), Scale(by=0.9)], LossBudget(max_drop=drop))
     assert first_column(model) == pytest.approx(1.8)
     found = gate.losses()
     assert found is not None
     assert [bool(step.taken_back) for step in found.steps] == [False, True, False]
     assert found.kept is found.steps[2]
     assert [change.what for change in ctx.changes] == ["scaled by 2", "scaled by 0.9"]
+    assert result.notes == ["scaled by 2", "scaled by 0.9"]
 
 
 def test_what_is_mended_is_judged_with_what_mends_it() -> None:
@@ -165,6 +168,7 @@ def test_what_is_not_mended_enough_goes_with_what_was_to_mend_it(by: float) -> N
     assert first_column(model) == 1
     assert [record.changed for record in result.records] == [False, False]
     assert ctx.changes == []
+    assert result.notes == []
     assert "taken back" in gate.notes[0]
 
 
