@@ -225,7 +225,7 @@ def counted_products(nodes: Iterable[Node]) -> list[Product]:
     """
     found = []
     for node in nodes:
-        if node.op in _COUNTED and node.outputs and (node.op != "Attention" or is_standard(node)):
+        if node.op in _COUNTED and node.outputs and is_standard(node):
             found.append(Product(node, macs(node), _is_static(node), is_repeated=True))
         parts = [counted_products(body.nodes) for body in subgraphs_of(node)]
         if node.op == "If":

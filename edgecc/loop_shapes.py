@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
@@ -170,8 +171,8 @@ def _steps(node: gs.Node) -> int | None:
 
 def _turns(node: gs.Node, body: gs.Graph) -> int | None:
     """The limit of a Loop whose condition is true, and stays as it is."""
-    limit, begins = node.inputs[0], node.inputs[1] if len(node.inputs) > 1 else None
-    if not isinstance(limit, gs.Constant):
+    limit, begins = _known(node.inputs[0]), node.inputs[1] if len(node.inputs) > 1 else None
+    if limit is None:
         return None
     if begins is not None and not begins.is_empty() and not _is_always(begins):
         return None
@@ -180,11 +181,19 @@ def _turns(node: gs.Node, body: gs.Graph) -> int | None:
         goes_on = goes_on.inputs[0].inputs[0]
     if goes_on is not body.inputs[1] and not _is_always(goes_on):
         return None
-    return max(int(limit.values.reshape(-1)[0]), 0)
+    return max(int(limit.reshape(-1)[0]), 0)
 
 
 def _is_always(condition: gs.Tensor) -> bool:
-    return isinstance(condition, gs.Constant) and bool(condition.values.all())
+    values = _known(condition)
+    return values is not None and bool(values.all())
+
+
+def _known(tensor: gs.Tensor) -> np.ndarray | None:
+    """Values of a constant, and of what a Constant node gives: bodies are not folded."""
+    if tensor.inputs and tensor.inputs[0].op == "Constant":
+        tensor = tensor.inputs[0].attrs.get("value")
+    return tensor.values if isinstance(tensor, gs.Constant) else None
 
 
 def _is_true(condition: onnx.TensorProto | None) -> bool:
