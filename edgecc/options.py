@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
 
 from edgecc.errors import OptionError, UnknownNameError
 
@@ -93,7 +92,7 @@ def build(cls: type[T], kind: str, name: str, options: Mapping[str, object]) -> 
         ) from error
 
 
-def _problem(field: FieldInfo | None, error: ErrorDetails) -> object:
+def _problem(field: FieldInfo | None, error: Mapping[str, Any]) -> object:
     """What is wrong with a value, with an example where there is one."""
     details = error.get("ctx", {})
     if error["type"] == "string_pattern_mismatch":
