@@ -150,13 +150,17 @@ class Gate:
                 raise
             self.notes.append(f"{step.spec()}: {error.what} ({error.why})")
             return loss
-        if self._last is None and self._data.per_call == 1 and self._opened().distinct == 1 < found.samples:
-            self.notes.append(
-                f"all {found.samples} samples that losses are measured on are the same: "
-                "the figures say nothing about others, and what was fitted may be far off"
-            )
+        if self._last is None and self._data.per_call == 1:
+            self._say_if_alike(found.samples)
         self._last = found
         return replace(loss, samples=found.samples, outputs=found.outputs, accuracy=found.accuracy)
+
+    def _say_if_alike(self, samples: int) -> None:
+        if samples > 1 and self._opened().distinct == 1:
+            self.notes.append(
+                f"all {samples} samples that losses are measured on are the same: "
+                "the figures say nothing about others, and what was fitted may be far off"
+            )
 
     def _opened(self) -> Reference:
         """The source in ONNX Runtime."""

@@ -53,6 +53,7 @@ def _is_softmax(tensor: Tensor, model: Model) -> bool:
     writer = model.producer(tensor)
     while is_op(writer, *_BEHIND_SOFTMAX):
         assert writer is not None, "it is an operator"
+        # Where(IsNaN(weights), 0, weights): the last operand is what is mended.
         writer = model.producer(writer.inputs[2 if writer.op == "Where" else 0])
     return is_op(writer, "Softmax")
 

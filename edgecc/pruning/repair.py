@@ -165,21 +165,14 @@ def fit(start: Matrix, rows: RowTable, targets: RowTable, others: RowTable, *, h
     # Where all that is read is 0, weights stay.
     gram[np.arange(held), np.arange(held)] += max(ridge, float(np.finfo(np.float32).tiny))
     factor = np.linalg.inv(gram)
-    before = rows @ start.T.astype(np.float32)
-    before += others
+    before = rows @ start.T.astype(np.float32) + others
 
-    def solved(errors: RowTable) -> Matrix:
-        return start + (factor @ (rows.T @ errors).astype(np.float64)).T
+    def solved(wanted: RowTable) -> Matrix:
+        return start + (factor @ (rows.T @ (wanted - before)).astype(np.float64)).T
 
-    weights = solved(targets - before)
-    # Tables of that size are written again and again: a new one each time takes longer than what is computed.
-    now = np.empty_like(before)
+    weights = solved(targets)
     rounds = min(_ROUNDS, max(1, _WORK // max(1, rows.size * len(start))))
     for _ in range(rounds if rectified else 0):
-        np.matmul(rows, weights.T.astype(np.float32), out=now)
-        now += others
-        np.minimum(now, 0, out=now)
-        np.copyto(now, targets, where=targets > 0)
-        now -= before
-        weights = solved(now)
+        now = rows @ weights.T.astype(np.float32) + others
+        weights = solved(np.where(targets > 0, targets, np.minimum(now, 0)))
     return weights

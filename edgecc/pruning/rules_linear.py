@@ -182,9 +182,7 @@ def attention(node: Node, tracker: Tracker) -> None:
     """
     tensors, result = node.inputs[:3], node.outputs[0]
     mask = node.inputs[3] if has_operand(node, 3) else None
-    if any(rank(tensor) != 4 for tensor in tensors) or rank(result) != 4 or len(node.inputs) > 4:
-        return
-    if len(node.outputs) > 1:
+    if any(rank(tensor) != 4 for tensor in (*tensors, result)) or len(node.inputs) > 4 or len(node.outputs) > 1:
         return
     heads = [labels for tensor in tensors if (labels := tracker.of(tensor).get(1)) is not None]
     if len(heads) == 3 and _is_common(mask):

@@ -10,8 +10,9 @@ import numpy as np
 
 from edgecc.data.split import SpreadSamples
 from edgecc.inspection import total_macs
+from edgecc.pruning.batched import is_batched
 from edgecc.pruning.features import Linear, Matrix, arrays_of, linear_of, set_linear
-from edgecc.pruning.rows import batches, is_batched
+from edgecc.pruning.rows import batches
 from edgecc.statistics.observation import Observation
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from edgecc.data.calibration import CalibrationData
 from edgecc.data.split import ChosenSamples
 from edgecc.model import Model, value_of
 from edgecc.passes.base import WorkProgress
-from edgecc.pruning.rows import Seen, affordable, batches, is_batched
+from edgecc.pruning.batched import is_batched
+from edgecc.pruning.rows import Seen, affordable, batches
 from edgecc.rewriting.extraction import extract
 from edgecc.statistics.observation import Observation
 

@@ -71,7 +71,8 @@ class Tracker:
         ties: of the labels.
         layers: nodes with weights, in order.
         factorizations: in the order in which they were met.
-        heads: labels of axes that products of two computed tensors are batched over.
+        heads: labels of axes that products of two computed tensors are batched over, and of those that such an axis is
+            made of.
     """
 
     def __init__(self, model: Model) -> None:

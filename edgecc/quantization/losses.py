@@ -124,9 +124,8 @@ def _name_of(node: Node) -> str:
 def _shares(before: Model, after: Model) -> tuple[float, int]:
     """The share of multiply-accumulates between integers, subgraphs included, and the bytes of the float weights."""
     from edgecc.inspection import counted_products
-    from edgecc.model import is_standard
 
-    counted = [(found.macs, found.node) for found in counted_products(after.graph.nodes) if is_standard(found.node)]
+    counted = [(found.macs, found.node) for found in counted_products(after.graph.nodes)]
     total = sum(count for count, _ in counted)
     integers = sum(count for count, node in counted if _computes_with_integers(node))
     weights = sum(math.prod(t.shape) * t.dtype.itemsize for t in before.constants())

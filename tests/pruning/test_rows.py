@@ -7,8 +7,9 @@ import numpy as np
 from edgecc.data.calibration import Calibration, CalibrationData, open_calibration
 from edgecc.model import Model
 from edgecc.passes.base import no_progress
+from edgecc.pruning.batched import is_batched
 from edgecc.pruning.features import linear_of
-from edgecc.pruning.rows import RowTable, affordable, gather, is_batched, products_of, rows_wanted
+from edgecc.pruning.rows import RowTable, affordable, gather, products_of, rows_wanted
 
 from .test_coupling import with_weights
 
@@ -55,6 +56,7 @@ def test_samples_are_joined_only_where_nothing_looks_along_them() -> None:
         "float[N,4] y { a = Softmax<axis = 0>(x) y = Mul(a, x) }": False,
         "float[N,4] y { a = Softmax<axis = -2>(x) y = Mul(a, x) }": False,
         "float[N,4] y { a = ReduceMean<keepdims = 1>(x, axes) y = Sub(x, a) }": False,
+        "float[N] y { a = ReduceSum<keepdims = 0>(x, last) y = Relu(a) }": True,
         "float[N,4] y { y = CumSum(x, start) }": False,
         "float[N,4] y { y = MeanVarianceNormalization<axes = [0, 1]>(x) }": False,
         "float[N,4] y { y = Trilu(x) }": False,
@@ -73,7 +75,9 @@ def test_samples_are_joined_only_where_nothing_looks_along_them() -> None:
         "float[N,2] y { y = Reshape(x, twos) }": False,
     }
     constants = "int64[1] axes = {0}, int64 start = {0}, int64[2] fours = {-1, 4}, int64[2] twos = {-1, 2}"
-    constants += ", int64[2] places = {3, 0}, float[4,3] table = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}"
+    constants += (
+        ", int64[1] last = {1}, int64[2] places = {3, 0}, float[4,3] table = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}"
+    )
     for text, expected in batched.items():
         signature, body = text.split(" {")
         source = f"g (float[N,4] x) => ({signature}) <{constants}> {{{body}"

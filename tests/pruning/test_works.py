@@ -15,6 +15,20 @@ from edgecc.pruning.groups import find_coupling
 from edgecc.pruning.removal import remove_units
 from edgecc.pruning.works import size_of, works_of
 
+
+def one_operator(kept: int) -> tuple[str, dict[str, tuple[int, ...]]]:
+    """Attention of four heads of queries and so many of keys and values, and the shapes of its weights."""
+    text = f"""g (float[1,7,16] x) => (float[1,7,16] y)
+        <int64[4] heads = {{1, 7, 4, 4}}, int64[4] few = {{1, 7, {kept}, 4}}, int64[3] flat = {{1, 7, 16}}>
+        {{ q = MatMul(x, wq) k = MatMul(x, wk) v = MatMul(x, wv)
+          q4 = Reshape(q, heads) k4 = Reshape(k, few) v4 = Reshape(v, few)
+          qt = Transpose<perm = [0, 2, 1, 3]>(q4) kt = Transpose<perm = [0, 2, 1, 3]>(k4)
+          vt = Transpose<perm = [0, 2, 1, 3]>(v4)
+          o = Attention<scale = 0.5>(qt, kt, vt) ot = Transpose<perm = [0, 2, 1, 3]>(o)
+          f = Reshape(ot, flat) y = MatMul(f, wo) }}"""
+    return text, {"wq": (16, 16), "wk": (16, 4 * kept), "wv": (16, 4 * kept), "wo": (16, 16)}
+
+
 MODELS = {
     "convolutions": (
         """g (float[1,3,8,8] x) => (float[1,2,8,8] y)
@@ -47,27 +61,8 @@ MODELS = {
           f = Reshape(ot, flat) y = MatMul(f, wo) }""",
         {"wq": (16, 16), "wk": (16, 16), "wv": (16, 16), "wo": (16, 16)},
     ),
-    "attention as one operator": (
-        """g (float[1,7,16] x) => (float[1,7,16] y) <int64[4] heads = {1, 7, 4, 4}, int64[3] flat = {1, 7, 16}>
-        { q = MatMul(x, wq) k = MatMul(x, wk) v = MatMul(x, wv)
-          q4 = Reshape(q, heads) k4 = Reshape(k, heads) v4 = Reshape(v, heads)
-          qt = Transpose<perm = [0, 2, 1, 3]>(q4) kt = Transpose<perm = [0, 2, 1, 3]>(k4)
-          vt = Transpose<perm = [0, 2, 1, 3]>(v4)
-          o = Attention<scale = 0.5>(qt, kt, vt) ot = Transpose<perm = [0, 2, 1, 3]>(o)
-          f = Reshape(ot, flat) y = MatMul(f, wo) }""",
-        {"wq": (16, 16), "wk": (16, 16), "wv": (16, 16), "wo": (16, 16)},
-    ),
-    "attention of grouped heads": (
-        """g (float[1,7,16] x) => (float[1,7,16] y)
-        <int64[4] heads = {1, 7, 4, 4}, int64[4] few = {1, 7, 2, 4}, int64[3] flat = {1, 7, 16}>
-        { q = MatMul(x, wq) k = MatMul(x, wk) v = MatMul(x, wv)
-          q4 = Reshape(q, heads) k4 = Reshape(k, few) v4 = Reshape(v, few)
-          qt = Transpose<perm = [0, 2, 1, 3]>(q4) kt = Transpose<perm = [0, 2, 1, 3]>(k4)
-          vt = Transpose<perm = [0, 2, 1, 3]>(v4)
-          o = Attention<scale = 0.5>(qt, kt, vt) ot = Transpose<perm = [0, 2, 1, 3]>(o)
-          f = Reshape(ot, flat) y = MatMul(f, wo) }""",
-        {"wq": (16, 16), "wk": (16, 8), "wv": (16, 8), "wo": (16, 16)},
-    ),
+    "attention as one operator": one_operator(4),
+    "attention of grouped heads": one_operator(2),
     "attention of flat heads": (
         """g (float[1,7,16] x) => (float[1,7,16] y)
         { h = MatMul(x, w1) r = Relu(h) z = MatMul(r, w2) q = MatMul(z, wq) k = MatMul(z, wk) v = MatMul(z, wv)
