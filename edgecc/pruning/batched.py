@@ -105,6 +105,8 @@ _APART = frozenset(
         "Where",
     ]
 )
+#: Those that look along the last axis if they have no such attribute.
+_ALONG_LAST = ("LayerNormalization", "LogSoftmax", "RMSNormalization", "Softmax")
 #: Size of a batch by which it is found again.
 _UNLIKELY = 977
 
@@ -143,7 +145,8 @@ def _keeps_apart(node: Node, size: int) -> bool:
         return False
     if node.op == "Gather":
         return value_of(node.inputs[0]) is not None or int(node.attrs.get("axis", 0)) > 0
-    return node.attrs.get("axis") not in (0, *(-len(tensor.shape) for tensor in node.outputs if tensor.shape))
+    axis = node.attrs.get("axis", -1 if node.op in _ALONG_LAST else None)
+    return axis not in (0, *(-len(tensor.shape) for tensor in node.outputs if tensor.shape))
 
 
 def _is_multiple(dim: int | str | None, size: int) -> bool:

@@ -56,6 +56,7 @@ def test_samples_are_joined_only_where_nothing_looks_along_them() -> None:
         "float[N,4] y { a = Softmax<axis = 0>(x) y = Mul(a, x) }": False,
         "float[N,4] y { a = Softmax<axis = -2>(x) y = Mul(a, x) }": False,
         "float[N,4] y { a = ReduceMean<keepdims = 1>(x, axes) y = Sub(x, a) }": False,
+        "float[N] y { a = ReduceSum<keepdims = 0>(x, last) y = Softmax(a) }": False,
         "float[N] y { a = ReduceSum<keepdims = 0>(x, last) y = Relu(a) }": True,
         "float[N,4] y { y = CumSum(x, start) }": False,
         "float[N,4] y { y = MeanVarianceNormalization<axes = [0, 1]>(x) }": False,
