@@ -146,7 +146,7 @@ class FactorizeLowRank(ShapingPass):
         sites = factorize_in_order(original, model, chosen, data, ctx.progress, kept)
         gain = refine(original, model, sites, data, self.epochs, ctx.progress, kept)
         if gain:
-            ctx.note(f"{self.name}: fitting all layers together took {gain:.0%} off the error on validation samples")
+            ctx.note(f"{self.name}: fitting all layers together took {gain:.0%} off the layers' error")
         return True
 
     def _candidates(self, model: Model, ctx: PassContext) -> list[Candidate]:

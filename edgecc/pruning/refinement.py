@@ -19,6 +19,7 @@ import numpy as np
 from edgecc.inspection import total_macs
 from edgecc.pruning.error_gradients import Aim, ErrorGradients, Spread, aims_of
 from edgecc.pruning.rows import RowTable, Seen, observed
+from edgecc.pruning.step_length import at_length, best_length
 
 if TYPE_CHECKING:
     from edgecc.data.calibration import CalibrationData
@@ -30,11 +31,11 @@ if TYPE_CHECKING:
 _BATCH, _AT_ONCE, _WORKERS = 8, 4, 2
 #: Of the first step, relative to the root mean square of the weights; what it is multiplied by where the first run
 #: over the data gains nothing, and how often that is tried.
-_RATE, _SLOWER, _TRIES = 3e-3, 0.3, 4
+_RATE, _SLOWER, _TRIES = 3e-3, 0.2, 3
 _DECAYS = (0.9, 0.999)
-#: One of so many batches is for validation: these steps are not fitted to it, but it chooses the rate and the epoch,
-#: and single layers were fitted to it before. It is a part of what passes see, and not of what the gate holds out.
-_VALIDATION = 8
+#: One of so many batches tells how large the error is. None is set apart: single layers were fitted to all samples
+#: before, so that any part of them is biased towards that start and stops the fit while other samples still gain.
+_CHECKED = 8
 #: Fewer steps than these gain nothing worth their time.
 _STEPS = 50
 #: Samples that are too few for so many weights.
@@ -68,8 +69,7 @@ def refine(
         kept: names of layers whose weights stay as they are.
 
     Returns:
-        By which share the error fell on validation samples, of which the best epoch is taken, so that others gain a
-        little less; 0 if nothing was changed.
+        By which share the error of the layers fell on these samples, more than on others; 0 if nothing was changed.
     """
     total = data.total * data.per_call
     work = 3 * total_macs(model.nodes()) + total_macs(original.nodes())
@@ -83,7 +83,7 @@ def refine(
     if not gradients.values:
         return 0.0
     with ThreadPoolExecutor(_WORKERS) as workers:
-        gain = _Fitting(original, gradients, aims, data, workers, progress).run(epochs)
+        gain = _Fitting(original, model, gradients, aims, data, workers, progress).run(epochs)
     if not gain > 0:
         return 0.0
     for tensor in model.constants():
@@ -127,12 +127,12 @@ class _Batch:
     Attributes:
         feeds: inputs, and what the original computes.
         count: how many samples they are; several of one call where the model's batch is fixed.
-        held: whether they are for validation.
+        checked: whether they tell how large the error is.
     """
 
     feeds: Mapping[str, np.ndarray]
     count: int
-    held: bool
+    checked: bool
 
     def nbytes(self) -> int:
         return sum(values.nbytes for values in self.feeds.values())
@@ -143,6 +143,7 @@ class _Fitting:
 
     Args:
         original: what it computes is aimed at.
+        model: not changed.
         gradients: of the model; its weights are changed.
         aims: where errors are measured.
         data: samples.
@@ -153,61 +154,57 @@ class _Fitting:
     def __init__(
         self,
         original: Model,
+        model: Model,
         gradients: ErrorGradients,
         aims: Sequence[Aim],
         data: CalibrationData,
         workers: ThreadPoolExecutor,
         progress: WorkProgress,
     ) -> None:
-        self._original, self._gradients, self._aims = original, gradients, aims
+        self._original, self._model, self._gradients, self._aims = original, model, gradients, aims
         self._data, self._progress = data, progress
         self._workers = workers
         self._scales: dict[str, np.ndarray] = {}
         self._known: list[_Batch] | None = None
 
     def error(self) -> float:
-        """On validation samples."""
-        held = (batch.feeds for batch in self._batches("measuring errors") if batch.held)
-        return sum(self._gradients.error(self._scaled(feeds)) for feeds in held)
+        """On some of the samples."""
+        checked = (batch.feeds for batch in self._batches("measuring errors") if batch.checked)
+        return sum(self._gradients.error(self._scaled(feeds)) for feeds in checked)
 
     def run(self, epochs: int) -> float:
-        """Change the weights to the best of those after each run over the data.
+        """Change the weights.
 
         Returns:
-            By which share the error on validation samples fell; 0 if it did not.
+            By which share the error fell; 0 if it did not.
         """
         self._measure_scales()
         weights = self._gradients.values
         start, before, rate = dict(weights), self.error(), _RATE
         if not before > 0:
             return 0.0
-        steps = epochs * max(1, round(self._data.total * self._data.per_call * (1 - 1 / _VALIDATION) / _BATCH))
+        steps = epochs * max(1, round(self._data.total * self._data.per_call / _BATCH))
         for _ in range(_TRIES):
             adam = _Adam(weights, rate, steps)
             self._epoch(adam)
-            least = self.error()
-            if least < before:
+            if self.error() < before:
                 break
             weights.update(start)
             rate *= _SLOWER
         else:
             return 0.0
-        best = dict(weights)
         for _ in range(epochs - 1):
             self._epoch(adam)
-            error = self.error()
-            if error < least:
-                least, best = error, dict(weights)
-        weights.update(best)
-        return 1 - least / before
+        end = dict(weights)
+        length = best_length(self._original, self._model, start, end, self._data, self._progress)
+        weights.update(at_length(start, end, length))
+        return max(0.0, 1 - self.error() / before)
 
     def _epoch(self, adam: _Adam) -> None:
         sums: dict[str, RowTable] = {}
         waiting: list[_Batch] = []
         count = 0
         for batch in self._batches("fitting all layers"):
-            if batch.held:
-                continue
             waiting.append(batch)
             count += batch.count
             if len(waiting) < _WORKERS and count < _BATCH:
@@ -231,7 +228,7 @@ class _Fitting:
         run = observed(self._original, names, self._data, what, self._progress, at_once=_AT_ONCE)
         for number, seen in enumerate(run):
             count = seen.count * self._data.per_call
-            batch = _Batch(self._feeds(seen), count, number % _VALIDATION == _VALIDATION // 2 - 1)
+            batch = _Batch(self._feeds(seen), count, number % _CHECKED == _CHECKED // 2 - 1)
             if known is not None and batch.nbytes() * seen.total > _MEMORY * seen.count:
                 known = None
             if known is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from edgecc.data.split import SpreadSamples
 from edgecc.inspection import total_macs
 from edgecc.pruning.batched import is_batched
 from edgecc.pruning.features import Linear, Matrix, arrays_of, linear_of, set_linear
+from edgecc.pruning.output_errors import OutputErrors, Outputs
 from edgecc.pruning.rows import batches
 from edgecc.statistics.observation import Observation
 
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from edgecc.passes.base import WorkProgress
     from edgecc.pruning.groups import Place
 
-#: By name.
-Outputs: TypeAlias = "dict[str, np.ndarray]"
-
 #: Most multiply-accumulates of all trials together, and again of those of single units.
 _WORK = 6e11
 #: Samples of one trial, and how often at most a group is looked at.
@@ -31,8 +29,6 @@ _SAMPLES = (8, 512)
 _STOPS = 5
 #: Samples with which each unit is tried alone, at most: with half as many, which ones they are shows in the result.
 _UNIT_SAMPLES = 128
-#: Error of outputs that are not finite and were: prices are differences, so that it is a number.
-_WORST = 1e30
 
 
 @dataclass
@@ -60,13 +56,7 @@ class Trials:
     _inputs: dict[str, list[str]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        outputs = [tensor for tensor in self.model.outputs if np.dtype(tensor.dtype).kind == "f"]
-        self._names = [tensor.name for tensor in outputs]
-        self._classes = {
-            tensor.name: int(node.attrs.get("axis", -1))
-            for tensor in outputs
-            if (node := self.model.producer(tensor)) is not None and node.op == "Softmax"
-        }
+        self._errors = OutputErrors(self.model)
         least, most = _SAMPLES
         calls = _WORK / max(1, total_macs(self.model.nodes()))
         affordable = calls * self.data.per_call / max(1, self.groups)
@@ -101,15 +91,15 @@ class Trials:
             silent: parts of constants that are zero.
 
         Returns:
-            Of class probabilities the mean Kullback-Leibler divergence, of other outputs the squared error relative to
-            the variance.
+            As `OutputErrors.total`.
         """
         changed: dict[str, np.ndarray] = {}
         for linear, weights in layers:
             arrays = arrays_of(linear.node, weights)
             changed |= dict(zip(self._places[linear.node.name], arrays, strict=True))
-        found = self._outputs(self._silenced(silent, changed))
-        return sum(self._distance(name, found) for name in self._names)
+        given = self._silenced(silent, changed)
+        found = (self._run(feeds, where, given) for feeds, where, _ in self._feeds())
+        return self._errors.total(zip(self._expected, found, strict=True))
 
     def unit_errors(self, units: Sequence[Sequence[Place]]) -> Matrix:
         """Errors of the outputs with each unit alone gone, on fewer samples than `error` looks at.
@@ -117,17 +107,16 @@ class Trials:
         Args:
             units: parts of constants that are zero without the unit.
         """
-        lost = np.zeros((len(units), len(self._names)))
-        scale = np.full(len(self._names), np.finfo(np.float32).tiny, np.float64)
+        lost, sizes = np.zeros((len(units), len(self._errors.names))), np.zeros(len(self._errors.names))
         for number, (feeds, where, _) in enumerate(self._feeds()):
             if number % self._every:
                 continue  # evenly spread ones of those that are looked at
             for unit, places in enumerate(units):
                 found = self._run(feeds, where, self._silenced(places, {}))
-                parts = np.array([self._compared(name, self._expected[number], found) for name in self._names])
+                parts = self._errors.of_run(self._expected[number], found)
                 lost[unit] += parts[:, 0]
-            scale += parts[:, 1]
-        errors: Matrix = np.minimum(np.maximum(lost, 0) / scale, _WORST).sum(axis=1)
+            sizes += parts[:, 1]
+        errors: Matrix = self._errors.relative(lost, sizes).sum(axis=1)
         return errors
 
     def _silenced(self, places: Iterable[Place], changed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -142,28 +131,6 @@ class Trials:
                     own.add(name)
                 np.moveaxis(found[name], axis, 0)[place.indices] = 0
         return found
-
-    def _distance(self, name: str, found: Sequence[Mapping[str, np.ndarray]]) -> float:
-        lost, scale = 0.0, float(np.finfo(np.float32).tiny)
-        for expected, run in zip(self._expected, found, strict=True):
-            part, size = self._compared(name, expected, run)
-            lost += part
-            scale += size
-        return min(max(0.0, lost) / scale, _WORST)
-
-    def _compared(
-        self, name: str, before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]
-    ) -> tuple[float, float]:
-        """What an output of one run has lost, infinite if it is no longer finite, and what that is relative to."""
-        first, second = (values[name].astype(np.float64) for values in (before, after))
-        whole = np.isfinite(first)  # scores of what is masked may be infinite
-        if not np.isfinite(second[whole]).all():
-            return np.inf, 0.0
-        if name in self._classes:
-            return _divergence(first, second), first.size / first.shape[self._classes[name]]
-        first, second = first[whole], second[whole]
-        size = float(((first - first.mean()) ** 2).sum()) if first.size else 0.0
-        return float(((second - first) ** 2).sum()), size
 
     def _open(self) -> None:
         """One session for all trials: the weights are inputs of it."""
@@ -184,7 +151,7 @@ class Trials:
             for constant, tensor in zip(constants, fed, strict=False):
                 self._inputs.setdefault(constant, []).append(tensor.name)
         self._open_silent(copy)
-        self._observation = Observation(copy, self._names)
+        self._observation = Observation(copy, self._errors.names)
 
     def _open_silent(self, copy: Model) -> None:
         """The constants that other nodes read are inputs too."""
@@ -199,9 +166,6 @@ class Trials:
             copy.graph.inputs.append(fed)
             self._fed[fed.name] = constant.values
             self._inputs.setdefault(constant.name, []).append(fed.name)
-
-    def _outputs(self, changed: Mapping[str, np.ndarray]) -> list[Outputs]:
-        return [self._run(feeds, where, changed) for feeds, where, _ in self._feeds()]
 
     def _run(self, feeds: Mapping[str, np.ndarray], where: str, changed: Mapping[str, np.ndarray]) -> Outputs:
         return self._observation.run({**feeds, **self._fed, **changed}, where)[0]
@@ -218,8 +182,3 @@ class Trials:
 def has_scores(model: Model) -> bool:
     """Whether there is an output whose errors have a size: indices have none."""
     return any(np.dtype(tensor.dtype).kind == "f" for tensor in model.outputs)
-
-
-def _divergence(first: np.ndarray, second: np.ndarray) -> float:
-    least = float(np.finfo(np.float32).eps)
-    return float((first * (np.log(first + least) - np.log(second + least))).sum())
