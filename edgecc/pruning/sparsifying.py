@@ -74,10 +74,14 @@ def costs_of(gram: Matrix, criterion: Criterion, left: float, *, biased: bool = 
     power = np.diagonal(gram)[features]
     if criterion == "activation":
         return np.asarray(power, np.float64)
-    mixed = gram.astype(np.float32)  # damped as it is, that is enough
-    mixed[: len(features), : len(features)] *= np.float32(left)
-    mixed[features, features] = power + DAMPING * float(np.mean(power)) + _TINY
-    return np.asarray(1 / np.diagonal(np.linalg.inv(mixed))[features], np.float64)
+    count = len(features)
+    inner = gram[:count, :count]
+    if biased:
+        # The bias stays and makes up for the mean. With fewer of the products a variance is one still, a power not.
+        inner = inner - np.outer(gram[-1, :count], gram[-1, :count]) / max(1.0, float(gram[-1, -1]))
+    mixed = (left * inner).astype(np.float32)  # damped as it is, that is enough
+    mixed[features, features] = np.diagonal(inner) + DAMPING * float(np.mean(power)) + _TINY
+    return np.asarray(1 / np.diagonal(np.linalg.inv(mixed)), np.float64)
 
 
 def measured_scores(
