@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from edgecc.passes.base import WorkProgress
     from edgecc.pruning.groups import Place
 
-#: Most multiply-accumulates of all trials together, and again of those of single units.
-_WORK = 6e11
+#: Most multiply-accumulates of all trials together, and of those of single units.
+_WORK, _UNIT_WORK = 6e11, 2e11
 #: Samples of one trial, and how often at most a group is looked at.
 _SAMPLES = (8, 512)
 _STOPS = 5
@@ -58,8 +58,8 @@ class Trials:
     def __post_init__(self) -> None:
         self._errors = OutputErrors(self.model)
         least, most = _SAMPLES
-        calls = _WORK / max(1, total_macs(self.model.nodes()))
-        affordable = calls * self.data.per_call / max(1, self.groups)
+        per_sample = max(1, total_macs(self.model.nodes())) / self.data.per_call
+        affordable = _WORK / per_sample / max(1, self.groups)
         # Half of the samples with another point each are worth more than all of them with fewer points.
         self.stops = max(1, min(_STOPS, int(2 * affordable / most)))
         samples = max(least, min(most, int(affordable / self.stops)))
@@ -70,7 +70,7 @@ class Trials:
         for feeds, where, count in self._feeds():
             self._expected.append(self._run(feeds, where, {}))
             seen += count * self.data.per_call
-        alone = min(_UNIT_SAMPLES, int(calls * self.data.per_call / max(1, self.units)))
+        alone = min(_UNIT_SAMPLES, int(_UNIT_WORK / per_sample / max(1, self.units)))
         self._every = -(-seen // alone) if alone >= least else 0
 
     @property
