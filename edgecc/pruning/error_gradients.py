@@ -11,6 +11,7 @@ import onnx
 
 from edgecc.pruning.gradients import Tape, add_gradients
 from edgecc.pruning.rows import RowTable
+from edgecc.pruning.spread import Spread
 from edgecc.reference_session import reference_session
 from edgecc.rewriting.linear import linear_of
 from edgecc.statistics.observation import keep_needed
@@ -59,30 +60,6 @@ class Aim:
             return 0.0
         is_single = spread.values <= spread.samples * int(self.kept.sum())
         return (_SINGLE if is_single else 1.0) * spread.samples / spread.values / variance
-
-
-class Spread:
-    """Variance of all values of a tensor, over samples as they come.
-
-    Attributes:
-        samples, values: how many there were.
-    """
-
-    def __init__(self) -> None:
-        self.samples = self.values = 0
-        self._sum = self._squares = 0.0
-
-    def add(self, values: RowTable, samples: int) -> None:
-        with np.errstate(invalid="ignore"):  # of masks of minus infinity there is none, and no error: nothing moves
-            self._sum += float(values.sum(dtype=np.float64))
-            self._squares += float(np.square(values, dtype=np.float64).sum())
-        self.samples += samples
-        self.values += values.size
-
-    def variance(self) -> float:
-        """NaN where some values are not finite."""
-        mean = self._sum / max(1, self.values)
-        return self._squares / max(1, self.values) - mean**2 if np.isfinite(mean) else float("nan")
 
 
 def aims_of(sites: Sequence[Site], model: Model) -> list[Aim]:

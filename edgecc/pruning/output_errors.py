@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+
+from edgecc.pruning.spread import Spread
+from edgecc.rewriting.reading import is_floating
 
 if TYPE_CHECKING:
     from edgecc.model import Model
@@ -17,62 +20,78 @@ Outputs: TypeAlias = "Mapping[str, np.ndarray]"
 _WORST = 1e30
 
 
+def score_names(model: Model) -> list[str]:
+    """Names of the outputs whose errors have a size: indices have none."""
+    return [tensor.name for tensor in model.outputs if is_floating(tensor.dtype)]
+
+
 class OutputErrors:
     """Compares what a model computes with what it should.
 
     Args:
-        model: with the outputs; indices are none that have errors of a size.
+        model: with the outputs.
+        expected: what it should compute on samples, for each run of it.
     """
 
-    def __init__(self, model: Model) -> None:
-        outputs = [tensor for tensor in model.outputs if np.dtype(tensor.dtype).kind == "f"]
-        self.names = [tensor.name for tensor in outputs]
+    def __init__(self, model: Model, expected: Sequence[Outputs]) -> None:
+        self._names = score_names(model)
+        self._expected = expected
         self._classes = {
             tensor.name: int(node.attrs.get("axis", -1))
-            for tensor in outputs
+            for tensor in model.outputs
             if (node := model.producer(tensor)) is not None and node.op == "Softmax"
         }
+        self._sizes = np.array([self._size(name) for name in self._names])
 
-    def total(self, runs: Iterable[tuple[Outputs, Outputs]]) -> float:
-        """Of all runs, summed over the outputs.
+    def total(self, found: Iterable[Outputs]) -> float:
+        """Summed over the outputs.
 
         Args:
-            runs: what was computed, and what now is.
+            found: for each run what is computed now.
 
         Returns:
             Of class probabilities the mean Kullback-Leibler divergence, of other outputs the squared error relative to
             the variance.
         """
-        sums = np.zeros((len(self.names), 2))
-        for before, after in runs:
-            sums += self.of_run(before, after)
-        return float(self.relative(sums[:, 0], sums[:, 1]).sum())
+        lost = sum((self.lost(number, after) for number, after in enumerate(found)), np.zeros(len(self._names)))
+        return float(self.relative(lost))
 
-    def of_run(self, before: Outputs, after: Outputs) -> np.ndarray:
-        """For each output [lost, size]: infinite if it is no longer finite, and what that is relative to."""
-        return np.array([self._compared(name, before[name], after[name]) for name in self.names]).reshape(-1, 2)
-
-    @staticmethod
-    def relative(lost: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-        """Errors from sums over runs.
+    def lost(self, number: int, found: Outputs) -> np.ndarray:
+        """What each output of one run has lost [outputs]: infinite if it is no longer finite.
 
         Args:
-            lost: [..., outputs].
-            sizes: [outputs].
+            number: of the run.
+            found: what it computes now.
         """
-        found: np.ndarray = np.minimum(np.maximum(lost, 0) / (sizes + np.finfo(np.float32).tiny), _WORST)
-        return found
+        before = self._expected[number]
+        return np.array([self._compared(name, before[name], found[name]) for name in self._names], np.float64)
 
-    def _compared(self, name: str, before: np.ndarray, after: np.ndarray) -> tuple[float, float]:
+    def relative(self, lost: np.ndarray) -> np.ndarray:
+        """Errors, summed over the outputs [...], from what all runs together lost [..., outputs]."""
+        shares = np.minimum(np.maximum(lost, 0) / np.maximum(self._sizes, np.finfo(np.float32).tiny), _WORST)
+        return np.asarray(shares.sum(axis=-1))
+
+    def _size(self, name: str) -> float:
+        """What the losses of an output are relative to: how many distributions there are, or how far values spread."""
+        found = [run[name].astype(np.float64) for run in self._expected]
+        finite = [values[np.isfinite(values)] for values in found]
+        if name in self._classes:
+            axis = self._classes[name]
+            return float(sum(kept.size / values.shape[axis] for kept, values in zip(finite, found, strict=True)))
+        spread = Spread()
+        for values in finite:
+            spread.add(values, 1)
+        return spread.variance() * spread.values
+
+    def _compared(self, name: str, before: np.ndarray, after: np.ndarray) -> float:
         first, second = before.astype(np.float64), after.astype(np.float64)
         whole = np.isfinite(first)  # scores of what is masked may be infinite
-        if not np.isfinite(second[whole]).all():
-            return np.inf, 0.0
-        if name in self._classes:
-            return _divergence(first, second), first.size / first.shape[self._classes[name]]
         first, second = first[whole], second[whole]
-        size = float(((first - first.mean()) ** 2).sum()) if first.size else 0.0
-        return float(((second - first) ** 2).sum()), size
+        if not np.isfinite(second).all():
+            return np.inf
+        if name in self._classes:
+            return _divergence(first, second)
+        return float(((second - first) ** 2).sum())
 
 
 def _divergence(first: np.ndarray, second: np.ndarray) -> float:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from edgecc.pruning.features import Linear, Matrix, by_channels, columns_of, linear_of, whole
+from edgecc.pruning.output_errors import score_names
 from edgecc.pruning.rows import ProductTable, affordable, bytes_of_products, products_of
 from edgecc.pruning.saliency import Curve, Reader, rescaled, static_curve, surgeon_curve
-from edgecc.pruning.sensitivity import Trials, has_scores
+from edgecc.pruning.sensitivity import Trials
 from edgecc.pruning.unfitted import Product, products_in, shares_of, silent_places, strengths, unfitted_readers
 from edgecc.statistics.grouping import grouped
 
@@ -82,7 +83,7 @@ class Planner:
 
     def _trials(self, readings: Sequence[_Reading], data: CalibrationData) -> Trials | None:
         """None if nothing is measured on the model's outputs."""
-        if not self.measured or self.criterion != "obs" or not has_scores(self.model):
+        if not self.measured or self.criterion != "obs" or not score_names(self.model):
             return None
         others = [reading for reading in readings if not reading.is_fitted]
         if not self.priced and not others:

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecc.inspection import total_macs
-from edgecc.pruning.error_gradients import Aim, ErrorGradients, Spread, aims_of
+from edgecc.pruning.error_gradients import Aim, ErrorGradients, aims_of
 from edgecc.pruning.rows import RowTable, Seen, observed
+from edgecc.pruning.spread import Spread
 from edgecc.pruning.step_length import at_length, best_length
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ def refine(
         kept: names of layers whose weights stay as they are.
 
     Returns:
-        By which share the error of the layers fell on these samples, more than on others; 0 if nothing was changed.
+        By which share the error of the layers fell on some of these samples, more than on others; 0 if nothing was
+        changed.
     """
     total = data.total * data.per_call
     work = 3 * total_macs(model.nodes()) + total_macs(original.nodes())
@@ -183,7 +185,8 @@ class _Fitting:
         start, before, rate = dict(weights), self.error(), _RATE
         if not before > 0:
             return 0.0
-        steps = epochs * max(1, round(self._data.total * self._data.per_call / _BATCH))
+        of_step = self._data.per_call * -(-_BATCH // self._data.per_call)
+        steps = epochs * -(-self._data.total * self._data.per_call // of_step)
         for _ in range(_TRIES):
             adam = _Adam(weights, rate, steps)
             self._epoch(adam)
@@ -197,8 +200,13 @@ class _Fitting:
             self._epoch(adam)
         end = dict(weights)
         length = best_length(self._original, self._model, start, end, self._data, self._progress)
-        weights.update(at_length(start, end, length))
-        return max(0.0, 1 - self.error() / before)
+        # Outputs and layers may not agree on how far is too far.
+        for found in (at_length(start, end, length), end) if length else ():
+            weights.update(found)
+            error = self.error()
+            if error < before:
+                return 1 - error / before
+        return 0.0
 
     def _epoch(self, adam: _Adam) -> None:
         sums: dict[str, RowTable] = {}
@@ -209,12 +217,23 @@ class _Fitting:
             count += batch.count
             if len(waiting) < _WORKERS and count < _BATCH:
                 continue
-            for part in self._workers.map(self._gradients.run, [self._scaled(one.feeds) for one in waiting]):
-                sums = {name: sums[name] + gradient if name in sums else gradient for name, gradient in part.items()}
+            self._add(sums, waiting)
             waiting = []
             if count >= _BATCH:
-                adam.step({name: gradient / np.float32(count) for name, gradient in sums.items()})
+                self._step(adam, sums, count)
                 sums, count = {}, 0
+        self._add(sums, waiting)
+        if count:
+            self._step(adam, sums, count)
+
+    def _add(self, sums: dict[str, RowTable], waiting: Sequence[_Batch]) -> None:
+        for part in self._workers.map(self._gradients.run, [self._scaled(one.feeds) for one in waiting]):
+            for name, gradient in part.items():
+                sums[name] = sums[name] + gradient if name in sums else gradient
+
+    @staticmethod
+    def _step(adam: _Adam, sums: Mapping[str, RowTable], count: int) -> None:
+        adam.step({name: gradient / np.float32(count) for name, gradient in sums.items()})
 
     def _batches(self, what: str) -> Iterator[_Batch]:
         """What the original computes, again and again: from memory where all of it fits there."""
@@ -228,7 +247,7 @@ class _Fitting:
         run = observed(self._original, names, self._data, what, self._progress, at_once=_AT_ONCE)
         for number, seen in enumerate(run):
             count = seen.count * self._data.per_call
-            batch = _Batch(self._feeds(seen), count, number % _CHECKED == _CHECKED // 2 - 1)
+            batch = _Batch(self._feeds(seen), count, number % _CHECKED == 0)
             if known is not None and batch.nbytes() * seen.total > _MEMORY * seen.count:
                 known = None
             if known is not None:

@@ -12,7 +12,7 @@ from edgecc.data.split import SpreadSamples
 from edgecc.inspection import total_macs
 from edgecc.pruning.batched import is_batched
 from edgecc.pruning.features import Linear, Matrix, arrays_of, linear_of, set_linear
-from edgecc.pruning.output_errors import OutputErrors, Outputs
+from edgecc.pruning.output_errors import OutputErrors, Outputs, score_names
 from edgecc.pruning.rows import batches
 from edgecc.statistics.observation import Observation
 
@@ -56,7 +56,7 @@ class Trials:
     _inputs: dict[str, list[str]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        self._errors = OutputErrors(self.model)
+        self._names = score_names(self.model)
         least, most = _SAMPLES
         per_sample = max(1, total_macs(self.model.nodes())) / self.data.per_call
         affordable = _WORK / per_sample / max(1, self.groups)
@@ -72,6 +72,8 @@ class Trials:
             seen += count * self.data.per_call
         alone = min(_UNIT_SAMPLES, int(_UNIT_WORK / per_sample / max(1, self.units)))
         self._every = -(-seen // alone) if alone >= least else 0
+        self._errors = OutputErrors(self.model, self._expected)
+        self._alone = OutputErrors(self.model, self._expected[:: self._every or None])
 
     @property
     def can_try_units(self) -> bool:
@@ -99,7 +101,7 @@ class Trials:
             changed |= dict(zip(self._places[linear.node.name], arrays, strict=True))
         given = self._silenced(silent, changed)
         found = (self._run(feeds, where, given) for feeds, where, _ in self._feeds())
-        return self._errors.total(zip(self._expected, found, strict=True))
+        return self._errors.total(found)
 
     def unit_errors(self, units: Sequence[Sequence[Place]]) -> Matrix:
         """Errors of the outputs with each unit alone gone, on fewer samples than `error` looks at.
@@ -107,17 +109,14 @@ class Trials:
         Args:
             units: parts of constants that are zero without the unit.
         """
-        lost, sizes = np.zeros((len(units), len(self._errors.names))), np.zeros(len(self._errors.names))
+        lost, looked = np.zeros((len(units), len(self._names))), 0
         for number, (feeds, where, _) in enumerate(self._feeds()):
             if number % self._every:
                 continue  # evenly spread ones of those that are looked at
             for unit, places in enumerate(units):
-                found = self._run(feeds, where, self._silenced(places, {}))
-                parts = self._errors.of_run(self._expected[number], found)
-                lost[unit] += parts[:, 0]
-            sizes += parts[:, 1]
-        errors: Matrix = self._errors.relative(lost, sizes).sum(axis=1)
-        return errors
+                lost[unit] += self._alone.lost(looked, self._run(feeds, where, self._silenced(places, {})))
+            looked += 1
+        return self._alone.relative(lost)
 
     def _silenced(self, places: Iterable[Place], changed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The changes, with zeros at these places."""
@@ -151,7 +150,7 @@ class Trials:
             for constant, tensor in zip(constants, fed, strict=False):
                 self._inputs.setdefault(constant, []).append(tensor.name)
         self._open_silent(copy)
-        self._observation = Observation(copy, self._errors.names)
+        self._observation = Observation(copy, self._names)
 
     def _open_silent(self, copy: Model) -> None:
         """The constants that other nodes read are inputs too."""
@@ -177,8 +176,3 @@ class Trials:
             yield feeds, where, count
             done += count
             self.progress("measuring what outputs lose", min(done, self._runs), self._runs)
-
-
-def has_scores(model: Model) -> bool:
-    """Whether there is an output whose errors have a size: indices have none."""
-    return any(np.dtype(tensor.dtype).kind == "f" for tensor in model.outputs)

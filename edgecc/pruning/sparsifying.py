@@ -112,7 +112,9 @@ def measured_scores(
             variance = gram[:-1, :-1] - np.outer(gram[-1, :-1], gram[-1, :-1]) / max(1.0, float(gram[-1, -1]))
             energy = float(((weights @ variance) * weights).sum())
             # Of a layer whose result never changes, any weight costs all there is.
-            shares = weights**2 * costs_of(gram, criterion, left) / max(energy, _TINY)
+            biased = has_bias(model, linear.node)
+            costs = costs_of(gram if biased else gram[:-1, :-1], criterion, left, biased=biased)
+            shares = weights**2 * costs / max(energy, _TINY)
             result.append(np.minimum(shares, _LARGEST).astype(np.float32))
     return result
 

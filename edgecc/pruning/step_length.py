@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from edgecc.pruning.batched import is_batched
-from edgecc.pruning.output_errors import OutputErrors, Outputs
+from edgecc.pruning.output_errors import OutputErrors, Outputs, score_names
 from edgecc.pruning.rows import affordable, batches
 from edgecc.statistics.observation import Observation
 
@@ -17,9 +19,25 @@ if TYPE_CHECKING:
     from edgecc.pruning.rows import RowTable
 
 #: Multiples of the way, tried in order until the outputs become worse.
-_LENGTHS = (1.0, 1.15, 1.3, 1.5)
-#: Most multiply-accumulates of the original for one of them.
+_LENGTHS = (0.0, 1.0, 1.15, 1.3, 1.5)
+#: About as many multiply-accumulates of the original are spent on one of them, on 64 samples at least.
 _WORK = 4e10
+#: Samples and outputs of the original are looked at until they take so many bytes.
+_MEMORY = 256 << 20
+
+
+class _Run(NamedTuple):
+    """Samples that are run at once.
+
+    Attributes:
+        feeds: by name.
+        where: what to call them.
+        outputs: what the original computes.
+    """
+
+    feeds: Mapping[str, np.ndarray]
+    where: str
+    outputs: Outputs
 
 
 def best_length(
@@ -44,16 +62,18 @@ def best_length(
         progress: called after each run.
 
     Returns:
-        At least 1.
+        0 where the outputs become worse on the way, otherwise 1 or a little more.
     """
-    errors = OutputErrors(original)
-    if not errors.names:
-        return _LENGTHS[0]
-    few = affordable(original, data, _WORK)
-    best, least = _LENGTHS[0], float("inf")
-    for length in _LENGTHS:
-        moved = _with_weights(model, at_length(start, end, length))
-        error = errors.total(_outputs(original, moved, errors.names, few, progress))
+    names = score_names(original)
+    if not names:
+        return 1.0
+    runs = _runs(original, is_batched(original) and is_batched(model), affordable(original, data, _WORK))
+    errors = OutputErrors(original, [run.outputs for run in runs])
+    best, least = 1.0, float("inf")
+    for done, length in enumerate(_LENGTHS):
+        progress("comparing outputs", done, len(_LENGTHS))
+        moved = Observation(_with_weights(model, at_length(start, end, length)), names)
+        error = errors.total(moved.run(run.feeds, run.where)[0] for run in runs)
         if not error < least:
             break
         best, least = length, error
@@ -61,8 +81,11 @@ def best_length(
 
 
 def at_length(start: Mapping[str, RowTable], end: Mapping[str, RowTable], length: float) -> dict[str, RowTable]:
-    """Weights on the way from one set to another: at 0 the first, at 1 the second."""
-    return {name: (values + length * (end[name] - values)).astype(values.dtype) for name, values in start.items()}
+    """Weights on the way from one set to another: at 0 the first, at 1 the second, bit for bit."""
+    if length == 0:
+        return dict(start)
+    on = length - 1
+    return {name: (end[name] + on * (end[name] - values)).astype(values.dtype) for name, values in start.items()}
 
 
 def _with_weights(model: Model, weights: Mapping[str, RowTable]) -> Model:
@@ -73,13 +96,13 @@ def _with_weights(model: Model, weights: Mapping[str, RowTable]) -> Model:
     return copy
 
 
-def _outputs(
-    first: Model, second: Model, names: Sequence[str], data: CalibrationData, progress: WorkProgress
-) -> Iterator[tuple[Outputs, Outputs]]:
-    """Of two models, run on the same samples."""
-    runs, done = [Observation(model, names) for model in (first, second)], 0
-    for feeds, where, count in batches(data, is_batched(first) and is_batched(second)):
-        before, after = (run.run(feeds, where)[0] for run in runs)
-        yield before, after
-        done += count
-        progress("comparing outputs", done, data.total)
+def _runs(original: Model, several: bool, data: CalibrationData) -> list[_Run]:
+    """What the original computes, on as many samples as there is memory for."""
+    run, found, filled = Observation(original, score_names(original)), list[_Run](), 0
+    for feeds, where, _ in batches(data, several):
+        outputs = run.run(feeds, where)[0]
+        filled += sum(values.nbytes for values in (*feeds.values(), *outputs.values()))
+        if found and filled > _MEMORY:
+            break
+        found.append(_Run(feeds, where, outputs))
+    return found

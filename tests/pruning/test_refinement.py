@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 
@@ -9,8 +11,11 @@ from edgecc.data.calibration import CalibrationData, open_calibration
 from edgecc.model import Model
 from edgecc.passes.base import no_progress
 from edgecc.passes.verification import run
+from edgecc.pruning import refinement
+from edgecc.pruning.error_gradients import ErrorGradients
 from edgecc.pruning.refinement import refine
 from edgecc.pruning.repair import Site, site_of
+from edgecc.pruning.step_length import at_length
 
 from .test_coupling import with_weights
 
@@ -86,6 +91,65 @@ def test_a_batch_that_is_fixed() -> None:
         tensor.values = other.values
     found = refine(fixed, changed, sites_of(fixed, changed), data_of(fixed, 512), 6, no_progress)
     assert found > 0.5 * gain > 0
+
+
+@pytest.mark.parametrize(("batch", "count"), [(32, 96), (64, 192), (1, 68)])
+def test_few_calls_and_those_that_do_not_fill_a_step(batch: int, count: int) -> None:
+    original, model = pair(TEXT.replace("float[N", f"float[{batch}"))
+    assert refine(original, model, sites_of(original, model), data_of(original, count), 30, no_progress) > 0.3
+
+
+@pytest.mark.parametrize(("batch", "count"), [("N", 256), ("N", 92), ("1", 68), ("12", 96), ("64", 512)])
+def test_steps_see_all_samples_and_end_small(monkeypatch: pytest.MonkeyPatch, batch: str, count: int) -> None:
+    rates, seen = [], 0
+    step, gradients = refinement._Adam.step, ErrorGradients.run
+
+    def stepped(self: refinement._Adam, found: Mapping[str, np.ndarray]) -> None:
+        before = {name: values.copy() for name, values in self._weights.items()}
+        step(self, found)
+        rates.append(max(float(np.abs(values - before[name]).max()) for name, values in self._weights.items()))
+
+    def run_gradients(self: ErrorGradients, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        nonlocal seen
+        seen += len(feeds["x"])
+        return gradients(self, feeds)
+
+    monkeypatch.setattr(refinement._Adam, "step", stepped)
+    monkeypatch.setattr(ErrorGradients, "run", run_gradients)
+    original, model = pair(TEXT.replace("float[N", f"float[{batch}"))
+    epochs = 40
+    assert refine(original, model, sites_of(original, model), data_of(original, count), epochs, no_progress) > 0
+    assert seen == epochs * count
+    assert rates[-1] < 0.02 * max(rates)
+
+
+@pytest.mark.parametrize("length", [0.0, 1.0, 1.3, 50.0])
+def test_outputs_and_layers_tell_the_length(monkeypatch: pytest.MonkeyPatch, length: float) -> None:
+    """Where that is too far for the layers, what was fitted is left."""
+    ends: list[Mapping[str, np.ndarray]] = []
+
+    def chosen(
+        _: Model, __: Model, start: Mapping[str, np.ndarray], end: Mapping[str, np.ndarray], *___: object
+    ) -> float:
+        ends.extend((start, end))
+        return length
+
+    monkeypatch.setattr(refinement, "best_length", chosen)
+    original, model = pair()
+    gain = refine(original, model, sites_of(original, model), data_of(model), 12, no_progress)
+    assert (gain > 0) == (length > 0)
+    wanted = at_length(*ends, 1.0 if length > 2 else length)
+    for tensor in model.constants():
+        np.testing.assert_array_equal(tensor.values, wanted[tensor.name])
+
+
+def test_a_rate_that_is_too_large_is_tried_again_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    original, model = pair()
+    plain = model.clone()
+    refine(original, plain, sites_of(original, plain), data_of(plain), 12, no_progress)
+    monkeypatch.setattr(refinement, "_RATE", refinement._RATE / refinement._SLOWER**2)
+    assert refine(original, model, sites_of(original, model), data_of(model), 12, no_progress) > 0
+    assert lost(original, model) < 2 * lost(original, plain)
 
 
 MATRICES = """g (float[N,3,8,8] x) => (float[N,3,8,5] y) <float[8,6] w, float[6] b, float[6,5] v>

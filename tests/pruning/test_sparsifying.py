@@ -21,3 +21,10 @@ def test_without_the_others_a_weight_costs_the_variance() -> None:
     damping = 0.01 * 20
     np.testing.assert_allclose(costs_of(gram, "obs", 0.5), [4 + damping, 4 + damping], rtol=1e-5)
     np.testing.assert_allclose(costs_of(gram, "activation", 0.5), [20, 20])
+
+
+def test_without_a_bias_a_mean_is_not_made_up_for() -> None:
+    rows = np.random.default_rng(0).standard_normal((256, 4)) * [0.1, 1, 1, 1] + [3, 0, 0, 0]
+    costs = costs_of(rows.T @ rows, "obs", 1.0, biased=False)
+    assert costs.shape == (4,)
+    assert costs[0] > 3 * costs[1:].max()

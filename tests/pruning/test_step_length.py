@@ -8,7 +8,6 @@ import pytest
 from edgecc.data.calibration import CalibrationData, open_calibration
 from edgecc.model import Model
 from edgecc.passes.base import no_progress
-from edgecc.pruning.output_errors import OutputErrors
 from edgecc.pruning.step_length import at_length, best_length
 
 from .test_coupling import with_weights
@@ -39,10 +38,14 @@ def found(text: str, share: float) -> float:
     return length
 
 
-@pytest.mark.parametrize("text", [PLAIN, CLASSES])
+@pytest.mark.parametrize("text", [PLAIN, CLASSES, PLAIN.replace("N", "1"), PLAIN.replace("N", "32")])
 @pytest.mark.parametrize(("share", "length"), [(1.3, 1), (1, 1), (1 / 1.15, 1.15), (1 / 1.3, 1.3), (0.2, 1.5)])
 def test_the_length_with_which_outputs_are_nearest(text: str, share: float, length: float) -> None:
     assert found(text, share) == length
+
+
+def test_outputs_that_become_worse_on_the_way() -> None:
+    assert found(PLAIN, -0.5) == 0
 
 
 def test_indices_do_not_tell_a_length() -> None:
@@ -56,13 +59,7 @@ def test_weights_on_the_way_keep_their_type() -> None:
     np.testing.assert_array_equal(values, [1.5, 1.5])
 
 
-def test_errors_of_all_runs_are_relative_to_all_of_them() -> None:
-    errors = OutputErrors(with_weights(PLAIN))
-    runs = [({"y": np.array(values, np.float32)}, {"y": np.zeros(2, np.float32)}) for values in ([1, -1], [3, -3])]
-    # 2 and 18 are lost of variances of 2 and 18 in all.
-    assert errors.total(runs) == pytest.approx(1)
-    assert errors.total((before, before) for before, _ in runs) == 0
-
-
-def test_where_nothing_was_computed_nothing_is_lost() -> None:
-    assert OutputErrors(with_weights(INDICES)).total([({}, {})]) == 0
+def test_both_ends_are_met_bit_for_bit() -> None:
+    start, end = {"w": np.array([1e8, 0.3], np.float32)}, {"w": np.array([1, 1e-9], np.float32)}
+    np.testing.assert_array_equal(at_length(start, end, 1)["w"], end["w"])
+    np.testing.assert_array_equal(at_length(start, end, 0)["w"], start["w"])
