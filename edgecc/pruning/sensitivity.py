@@ -73,7 +73,7 @@ class Trials:
         alone = min(_UNIT_SAMPLES, int(_UNIT_WORK / per_sample / max(1, self.units)))
         self._every = -(-seen // alone) if alone >= least else 0
         self._errors = OutputErrors(self.model, self._expected)
-        self._alone = OutputErrors(self.model, self._expected[:: self._every or None])
+        self._alone = OutputErrors(self.model, self._expected[:: self._every] if self._every else [])
 
     @property
     def can_try_units(self) -> bool:
@@ -109,13 +109,13 @@ class Trials:
         Args:
             units: parts of constants that are zero without the unit.
         """
-        lost, looked = np.zeros((len(units), len(self._names))), 0
+        lost = np.zeros((len(units), len(self._names)))
         for number, (feeds, where, _) in enumerate(self._feeds()):
             if number % self._every:
                 continue  # evenly spread ones of those that are looked at
             for unit, places in enumerate(units):
-                lost[unit] += self._alone.lost(looked, self._run(feeds, where, self._silenced(places, {})))
-            looked += 1
+                found = self._run(feeds, where, self._silenced(places, {}))
+                lost[unit] += self._alone.lost(number // self._every, found)
         return self._alone.relative(lost)
 
     def _silenced(self, places: Iterable[Place], changed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -74,14 +74,17 @@ def costs_of(gram: Matrix, criterion: Criterion, left: float, *, biased: bool = 
     power = np.diagonal(gram)[features]
     if criterion == "activation":
         return np.asarray(power, np.float64)
-    count = len(features)
-    inner = gram[:count, :count]
-    if biased:
-        # The bias stays and makes up for the mean. With fewer of the products a variance is one still, a power not.
-        inner = inner - np.outer(gram[-1, :count], gram[-1, :count]) / max(1.0, float(gram[-1, -1]))
+    # The bias stays and makes up for the mean. With fewer of the products a variance is one still, a power not.
+    inner = _without_mean(gram) if biased else gram
     mixed = (left * inner).astype(np.float32)  # damped as it is, that is enough
     mixed[features, features] = np.diagonal(inner) + DAMPING * float(np.mean(power)) + _TINY
     return np.asarray(1 / np.diagonal(np.linalg.inv(mixed)), np.float64)
+
+
+def _without_mean(gram: Matrix) -> Matrix:
+    """Sum of the products of features less their means, from that of rows that end with a one."""
+    means: Matrix = np.outer(gram[-1, :-1], gram[-1, :-1]) / max(1.0, float(gram[-1, -1]))
+    return gram[:-1, :-1] - means
 
 
 def measured_scores(
@@ -109,8 +112,7 @@ def measured_scores(
     for part in chunks(linears, linears):
         for linear, rows in zip(part, gather(model, part, data, "measuring weights", progress), strict=True):
             gram, weights = (rows.T @ rows).astype(np.float64), linear.weights[:, :-1]
-            variance = gram[:-1, :-1] - np.outer(gram[-1, :-1], gram[-1, :-1]) / max(1.0, float(gram[-1, -1]))
-            energy = float(((weights @ variance) * weights).sum())
+            energy = float(((weights @ _without_mean(gram)) * weights).sum())
             # Of a layer whose result never changes, any weight costs all there is.
             biased = has_bias(model, linear.node)
             costs = costs_of(gram if biased else gram[:-1, :-1], criterion, left, biased=biased)

@@ -67,7 +67,8 @@ def best_length(
     names = score_names(original)
     if not names:
         return 1.0
-    runs = _runs(original, is_batched(original) and is_batched(model), affordable(original, data, _WORK))
+    several = is_batched(original) and is_batched(model)
+    runs = _runs(Observation(original, names), several, affordable(original, data, _WORK))
     errors = OutputErrors(original, [run.outputs for run in runs])
     best, least = 1.0, float("inf")
     for done, length in enumerate(_LENGTHS):
@@ -96,11 +97,11 @@ def _with_weights(model: Model, weights: Mapping[str, RowTable]) -> Model:
     return copy
 
 
-def _runs(original: Model, several: bool, data: CalibrationData) -> list[_Run]:
+def _runs(original: Observation, several: bool, data: CalibrationData) -> list[_Run]:
     """What the original computes, on as many samples as there is memory for."""
-    run, found, filled = Observation(original, score_names(original)), list[_Run](), 0
+    found, filled = list[_Run](), 0
     for feeds, where, _ in batches(data, several):
-        outputs = run.run(feeds, where)[0]
+        outputs = original.run(feeds, where)[0]
         filled += sum(values.nbytes for values in (*feeds.values(), *outputs.values()))
         if found and filled > _MEMORY:
             break
